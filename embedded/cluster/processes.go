@@ -1,0 +1,200 @@
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/weft-dev/weft/embedded/pki"
+	"github.com/weft-dev/weft/supervise"
+	"github.com/weft-dev/weft/supervise/control"
+)
+
+// systemGroup is the child control group of the cluster's own processes.
+const systemGroup = "system"
+
+// spawn starts a process and keeps it alive. On a node it runs in the node's namespaces and control group.
+func (c *cluster) spawn(ctx context.Context, spec supervise.Spec) (*supervise.Process, error) {
+	spec.Log = c.state.Log(spec.Name)
+	if c.ns != nil && spec.Enter == nil {
+		spec.Enter = c.ns.Enter
+	}
+	ready := spec.Ready
+	spec.OnChange = func(s supervise.Status) {
+		if s.State == supervise.Starting && c.tree != nil {
+			if err := c.tree.Add(systemGroup, s.PID); err != nil && s.LastError == "" {
+				s.LastError = err.Error()
+			}
+		}
+		c.board.component(s)
+	}
+	spec.Ready = ready
+	return c.group.Start(ctx, spec)
+}
+
+// startServer starts the control plane and waits until the API answers.
+func (c *cluster) startServer(ctx context.Context) error {
+	config := ServerConfig{
+		State:               c.state.Dir,
+		Advertise:           nodeIPv4,
+		ServiceCIDR:         strings.Split(serviceCIDR, ","),
+		Fsync:               c.options.Fsync,
+		AuthorizationConfig: c.options.AuthorizationConfig,
+		AdmissionManifests:  c.options.AdmissionManifests,
+		ExtraArgs:           c.options.APIServerArgs,
+	}
+	if c.mode == control.ModeNode {
+		config.NodeListen = fmt.Sprintf(":%d", apiPort)
+		config.Endpoints = true
+		config.State = stateMount
+	}
+	data, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(c.state.Run(), "server.json")
+	if err := pki.WriteFile(file, data, 0o600); err != nil {
+		return err
+	}
+	if c.mode == control.ModeNode {
+		file = inNode(c.state, file)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	c.closers = append(c.closers, func() { r.Close(); w.Close() })
+	_, err = c.spawn(ctx, supervise.Spec{
+		Name:  "server",
+		Path:  c.options.Self,
+		Args:  []string{"server", file},
+		Files: []*os.File{c.apiListener, w},
+		Ready: func(ctx context.Context) error { return waitLine(ctx, r) },
+		Grace: 3 * time.Second,
+	})
+	return err
+}
+
+// waitLine reads one line from a pipe, after dropping what an earlier process may have left in it.
+func waitLine(ctx context.Context, r *os.File) error {
+	_ = r.SetReadDeadline(time.Now())
+	for buf := make([]byte, 64); ; {
+		if _, err := r.Read(buf); err != nil {
+			break // the pipe is empty
+		}
+	}
+	if err := r.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Now()) })
+	defer stop()
+	_, err := bufio.NewReader(r).ReadString('\n')
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// startRuntime starts what pods need besides the API: the way out and containerd.
+func (c *cluster) startRuntime(ctx context.Context) error {
+	programs, err := filepath.Abs(c.options.Programs)
+	if err != nil {
+		return err
+	}
+	if err := c.startEgress(ctx, programs); err != nil {
+		return err
+	}
+	args, err := containerdArgs(c.state, c.id, programs, c.tree.Name)
+	if err != nil {
+		return err
+	}
+	_, err = c.spawn(ctx, supervise.Spec{
+		Name: "containerd",
+		Path: filepath.Join(programs, "containerd"),
+		Args: args,
+		// The shim is looked up by its name; the CNI plugins call nft.
+		Env:   append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH")),
+		Ready: func(ctx context.Context) error { return waitSocket(ctx, c.state.path("run", "containerd.sock")) },
+		Grace: 3 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	c.board.update(func(s *control.Status) { s.Containerd = c.state.path("run", "containerd.sock") })
+	if err := c.importImages(ctx, filepath.Join(programs, "images")); err != nil {
+		return err
+	}
+	c.board.step("containerd ready")
+	return nil
+}
+
+func (c *cluster) startEgress(ctx context.Context, programs string) error {
+	return nil
+}
+
+// importImages brings the images that are built with weft into containerd: no node can start a pod without the first.
+func (c *cluster) importImages(ctx context.Context, folder string) error {
+	return nil
+}
+
+// waitSocket waits until a unix socket accepts connections.
+func waitSocket(ctx context.Context, path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	short := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)) // a socket path may not be long
+	for {
+		conn, err := net.Dial("unix", short)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// startNode starts kubelet, kube-proxy and DNS and waits until the node takes pods.
+func (c *cluster) startNode(ctx context.Context) error {
+	kubelet, err := kubeletArgs(c.state, c.tree)
+	if err != nil {
+		return err
+	}
+	proxy, err := proxyArgs(c.state)
+	if err != nil {
+		return err
+	}
+	dns, err := dnsArgs(c.state)
+	if err != nil {
+		return err
+	}
+	programs, err := filepath.Abs(c.options.Programs)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for _, spec := range []supervise.Spec{
+		{Name: "kubelet", Path: c.options.Self, Args: kubelet, Grace: time.Second},
+		{Name: "kube-proxy", Path: c.options.Self, Args: proxy, Grace: time.Second},
+		{Name: "dns", Path: filepath.Join(programs, "weft-dns"), Args: dns, Grace: time.Second},
+	} {
+		if _, err := c.spawn(ctx, spec); err != nil {
+			return err
+		}
+	}
+	if err := c.announceDNS(ctx); err != nil {
+		return err
+	}
+	return c.waitNode(ctx, began)
+}

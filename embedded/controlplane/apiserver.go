@@ -1,0 +1,153 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	aggregator "k8s.io/kube-aggregator/pkg/apiserver"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+
+	"github.com/weft-dev/weft/embedded/pki"
+)
+
+// apiServerArgs are the flags of kube-apiserver for cfg.
+func apiServerArgs(cfg Config) ([]string, error) {
+	p := cfg.PKI
+	args := []string{
+		"--etcd-servers=unix://" + etcdSocket,
+		"--advertise-address=" + cfg.Advertise.String(),
+		"--secure-port=6443",
+		"--allow-privileged=true",
+		"--client-ca-file=" + p.Cert("ca"),
+		"--tls-cert-file=" + p.Cert("apiserver"),
+		"--tls-private-key-file=" + p.Key("apiserver"),
+		"--enable-admission-plugins=NodeRestriction",
+		"--kubelet-client-certificate=" + p.Cert("apiserver-kubelet-client"),
+		"--kubelet-client-key=" + p.Key("apiserver-kubelet-client"),
+		"--kubelet-certificate-authority=" + p.Cert("ca"),
+		// A node is called by its address: its name is in nobody's DNS.
+		"--kubelet-preferred-address-types=InternalIP",
+		"--proxy-client-cert-file=" + p.Cert("front-proxy-client"),
+		"--proxy-client-key-file=" + p.Key("front-proxy-client"),
+		"--requestheader-client-ca-file=" + p.Cert("front-proxy-ca"),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-username-headers=X-Remote-User",
+		"--enable-aggregator-routing=true",
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + filepath.Join(p.Path, serviceAccountKey+".pub"),
+		"--service-account-signing-key-file=" + p.Key(serviceAccountKey),
+		"--service-cluster-ip-range=" + strings.Join(cfg.ServiceCIDR, ","),
+		"--profiling=false",
+	}
+	if cfg.AuthorizationConfig != "" {
+		args = append(args, "--authorization-config="+cfg.AuthorizationConfig)
+	} else {
+		args = append(args, "--authorization-mode=Node,RBAC")
+	}
+	if !cfg.Endpoints {
+		args = append(args, "--endpoint-reconciler-type=none")
+	}
+	if cfg.AdmissionManifests != "" {
+		file, err := writeAdmissionConfig(cfg)
+		if err != nil {
+			return nil, err
+		}
+		args = append(args, "--admission-control-config-file="+file)
+	}
+	return append(args, cfg.ExtraArgs...), nil
+}
+
+// writeAdmissionConfig points the admission plugins that can read static manifests to the folder of the configuration.
+func writeAdmissionConfig(cfg Config) (string, error) {
+	var b strings.Builder
+	b.WriteString("apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n")
+	for _, plugin := range []struct{ name, kind string }{
+		{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyConfiguration"},
+		{"MutatingAdmissionPolicy", "MutatingAdmissionPolicyConfiguration"},
+	} {
+		fmt.Fprintf(&b, "- name: %s\n  configuration:\n    apiVersion: apiserver.config.k8s.io/v1\n    kind: %s\n    staticManifestsDir: %q\n", plugin.name, plugin.kind, cfg.AdmissionManifests)
+	}
+	file := filepath.Join(cfg.Run, "admission.yaml")
+	return file, pki.WriteFile(file, []byte(b.String()), 0o600)
+}
+
+// newAPIServerOptions parses and completes the options. Feature gates take effect later, once for the whole process.
+func newAPIServerOptions(cfg Config) (*options.ServerRunOptions, error) {
+	args, err := apiServerArgs(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := options.NewServerRunOptions()
+	if err := parse("kube-apiserver", s.Flags(), args); err != nil {
+		return nil, err
+	}
+	s.SecureServing.Listener = newMergedListener(cfg.Listeners)
+	return s, nil
+}
+
+// apiServer is a server that is ready to run.
+type apiServer struct {
+	run      func(context.Context) error
+	loopback *rest.Config
+}
+
+// newAPIServer builds the chain of aggregator, API server and extension server.
+func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) (*apiServer, error) {
+	completedOptions, err := s.Complete(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if errs := completedOptions.Validate(); len(errs) != 0 {
+		return nil, fmt.Errorf("flags of the API server: %w", utilerrors.NewAggregate(errs))
+	}
+	if completedOptions.InformerName == nil {
+		if completedOptions.InformerName, err = cache.NewInformerName("kube-apiserver"); err != nil {
+			return nil, err
+		}
+	}
+	config, err := app.NewConfig(completedOptions)
+	if err != nil {
+		return nil, err
+	}
+	authorize(config, cfg.Authorizer)
+	if err := replaceBootstrapHooks(config.KubeAPIs.ControlPlane.Generic); err != nil {
+		return nil, err
+	}
+	completed, err := config.Complete()
+	if err != nil {
+		return nil, err
+	}
+	var server *aggregator.APIAggregator
+	if server, err = app.CreateServerChain(completed); err != nil {
+		return nil, err
+	}
+	prepared, err := server.PrepareRun()
+	if err != nil {
+		return nil, err
+	}
+	return &apiServer{run: prepared.Run, loopback: server.GenericAPIServer.LoopbackClientConfig}, nil
+}
+
+// authorize puts wrap in front of the authorizers of all servers in the chain.
+func authorize(config *app.Config, wrap func(authorizer.Authorizer) authorizer.Authorizer) {
+	if wrap == nil {
+		return
+	}
+	for _, generic := range []*genericapiserver.Config{
+		config.KubeAPIs.ControlPlane.Generic,
+		&config.ApiExtensions.GenericConfig.Config,
+		&config.Aggregator.GenericConfig.Config,
+	} {
+		generic.Authorization.Authorizer = wrap(generic.Authorization.Authorizer)
+	}
+}
