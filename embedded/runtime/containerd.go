@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/template"
 	"unicode/utf8"
@@ -58,7 +59,15 @@ func (c Containerd) Config() ([]byte, error) {
 		return nil, err
 	}
 	var out strings.Builder
-	if err := t.Execute(&out, c); err != nil {
+	values := struct {
+		Containerd
+		Platform  string
+		Unpackers []string
+	}{Containerd: c, Platform: "linux/" + runtime.GOARCH, Unpackers: []string{"overlayfs"}}
+	for _, proxy := range c.Proxies {
+		values.Unpackers = append(values.Unpackers, proxy.Name)
+	}
+	if err := t.Execute(&out, values); err != nil {
 		return nil, err
 	}
 	return []byte(out.String()), nil

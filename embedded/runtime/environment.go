@@ -119,3 +119,12 @@ func isLoopback(host string) bool {
 	address, err := netip.ParseAddr(host)
 	return err == nil && address.Unmap().IsLoopback()
 }
+
+// ProgramPath gives a PATH that begins with the folder of the node's own
+// programs: containerd's shim looks for runc there.
+func ProgramPath(programs, path string) string {
+	if path == "" {
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	}
+	return programs + ":" + path
+}

@@ -33,20 +33,19 @@ func (n Network) Config() ([]byte, error) {
 	if !filepath.IsAbs(n.Leases) {
 		return nil, fmt.Errorf("folder %q for addresses in use is not absolute", n.Leases)
 	}
-	ranges, routes, err := n.addresses()
+	ranges, err := n.addresses()
 	if err != nil {
 		return nil, err
 	}
 	bridge := map[string]any{
 		"type":             "bridge",
 		"bridge":           n.Bridge,
-		"isDefaultGateway": true,
+		"isDefaultGateway": true, // adds the default routes; a second one is an error
 		"ipMasq":           false,
 		"hairpinMode":      true,
 		"ipam": map[string]any{
 			"type":    "host-local",
 			"ranges":  ranges,
-			"routes":  routes,
 			"dataDir": n.Leases,
 		},
 	}
@@ -66,23 +65,18 @@ func (n Network) Config() ([]byte, error) {
 	}, "", "  ")
 }
 
-func (n Network) addresses() (ranges [][]map[string]string, routes []map[string]string, err error) {
+func (n Network) addresses() (ranges [][]map[string]string, err error) {
 	if len(n.Subnets) == 0 {
-		return nil, nil, errors.New("a pod network needs a subnet")
+		return nil, errors.New("a pod network needs a subnet")
 	}
 	seen := map[bool]bool{}
 	for _, subnet := range n.Subnets {
 		four := subnet.Addr().Is4()
 		if !subnet.IsValid() || subnet != subnet.Masked() || seen[four] {
-			return nil, nil, fmt.Errorf("pod subnet %s: expected one network address for each family", subnet)
+			return nil, fmt.Errorf("pod subnet %s: expected one network address for each family", subnet)
 		}
 		seen[four] = true
 		ranges = append(ranges, []map[string]string{{"subnet": subnet.String()}})
-		everywhere := "0.0.0.0/0"
-		if !four {
-			everywhere = "::/0"
-		}
-		routes = append(routes, map[string]string{"dst": everywhere})
 	}
-	return ranges, routes, nil
+	return ranges, nil
 }

@@ -28,6 +28,7 @@ func TestContainerdConfigQuotesPaths(t *testing.T) {
 		`sandbox = "weft.local/pause:1"`,
 		`snapshotter = "overlayfs"`,
 		"[proxy_plugins.\"weft-lazy\"]\n  type = 'snapshot'\n  address = \"/run/weft/lazy.sock\"",
+		"snapshotter = \"weft-lazy\"\n",
 	} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -67,7 +68,6 @@ func TestNetworkConfigHasBothFamilies(t *testing.T) {
 			Type string
 			IPAM struct {
 				Ranges [][]struct{ Subnet string }
-				Routes []struct{ Dst string }
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func TestNetworkConfigHasBothFamilies(t *testing.T) {
 		t.Fatal(err)
 	}
 	ipam := list.Plugins[0].IPAM
-	if list.Plugins[1].Type != "portmap" || len(ipam.Ranges) != 2 || ipam.Ranges[1][0].Subnet != "fd42::/64" || ipam.Routes[1].Dst != "::/0" {
+	if list.Plugins[1].Type != "portmap" || len(ipam.Ranges) != 2 || ipam.Ranges[1][0].Subnet != "fd42::/64" {
 		t.Errorf("unexpected configuration\n%s", text)
 	}
 }
@@ -136,5 +136,19 @@ func TestRegistryHost(t *testing.T) {
 	}
 	if _, err := RegistryHost("127.0.0.1:5000"); err == nil {
 		t.Error("a URL without scheme was taken")
+	}
+}
+
+func TestMayLowerOOMScore(t *testing.T) {
+	for status, want := range map[string]bool{
+		"Name:\tx\nCapEff:\t000001ffffffffff\n": true,
+		"CapEff:\t000001fffeffffff\n":           false,
+	} {
+		if got, err := MayLowerOOMScore(status); err != nil || got != want {
+			t.Errorf("%q: %v %v", status, got, err)
+		}
+	}
+	if _, err := MayLowerOOMScore("Name:\tx\n"); err == nil {
+		t.Error("a status without capabilities was taken")
 	}
 }
