@@ -2,102 +2,78 @@ package cluster
 
 import (
 	"fmt"
+	"golang.org/x/sys/unix"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/weft-dev/weft/embedded/pki"
+	"github.com/weft-dev/weft/embedded/runtime"
 )
 
 const (
 	containerdSocket = stateMount + "/run/containerd.sock"
 	pauseImage       = "weft.local/pause:1"
+	podBridge        = "cni0"
 )
 
-// containerdArgs writes containerd's configuration, the CNI configuration and the registry's host files, and returns
+// containerdArgs writes containerd's configuration, the pod network's and the registry's host files, and returns
 // containerd's flags. programs is the folder of the node's programs.
-func containerdArgs(s State, id Identity, programs, cgroup string) ([]string, error) {
-	config := fmt.Sprintf(`version = 3
-root = %[1]q
-state = "/run/containerd"
-oom_score = -999
-imports = []
+func containerdArgs(s State, id Identity, programs string) ([]string, error) {
+	hosts, network := s.path("run", "certs.d"), s.path("run", "cni")
+	config, err := runtime.Containerd{
+		Root:          inNode(s, s.Data("containerd")),
+		State:         "/run/containerd",
+		Socket:        containerdSocket,
+		ShimSockets:   "/run/containerd/s",
+		Programs:      programs,
+		NetworkConfig: inNode(s, network),
+		RegistryHosts: inNode(s, hosts),
+		SandboxImage:  pauseImage,
+		LogLevel:      "warn",
 
-[grpc]
-  address = %[2]q
-
-[plugins."io.containerd.cri.v1.images"]
-  snapshotter = "overlayfs"
-  discard_unpacked_layers = false
-  max_concurrent_downloads = 4
-  [plugins."io.containerd.cri.v1.images".pinned_images]
-    sandbox = %[3]q
-  [plugins."io.containerd.cri.v1.images".registry]
-    config_path = %[4]q
-
-[plugins."io.containerd.cri.v1.runtime"]
-  netns_mounts_under_state_dir = true
-  enable_unprivileged_ports = true
-  enable_unprivileged_icmp = true
-  tolerate_missing_hugetlb_controller = true
-  [plugins."io.containerd.cri.v1.runtime".containerd]
-    default_runtime_name = "runc"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-        BinaryName = %[5]q
-        SystemdCgroup = false
-        Root = "/run/containerd/runc"
-        ShimCgroup = %[9]q
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = [%[6]q]
-    conf_dir = %[7]q
-    ip_pref = "ipv4"
-
-[plugins."io.containerd.internal.v1.opt"]
-  path = %[8]q
-`, inNode(s, s.Data("containerd")), containerdSocket, pauseImage, inNode(s, s.path("run", "certs.d")), filepath.Join(programs, "runc"), programs,
-		inNode(s, s.path("run", "cni")), inNode(s, s.Data("containerd"))+"/opt", cgroup+"/shims")
-	file := s.path("run", "containerd.toml")
-	if err := pki.WriteFile(file, []byte(config), 0o600); err != nil {
+		RestrictOOMScore: !canLowerOOMScore(),
+	}.Config()
+	if err != nil {
 		return nil, err
 	}
-	if err := writeCNI(s); err != nil {
+	pods, err := runtime.Network{
+		Bridge:  podBridge,
+		Subnets: []netip.Prefix{netip.MustParsePrefix(podCIDRv4), netip.MustParsePrefix(podCIDRv6)},
+		Leases:  inNode(s, s.Data("cni")),
+	}.Config()
+	if err != nil {
 		return nil, err
 	}
-	return []string{"--config", inNode(s, file)}, writeRegistryHosts(s, id)
-}
-
-func writeCNI(s State) error {
-	config := fmt.Sprintf(`{
-  "cniVersion": "1.0.0",
-  "name": "weft",
-  "plugins": [
-    {"type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "hairpinMode": true, "ipMasq": false, "enabledad": false,
-     "ipam": {"type": "host-local", "dataDir": %q,
-              "ranges": [[{"subnet": %q}], [{"subnet": %q}]]}},
-    {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}
-  ]
-}
-`, inNode(s, s.Data("cni")), podCIDRv4, podCIDRv6)
-	dir := s.path("run", "cni")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+	files := map[string][]byte{
+		s.path("run", "containerd.toml"):           config,
+		filepath.Join(network, "10-weft.conflist"): pods,
 	}
-	return pki.WriteFile(filepath.Join(dir, "10-weft.conflist"), []byte(config), 0o600)
-}
-
-// writeRegistryHosts tells containerd that the cluster's own registry speaks plain HTTP, under each name it ever had.
-func writeRegistryHosts(s State, id Identity) error {
 	for _, port := range id.RegistryPorts {
-		dir := s.path("run", "certs.d", fmt.Sprintf("127.0.0.1:%d", port))
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		text := strings.ReplaceAll("server = \"URL\"\n[host.\"URL\"]\n  capabilities = [\"pull\", \"resolve\"]\n", "URL", fmt.Sprintf("http://127.0.0.1:%d", port))
-		if err := pki.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644); err != nil {
-			return err
+		name := fmt.Sprintf("127.0.0.1:%d", port)
+		// The registry has every name it ever had in the node's namespace, so each is reached under itself.
+		if files[filepath.Join(hosts, name, "hosts.toml")], err = runtime.RegistryHost("http://" + name); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	for file, data := range files {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, err
+		}
+		if err := pki.WriteFile(file, data, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return []string{"--config", inNode(s, s.path("run", "containerd.toml"))}, nil
+}
+
+// canLowerOOMScore tells whether this process may make others less likely to be killed when memory runs out. Containers
+// miss that capability often.
+func canLowerOOMScore() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return false
+	}
+	return sets[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
 }

@@ -14,8 +14,8 @@ import (
 	apirbac "k8s.io/client-go/applyconfigurations/rbac/v1"
 )
 
-// waitNode waits until the node takes pods. The Ready condition of an earlier run says nothing; the lease is renewed by a
-// running kubelet only.
+// waitNode waits until the node takes pods. The Ready condition of an earlier run says nothing by itself: either the kubelet
+// has reported since, as on a new node, or it has renewed its lease, as on a known one.
 func (c *cluster) waitNode(ctx context.Context, since time.Time) error {
 	var last string
 	for {
@@ -33,13 +33,6 @@ func (c *cluster) waitNode(ctx context.Context, since time.Time) error {
 }
 
 func (c *cluster) nodeReady(ctx context.Context, since time.Time) (ok bool, why string) {
-	lease, err := c.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, nodeName, metav1.GetOptions{})
-	if err != nil {
-		return false, err.Error()
-	}
-	if lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(since.Add(-time.Millisecond)) {
-		return false, "the kubelet has not renewed its lease"
-	}
 	node, err := c.client.CoreV1().Nodes().Get(ctx, nodeName, metav1.GetOptions{})
 	if err != nil {
 		return false, err.Error()
@@ -50,11 +43,22 @@ func (c *cluster) nodeReady(ctx context.Context, since time.Time) (ok bool, why 
 		}
 	}
 	for _, condition := range node.Status.Conditions {
-		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue, condition.Message
+		switch {
+		case condition.Type != corev1.NodeReady:
+		case condition.Status != corev1.ConditionTrue:
+			return false, condition.Message
+		case condition.LastHeartbeatTime.Time.Before(since.Truncate(time.Second)) && !c.leaseRenewed(ctx, since):
+			return false, "the kubelet has not reported since it was started"
+		default:
+			return true, ""
 		}
 	}
 	return false, "the node has not reported its condition"
+}
+
+func (c *cluster) leaseRenewed(ctx context.Context, since time.Time) bool {
+	lease, err := c.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, nodeName, metav1.GetOptions{})
+	return err == nil && lease.Spec.RenewTime != nil && lease.Spec.RenewTime.Time.After(since)
 }
 
 // fieldManager owns what the cluster itself keeps in the API.

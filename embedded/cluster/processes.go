@@ -2,17 +2,21 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/weft-dev/weft/embedded/pki"
+	"github.com/weft-dev/weft/embedded/runtime"
 	"github.com/weft-dev/weft/supervise"
 	"github.com/weft-dev/weft/supervise/control"
 )
@@ -108,19 +112,23 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.startEgress(ctx, programs); err != nil {
+	environment, err := runtime.NodeEnvironment(os.Environ(), netip.MustParseAddr(egressGateway),
+		[]string{"127.0.0.1", "localhost", "10.42.0.0/16", "10.43.0.0/16", "10.44.0.0/16", ".svc", ".cluster.local"})
+	if err != nil {
 		return err
 	}
-	args, err := containerdArgs(c.state, c.id, programs, c.tree.Name)
+	if err := c.startEgress(ctx, programs, environment.HostPorts); err != nil {
+		return err
+	}
+	args, err := containerdArgs(c.state, c.id, programs)
 	if err != nil {
 		return err
 	}
 	_, err = c.spawn(ctx, supervise.Spec{
-		Name: "containerd",
-		Path: filepath.Join(programs, "containerd"),
-		Args: args,
-		// The shim is looked up by its name; the CNI plugins call nft.
-		Env:   append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH")),
+		Name:  "containerd",
+		Path:  filepath.Join(programs, "containerd"),
+		Args:  args,
+		Env:   environment.Variables,
 		Ready: func(ctx context.Context) error { return waitSocket(ctx, c.state.path("run", "containerd.sock")) },
 		Grace: 3 * time.Second,
 	})
@@ -128,19 +136,33 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 		return err
 	}
 	c.board.update(func(s *control.Status) { s.Containerd = c.state.path("run", "containerd.sock") })
-	if err := c.importImages(ctx, filepath.Join(programs, "images")); err != nil {
+	if err := c.importImages(ctx, programs); err != nil {
 		return err
 	}
 	c.board.step("containerd ready")
 	return nil
 }
 
-func (c *cluster) startEgress(ctx context.Context, programs string) error {
+// startEgress starts the user-space network stack by which the node and its pods reach what the host reaches. hostPorts
+// are the ports of the host's loopback that they may reach: those of a proxy.
+func (c *cluster) startEgress(ctx context.Context, programs string, hostPorts []int) error {
 	return nil
 }
 
 // importImages brings the images that are built with weft into containerd: no node can start a pod without the first.
-func (c *cluster) importImages(ctx context.Context, folder string) error {
+func (c *cluster) importImages(ctx context.Context, programs string) error {
+	archives, err := filepath.Glob(filepath.Join(programs, "images", "*.tar"))
+	if err != nil {
+		return err
+	}
+	if len(archives) == 0 {
+		return fmt.Errorf("no images in %s: run `make build`", filepath.Join(programs, "images"))
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(programs, "weft-import"),
+		append([]string{"-pin", "-address", c.state.path("run", "containerd.sock")}, archives...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("loading the node's images: %w: %s", err, bytes.TrimSpace(out))
+	}
 	return nil
 }
 

@@ -180,6 +180,11 @@ func runControllers(ctx context.Context, cfg Config) error {
 		"--cluster-signing-cert-file=" + cfg.PKI.Cert("ca"),
 		"--cluster-signing-key-file=" + cfg.PKI.Key("ca"),
 		"--flex-volume-plugin-dir=" + cfg.Plugins,
+		// Each controller fetches a token of its own at the start; upstream's limit spreads that over five seconds.
+		"--kube-api-qps=500",
+		"--kube-api-burst=1000",
+		// A new node is freed of its taint by the next round.
+		"--node-monitor-period=1s",
 		// One node needs no ranges of addresses per node.
 		"--allocate-node-cidrs=false",
 		"--horizontal-pod-autoscaler-sync-period=5s",
@@ -206,6 +211,8 @@ func runScheduler(ctx context.Context, cfg Config) error {
 		"--authorization-kubeconfig=" + kubeconfig,
 		"--secure-port=0",
 		"--leader-elect=false",
+		"--kube-api-qps=500",
+		"--kube-api-burst=1000",
 	}
 	if err := parse("kube-scheduler", *o.Flags, args); err != nil {
 		return err
