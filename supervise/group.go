@@ -3,6 +3,7 @@ package supervise
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -46,4 +47,20 @@ func (g *Group) Stop(ctx context.Context) error {
 		errs = append(errs, processes[i].Stop(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// StopNamed stops the process of that name and takes it out of the group. It returns the process, or nil when the group has
+// none of that name.
+func (g *Group) StopNamed(ctx context.Context, name string) *Process {
+	g.mu.Lock()
+	i := slices.IndexFunc(g.processes, func(p *Process) bool { return p.spec.Name == name })
+	if i < 0 {
+		g.mu.Unlock()
+		return nil
+	}
+	p := g.processes[i]
+	g.processes = slices.Delete(g.processes, i, i+1)
+	g.mu.Unlock()
+	_ = p.Stop(ctx) // what does not end is killed with its control group
+	return p
 }

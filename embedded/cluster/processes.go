@@ -220,3 +220,8 @@ func (c *cluster) startNode(ctx context.Context) error {
 	}
 	return c.waitNode(ctx, began)
 }
+
+// openAppend opens a log file that is written by the supervisor itself.
+func openAppend(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+}

@@ -125,7 +125,8 @@ func (c *cluster) start(ctx context.Context) error {
 	if mode == control.ModeNode {
 		c.tree = tree
 	}
-	if err := c.openPorts(); err != nil {
+	registryListener, err := c.openPorts()
+	if err != nil {
 		return err
 	}
 	if err := c.certificates(); err != nil {
@@ -138,12 +139,15 @@ func (c *cluster) start(ctx context.Context) error {
 		s.Kubeconfig = c.state.Kubeconfig()
 	})
 	c.board.step("prepared")
-	return c.startProcesses(ctx)
+	return c.startProcesses(ctx, registryListener)
 }
 
 // startProcesses starts what a mode needs; what does not depend on each other starts at the same time.
-func (c *cluster) startProcesses(ctx context.Context) error {
+func (c *cluster) startProcesses(ctx context.Context, registryListener net.Listener) error {
 	if c.mode == control.ModeAPI {
+		if err := c.startRegistry(registryListener); err != nil {
+			return err
+		}
 		if err := c.startServer(ctx); err != nil {
 			return err
 		}
@@ -156,6 +160,9 @@ func (c *cluster) startProcesses(ctx context.Context) error {
 		return err
 	}
 	c.closers = append(c.closers, c.ns.Close)
+	if err := c.startRegistry(registryListener); err != nil {
+		return err
+	}
 	runtimeReady := make(chan error, 1)
 	go func() { runtimeReady <- c.startRuntime(ctx) }()
 	err = c.startServer(ctx)
@@ -174,23 +181,23 @@ func (c *cluster) startProcesses(ctx context.Context) error {
 }
 
 // openPorts opens the host's listeners. A taken port is exchanged for a free one, which is then kept.
-func (c *cluster) openPorts() error {
-	want := c.options.APIPort
-	listener, port, err := listenLoopback(want, c.id.APIPort, defaultAPIPort)
+func (c *cluster) openPorts() (registry net.Listener, err error) {
+	listener, port, err := listenLoopback(c.options.APIPort, c.id.APIPort, defaultAPIPort)
 	if err != nil {
-		return fmt.Errorf("opening a port for the API: %w", err)
+		return nil, fmt.Errorf("opening a port for the API: %w", err)
 	}
 	file, err := listener.(*net.TCPListener).File()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	listener.Close() // the descriptor lives on in file
 	c.apiListener = file
 	c.closers = append(c.closers, func() { file.Close() })
-	if port != c.id.APIPort {
-		c.id.APIPort = port
+	c.id.APIPort = port
+	if registry, err = c.openRegistryPort(); err != nil {
+		return nil, err
 	}
-	return c.state.Save(c.id)
+	return registry, c.state.Save(c.id)
 }
 
 // listenLoopback listens on the wanted port or fails; without a wanted one it takes the first that is free of the others,

@@ -28,11 +28,6 @@ func (c *cluster) stop(ctx context.Context, grace time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// stopPods ends the pods' containers by the container runtime.
-func (c *cluster) stopPods(ctx context.Context, grace time.Duration) error {
-	return nil
-}
-
 // Clean removes what a killed supervisor of a state folder left behind: processes and control groups. Mounts, network
 // devices and packet filters were the namespaces' own and went with the last process.
 func Clean(ctx context.Context, dir string) error {
