@@ -43,7 +43,7 @@ func NewClient(state string) *Client {
 
 // Status returns the newest status. Without a supervisor the error is ErrNotRunning.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	body, err := c.do(ctx, http.MethodGet, "/v1/status", nil, http.StatusOK)
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Client) Events(ctx context.Context) iter.Seq2[Status, error] {
 
 // Stop asks the supervisor to end the cluster and returns when it has been told. Without a supervisor the error is ErrNotRunning.
 func (c *Client) Stop(ctx context.Context, request StopRequest) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	b, err := json.Marshal(request)
 	if err != nil {
@@ -107,7 +107,8 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, wa
 	}
 	response, err := c.http.Do(request)
 	switch {
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF): // it ended before it answered
 		return nil, ErrNotRunning
 	case err != nil:
 		return nil, fmt.Errorf("ask the cluster's supervisor: %w", errors.Unwrap(err))

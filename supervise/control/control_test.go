@@ -93,6 +93,9 @@ func TestEventsEndWithTheNewestStatus(t *testing.T) {
 	if err := WaitReleased(t.Context(), state); err != nil {
 		t.Error(err)
 	}
+	if Leftover(state) {
+		t.Error("the folder tells of leftovers after an orderly end")
+	}
 }
 
 func TestEventsEndWithTheirContext(t *testing.T) {
@@ -228,6 +231,9 @@ func TestAKilledSupervisorLeavesNoObstacle(t *testing.T) {
 	if _, err := NewClient(state).Status(t.Context()); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("status after the kill: %v", err)
 	}
+	if !Leftover(state) {
+		t.Error("the folder does not tell that its supervisor was killed")
+	}
 	if pid, held, err := Holder(state); held || err != nil {
 		t.Errorf("the lock is still held by %d, %v", pid, err)
 	}
@@ -274,7 +280,7 @@ func TestCreateAndCheck(t *testing.T) {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, markName), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, MarkName), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return folder
@@ -291,7 +297,7 @@ func TestCreateAndCheck(t *testing.T) {
 	if err := os.MkdirAll(halfMade, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(halfMade, "."+markName), []byte(`{"form`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(halfMade, "."+MarkName), []byte(`{"form`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, dir, create, check string }{

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/supervise/control"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "up",
+		Short: "Start the embedded Kubernetes",
+		Long: `Start the embedded Kubernetes in the background, or find the one that runs, and wait until it is ready.
+
+Everything of it lies in the state folder. Two state folders are two clusters.`,
+		Example: `  weft up
+  weft up --state /srv/second`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			status, already, err := a.startCluster(c.Context())
+			if err != nil {
+				return err
+			}
+			return a.print().Result(status, func(p *output.Page) {
+				verb := "is ready"
+				if already {
+					verb = "runs already"
+				}
+				p.Line("Kubernetes %s %s (%s).", status.Kubernetes, p.Paint(output.Green, verb), describeMode(status.Mode))
+				for _, m := range status.Missing {
+					p.Line("%s %s", p.Paint(output.Yellow, "Missing:"), m)
+				}
+				p.Line("Try `weft kubectl get pods -A`, `weft status`, and at the end `weft down`.")
+			})
+		},
+	}
+}
+
+// startCluster starts the embedded cluster with progress, or finds it running.
+func (a *app) startCluster(ctx context.Context) (status control.Status, already bool, err error) {
+	c, err := a.cluster()
+	if err != nil {
+		return status, false, err
+	}
+	progress := a.print().Progress()
+	defer progress.Close()
+	follow := &startProgress{progress: progress}
+	already, err = c.Start(ctx, func(s control.Status) {
+		status = s
+		follow.show(s)
+	})
+	if already {
+		status, err = c.Status(ctx)
+	}
+	if errors.Is(err, errInterrupted) {
+		return status, false, output.Advise(fmt.Errorf("interrupted while the cluster was starting: %w", err), "`weft up` begins again; `weft down` removes what is left.")
+	}
+	return status, already, err
+}
+
+// startProgress shows the steps of a start as they are passed.
+type startProgress struct {
+	progress *output.Progress
+	item     *output.Item
+	steps    int
+}
+
+func (f *startProgress) show(s control.Status) {
+	if f.item == nil {
+		f.item = f.progress.Start("Kubernetes")
+	}
+	for ; f.steps < len(s.Steps); f.steps++ {
+		step := s.Steps[f.steps]
+		f.progress.Passed(step.Name, time.Duration(step.Seconds*float64(time.Second)))
+	}
+	switch s.Phase {
+	case control.Starting:
+		f.item.Wait(waitingFor(s))
+	case control.Ready:
+		f.item.Done("ready")
+	case control.Failed:
+		f.item.Fail("failed")
+	}
+}
+
+// waitingFor names the components that are not running yet.
+func waitingFor(s control.Status) string {
+	var note string
+	for _, c := range s.Components {
+		if c.State == "running" {
+			continue
+		}
+		if note != "" {
+			note += ", "
+		}
+		note += c.Name
+		if c.Restarts > 0 {
+			note += fmt.Sprintf(" (restarted %d times: %s)", c.Restarts, c.LastError)
+		}
+	}
+	if note == "" {
+		return "starting"
+	}
+	return "waiting for " + note
+}
+
+func describeMode(m control.Mode) string {
+	if m == control.ModeAPI {
+		return "API, controllers and scheduler only; pods do not run"
+	}
+	return "with a node that runs pods"
+}
