@@ -175,7 +175,7 @@ func TestLimits(t *testing.T) {
 		if os.Geteuid() != 0 {
 			t.Skip("control groups are not writable for an ordinary user")
 		}
-		status, _ := shell(t, func(s *sandbox.Spec) { s.Limits.Memory = 32 << 20 }, `exec tail -c 200000000 </dev/zero`)
+		status, _ := shell(t, func(s *sandbox.Spec) { s.Limits.Memory = 32 << 20 }, `cat /dev/zero | tail -c 200000000 >/dev/null`)
 		if status.Killed != "memory limit" {
 			t.Errorf("got %+v, want a kill for memory", status)
 		}

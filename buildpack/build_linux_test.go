@@ -1,0 +1,300 @@
+package buildpack_test
+
+import (
+	"archive/tar"
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/weft-dev/weft/buildpack"
+	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	sandboxtest.Clean()
+	os.Exit(code)
+}
+
+// machine is a registry and a state folder.
+type machine struct {
+	t      testing.TB
+	host   string
+	state  string
+	events []buildpack.Event
+}
+
+func newMachine(t testing.TB) *machine {
+	t.Helper()
+	sandboxtest.NeedKernel(t)
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("needs a Go toolchain")
+	}
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	t.Cleanup(server.Close)
+	return &machine{t: t, host: strings.TrimPrefix(server.URL, "http://"), state: t.TempDir()}
+}
+
+func (m *machine) options(source, image string) buildpack.Options {
+	m.events = nil
+	return buildpack.Options{Source: source, Image: m.host + "/" + image, Insecure: true, State: m.state,
+		Programs: buildpack.Programs{
+			Sandbox:  sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/sandbox"),
+			Launcher: sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/launcher"),
+		},
+		Events: func(e buildpack.Event) { m.events = append(m.events, e) },
+	}
+}
+
+func (m *machine) build(source, image string) buildpack.Result {
+	m.t.Helper()
+	result, err := buildpack.Build(m.t.Context(), m.options(source, image))
+	if err != nil {
+		m.t.Fatalf("%v\n%s", err, m.output())
+	}
+	return result
+}
+
+func (m *machine) output() string {
+	var b strings.Builder
+	for _, e := range m.events {
+		fmt.Fprintf(&b, "%s %s %s %s %s\n", e.Phase, e.Kind, e.Buildpack, e.Line, e.Cache)
+	}
+	return b.String()
+}
+
+func (m *machine) pull(ref string) v1.Image {
+	m.t.Helper()
+	parsed, err := name.ParseReference(ref, name.Insecure)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	img, err := remote.Image(parsed)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return img
+}
+
+// files writes a folder.
+func files(t testing.TB, contents map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range contents {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const mainGo = `package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+)
+
+func main() {
+	page, err := os.ReadFile("page.txt")
+	fmt.Printf("%s %v pid=%d args=%v\n", page, err, os.Getpid(), os.Args[1:])
+	if len(os.Args) > 1 && os.Args[1] == "wait" {
+		time.Sleep(time.Hour)
+	}
+}
+`
+
+// unpack writes the files of an image to a folder.
+func unpack(t testing.TB, img v1.Image) string {
+	t.Helper()
+	dir := t.TempDir()
+	r := mutate.Extract(img)
+	defer r.Close()
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return dir
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := filepath.Join(dir, h.Name)
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = os.MkdirAll(to, h.FileInfo().Mode().Perm())
+		case tar.TypeSymlink:
+			err = os.Symlink(h.Linkname, to)
+		case tar.TypeReg:
+			var data []byte
+			if data, err = io.ReadAll(tr); err == nil {
+				err = os.WriteFile(to, data, h.FileInfo().Mode().Perm())
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// container starts the image's process as PID 1 of a PID namespace, as a container runtime does.
+func container(t testing.TB, img v1.Image, args ...string) *exec.Cmd {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root to change the root folder")
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(config.Config.Entrypoint[0], args...)
+	cmd.Env, cmd.Dir = config.Config.Env, config.Config.WorkingDir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: unpack(t, img), Cloneflags: syscall.CLONE_NEWPID,
+		Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	// Go looks the program up on this side of the new root; the path inside is what counts.
+	cmd.Path, cmd.Err = config.Config.Entrypoint[0], nil
+	return cmd
+}
+
+func TestGoApplication(t *testing.T) {
+	m := newMachine(t)
+	source := files(t, map[string]string{
+		"go.mod":   "module example.com/hello\n\ngo 1.24\n",
+		"main.go":  mainGo,
+		"page.txt": "hello",
+		"Procfile": "web: /layers/weft_go/app/bin/hello from procfile\n",
+	})
+	first := m.build(source, "team/hello:v1")
+	if first.Unchanged || first.Digest == "" || first.Ref != m.host+"/team/hello@"+first.Digest {
+		t.Errorf("unexpected result %+v", first)
+	}
+	img := m.pull(m.host + "/team/hello:v1")
+
+	out, err := container(t, img).CombinedOutput()
+	if want := "hello <nil> pid=1 args=[from procfile]\n"; err != nil || string(out) != want {
+		t.Errorf("the container printed %q (%v), want %q", out, err, want)
+	}
+	if m.build(source, "team/hello:v1"); !strings.Contains(m.output(), "unchanged") || strings.Contains(m.output(), "detect") {
+		t.Errorf("an unchanged source was built again:\n%s", m.output())
+	}
+	if err := os.WriteFile(filepath.Join(source, "page.txt"), []byte("changed"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := m.build(source, "team/hello:v1")
+	if second.Unchanged || second.Digest == first.Digest {
+		t.Errorf("a changed source was not built: %+v", second)
+	}
+	if !strings.Contains(m.output(), "2 cached layers") {
+		t.Errorf("the caches were not used:\n%s", m.output())
+	}
+	if n := sharedLayers(t, img, m.pull(second.Ref)); n < 4 {
+		t.Errorf("only %d layers are the same after a change of one page", n)
+	}
+	if out, err := container(t, m.pull(second.Ref)).CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "changed") {
+		t.Errorf("the container printed %q (%v)", out, err)
+	}
+}
+
+func sharedLayers(t *testing.T, a, b v1.Image) int {
+	t.Helper()
+	seen := map[v1.Hash]bool{}
+	for i, img := range []v1.Image{a, b} {
+		manifest, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, l := range manifest.Layers {
+			if i == 1 && seen[l.Digest] {
+				n++
+			}
+			seen[l.Digest] = true
+		}
+		if i == 1 {
+			return n
+		}
+	}
+	return 0
+}
+
+func TestContainerEndsOnSIGTERM(t *testing.T) {
+	m := newMachine(t)
+	source := files(t, map[string]string{"go.mod": "module example.com/wait\n\ngo 1.24\n", "main.go": mainGo, "page.txt": "x"})
+	m.build(source, "wait")
+	cmd := container(t, m.pull(m.host+"/wait"), "wait")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	defer watchdog.Stop()
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil || !strings.Contains(line, "pid=1") {
+		t.Fatalf("%q %v", line, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		t.Errorf("ended with %v, want an end by itself after SIGTERM", err)
+	}
+}
+
+func TestWhatGoesWrong(t *testing.T) {
+	m := newMachine(t)
+	tests := []struct {
+		name   string
+		source map[string]string
+		change func(*buildpack.Options)
+		want   string // in error or output
+	}{
+		{"no buildpack", map[string]string{"index.html": ""}, nil, "no buildpack knows what to do"},
+		{"compile error", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "main.go": "package main\nfunc main() { nonsense }\n"}, nil, "main.go:2:15: undefined: nonsense"},
+		{"no program", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "x.go": "package x\n"}, nil, "No package main was found"},
+		{"network forbidden", map[string]string{"go.mod": "module x\n\ngo 1.24\n\nrequire rsc.io/quote v1.5.2\n", "main.go": "package main\nimport _ \"rsc.io/quote\"\nfunc main() {}\n"},
+			func(o *buildpack.Options) { o.NoNetwork = true }, "dial"},
+		{"source missing", nil, func(o *buildpack.Options) { o.Source = "/nonesuch" }, "/nonesuch"},
+		{"bad image name", map[string]string{"go.mod": ""}, func(o *buildpack.Options) { o.Image = "UPPER CASE" }, "UPPER CASE"},
+		{"registry gone", map[string]string{"go.mod": "module x\n"}, func(o *buildpack.Options) { o.Image = "127.0.0.1:1/x" }, "127.0.0.1:1"},
+		{"bad Procfile", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "main.go": mainGo, "Procfile": "web: x\nnonsense\n"}, nil, "Procfile:2"},
+		{"wrong default process", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "main.go": mainGo},
+			func(o *buildpack.Options) { o.DefaultProcess = "worker" }, "tried to set worker to default but it doesn't exist"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			opts := m.options(files(t, tt.source), "wrong")
+			if tt.change != nil {
+				tt.change(&opts)
+			}
+			_, err := buildpack.Build(t.Context(), opts)
+			if err == nil || !strings.Contains(err.Error()+m.output(), tt.want) {
+				t.Errorf("got %v\n%s\nwant %q", err, m.output(), tt.want)
+			}
+			if left, _ := filepath.Glob(filepath.Join(m.state, "work", "*")); len(left) > 0 {
+				t.Errorf("folders are left: %v", left)
+			}
+		})
+	}
+}

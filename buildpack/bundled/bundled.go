@@ -1,0 +1,105 @@
+// Package bundled holds the buildpacks that come with weft. They are ordinary buildpacks: folders with a buildpack.toml and programs
+// in bin, run like any other.
+package bundled
+
+import (
+	"crypto/sha256"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/weft-dev/weft/buildpack/spec"
+)
+
+//go:embed go procfile
+var files embed.FS
+
+// Order says which of the bundled buildpacks are tried together.
+func Order() spec.Order {
+	group := func(ids ...string) spec.Group {
+		var g spec.Group
+		for _, id := range ids {
+			name, optional := strings.CutSuffix(id, "?")
+			g.Group = append(g.Group, spec.Element{ID: "weft/" + name, Version: Version, Optional: optional})
+		}
+		return g
+	}
+	return spec.Order{group("go", "procfile?")}
+}
+
+// Version of all bundled buildpacks.
+const Version = "0.1.0"
+
+// Digest tells one set of bundled buildpacks from another.
+func Digest() (string, error) {
+	h := sha256.New()
+	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s\x00%d\x00", name, len(data))
+		_, err = h.Write(data)
+		return err
+	})
+	return fmt.Sprintf("%x", h.Sum(nil)), err
+}
+
+// Install writes the buildpacks below dir, once, and gives the folder that has them as ID/VERSION.
+func Install(dir string) (string, error) {
+	digest, err := Digest()
+	if err != nil {
+		return "", err
+	}
+	at := filepath.Join(dir, "bundled-"+digest[:16])
+	if _, err := os.Stat(at); err == nil {
+		return at, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	temp, err := os.MkdirTemp(dir, ".bundled-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temp)
+	if err := os.Chmod(temp, 0o755); err != nil {
+		return "", err
+	}
+	err = fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		id, rest, _ := strings.Cut(name, "/")
+		to := filepath.Join(temp, spec.EscapeID("weft/"+id), Version, filepath.FromSlash(rest))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o644)
+		if path.Base(path.Dir(name)) == "bin" {
+			mode = 0o755
+		}
+		return os.WriteFile(to, data, mode)
+	})
+	if err != nil {
+		return "", err
+	}
+	if err := os.Rename(temp, at); err != nil && !errors.Is(err, fs.ErrExist) {
+		if _, statErr := os.Stat(at); statErr != nil {
+			return "", err
+		}
+	}
+	return at, nil
+}

@@ -1,0 +1,259 @@
+package buildpack
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/buildpack/bundled"
+	"github.com/weft-dev/weft/buildpack/spec"
+)
+
+// recordVersion is the format of buildRecord on disk.
+const recordVersion = 1
+
+// buildRecord is what is remembered of the last build of an image.
+type buildRecord struct {
+	Version     int            `json:"version"`
+	Fingerprint string         `json:"fingerprint"`
+	Digest      string         `json:"digest"`
+	Image       string         `json:"image"`
+	Buildpacks  []spec.Element `json:"buildpacks"`
+	Processes   []spec.Process `json:"processes"`
+}
+
+func imageState(state, image string) string {
+	readable := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(image))
+	sum := sha256.Sum256([]byte(image))
+	return filepath.Join(state, "images", fmt.Sprintf("%.60s-%x", readable, sum[:6]))
+}
+
+// lock lets one build of an image run at a time on this machine.
+func (b *build) lock(ctx context.Context) (unlock func(), err error) {
+	if err := os.MkdirAll(b.state, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(b.state, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for told := false; ; told = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		if !told {
+			b.log.Infof("waiting for another build of %s", b.opts.Image)
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// analyze compares with the last build. If nothing has changed the result is complete.
+func (b *build) analyze(ctx context.Context) (v1.Image, buildRecord, error) {
+	var err error
+	if b.run0, err = emptyRunImage(); err != nil {
+		return nil, buildRecord{}, err
+	}
+	record := readRecord(filepath.Join(b.state, "build.json"))
+	var previous v1.Image
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		var err error
+		previous, err = b.target.Previous(ctx, b.opts.Image)
+		return err
+	})
+	g.Go(func() error {
+		var err error
+		b.fingerprint, err = b.computeFingerprint(gctx)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, record, err
+	}
+	if previous == nil || record.Fingerprint != b.fingerprint || b.opts.ClearCache {
+		return previous, record, nil
+	}
+	digest, err := previous.Digest()
+	if err != nil {
+		return nil, record, err
+	}
+	if digest.String() != record.Digest {
+		return previous, record, nil
+	}
+	b.result.Unchanged, b.result.Digest, b.result.Ref = true, record.Digest, b.target.Repository()+"@"+record.Digest
+	b.result.Buildpacks, b.result.Processes = record.Buildpacks, record.Processes
+	return previous, record, nil
+}
+
+// readRecord gives the record of the last build; one that cannot be read or is of a newer format counts for nothing.
+func readRecord(file string) buildRecord {
+	var r buildRecord
+	data, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Version != recordVersion {
+		return buildRecord{}
+	}
+	return r
+}
+
+func (b *build) remember() error {
+	data, err := json.Marshal(buildRecord{Version: recordVersion, Fingerprint: b.fingerprint, Digest: b.result.Digest, Image: b.opts.Image,
+		Buildpacks: b.result.Buildpacks, Processes: b.result.Processes})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(b.state, "build.json")
+	if err := os.WriteFile(file+".new", data, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}
+
+// computeFingerprint sums up everything that an image depends on: the source, the settings, the buildpacks, the launcher, the run
+// image and the toolchain of this machine.
+func (b *build) computeFingerprint(ctx context.Context) (string, error) {
+	h := sha256.New()
+	item := func(parts ...string) {
+		for _, p := range parts {
+			fmt.Fprintf(h, "%d:%s", len(p), p)
+		}
+		h.Write([]byte{'\n'})
+	}
+	names := make([]string, 0, len(b.opts.Env))
+	for name := range b.opts.Env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		item("env", name, b.opts.Env[name])
+	}
+	item("options", b.opts.Image, strings.Join(b.opts.Tags, " "), b.opts.DefaultProcess, string(b.opts.Compression), fmt.Sprint(b.opts.NoNetwork))
+	digest, err := bundled.Digest()
+	if err != nil {
+		return "", err
+	}
+	item("buildpacks", digest)
+	runDigest, err := b.run0.image.Digest()
+	if err != nil {
+		return "", err
+	}
+	item("run image", runDigest.String())
+	launcher, err := hashFile(b.opts.Programs.Launcher)
+	if err != nil {
+		return "", fmt.Errorf("the launcher: %w", err)
+	}
+	item("launcher", launcher)
+	toolchain, err := os.ReadFile(filepath.Join(goroot(), "VERSION"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	item("toolchain", string(toolchain))
+	source, err := hashTree(ctx, b.opts.Source)
+	if err != nil {
+		return "", fmt.Errorf("read the source: %w", err)
+	}
+	item("source", source)
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
+
+// ignored names of the top folder are no part of the source.
+func ignored(rel string) bool { return rel == ".git" || strings.HasPrefix(rel, ".git/") }
+
+// hashTree sums up names, modes and contents of a folder.
+func hashTree(ctx context.Context, root string) (string, error) {
+	var lines []string
+	var files []int // of lines
+	var paths []string
+	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		if ignored(rel) {
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		line := fmt.Sprintf("%q %o", rel, info.Mode())
+		switch {
+		case info.Mode()&fs.ModeSymlink != 0:
+			link, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			line += fmt.Sprintf(" %q", link)
+		case info.Mode().IsRegular():
+			files, paths = append(files, len(lines)), append(paths, name)
+		}
+		lines = append(lines, line)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(8)
+	for i, at := range files {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			sum, err := hashFile(paths[i])
+			lines[at] += " " + sum
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+	return fmt.Sprintf("%x", sum), nil
+}
+
+func hashFile(name string) (string, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}
