@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/weft-dev/weft/embedded/pki"
 )
@@ -24,7 +23,7 @@ func dnsArgs(s State) ([]string, error) {
 	cache 30
 	reload 5s
 }
-`, dnsPort, nodeIPv4, inNode(s, filepath.Join(s.Components(), "dns.kubeconfig")), egressGateway)
+`, dnsPort, nodeIPv4, inNode(s, s.component("dns")), egressGateway)
 	file := s.path("run", "Corefile")
 	if err := pki.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func nodeCertificates(s State) error {
 	}
 	server := fmt.Sprintf("https://%s:%d", nodeIPv4, apiPort)
 	for _, name := range []string{"kubelet", "kube-proxy", "dns", "agent"} {
-		if err := controlplane.Kubeconfig(folder, ca, name, server).Write(filepath.Join(s.Components(), name+".kubeconfig")); err != nil {
+		if err := controlplane.Kubeconfig(folder, ca, name, server).Write(s.component(name)); err != nil {
 			return err
 		}
 	}
@@ -92,13 +92,13 @@ enableServer: true
 logging: {format: text, verbosity: 1}
 `, nodeIPv4, inNode(s, s.PKI().Cert("ca")), inNode(s, s.PKI().Cert("kubelet-server")), inNode(s, s.PKI().Key("kubelet-server")), dnsService,
 		stateMount+"/run/resolv.conf", containerdSocket, tree.Name, inNode(s, s.Data("volume-plugins")))
-	file := filepath.Join(s.Run(), "kubelet.yaml")
+	file := s.path("run", "kubelet.yaml")
 	if err := pki.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
 	return []string{"kubelet",
 		"--config=" + inNode(s, file),
-		"--kubeconfig=" + inNode(s, filepath.Join(s.Components(), "kubelet.kubeconfig")),
+		"--kubeconfig=" + inNode(s, s.component("kubelet")),
 		"--hostname-override=" + nodeName,
 		"--node-ip=" + nodeIPv4 + "," + nodeIPv6,
 		"--root-dir=/var/lib/kubelet",
@@ -120,8 +120,8 @@ healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 nftables: {syncPeriod: 30s, minSyncPeriod: 50ms}
-`, nodeName, nodeIPv4, podCIDRv4, podCIDRv6, inNode(s, filepath.Join(s.Components(), "kube-proxy.kubeconfig")))
-	file := filepath.Join(s.Run(), "kube-proxy.yaml")
+`, nodeName, nodeIPv4, podCIDRv4, podCIDRv6, inNode(s, s.component("kube-proxy")))
+	file := s.path("run", "kube-proxy.yaml")
 	if err := pki.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}

@@ -205,11 +205,16 @@ func (c *cluster) startNode(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	agent, err := c.agentArgs()
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	for _, spec := range []supervise.Spec{
 		{Name: "kubelet", Path: c.options.Self, Args: kubelet, Grace: time.Second},
 		{Name: "kube-proxy", Path: c.options.Self, Args: proxy, Grace: time.Second},
 		{Name: "dns", Path: filepath.Join(programs, "weft-dns"), Args: dns, Grace: time.Second},
+		{Name: "agent", Path: c.options.Self, Args: agent, Files: []*os.File{c.ns.host}, Grace: time.Second},
 	} {
 		if _, err := c.spawn(ctx, spec); err != nil {
 			return err

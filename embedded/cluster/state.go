@@ -43,6 +43,8 @@ func (s State) PKI() pki.Folder { return pki.Folder{Path: s.path("pki")} }
 // Components is the folder of the components' kubeconfig files.
 func (s State) Components() string { return s.path("components") }
 
+func (s State) component(name string) string { return s.path("components", name+".kubeconfig") }
+
 // Kubeconfig is the administrator's.
 func (s State) Kubeconfig() string { return s.path("kubeconfig") }
 

@@ -3,7 +3,10 @@ package controlplane
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -67,15 +70,31 @@ func apiServerArgs(cfg Config) ([]string, error) {
 	return append(args, cfg.ExtraArgs...), nil
 }
 
-// writeAdmissionConfig points the admission plugins that can read static manifests to the folder of the configuration.
+// staticPlugins are the admission plugins that read manifests from a folder, each with the kind of its configuration.
+var staticPlugins = map[string]string{
+	"ValidatingAdmissionPolicy":  "ValidatingAdmissionPolicyConfiguration",
+	"MutatingAdmissionPolicy":    "MutatingAdmissionPolicyConfiguration",
+	"ValidatingAdmissionWebhook": "WebhookAdmissionConfiguration",
+	"MutatingAdmissionWebhook":   "WebhookAdmissionConfiguration",
+}
+
+// writeAdmissionConfig points each admission plugin that can read static manifests to the folder of its name. The server
+// follows later changes of the files by itself.
 func writeAdmissionConfig(cfg Config) (string, error) {
+	entries, err := os.ReadDir(cfg.AdmissionManifests)
+	if err != nil {
+		return "", fmt.Errorf("static admission: %w", err)
+	}
 	var b strings.Builder
 	b.WriteString("apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n")
-	for _, plugin := range []struct{ name, kind string }{
-		{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyConfiguration"},
-		{"MutatingAdmissionPolicy", "MutatingAdmissionPolicyConfiguration"},
-	} {
-		fmt.Fprintf(&b, "- name: %s\n  configuration:\n    apiVersion: apiserver.config.k8s.io/v1\n    kind: %s\n    staticManifestsDir: %q\n", plugin.name, plugin.kind, cfg.AdmissionManifests)
+	for _, e := range entries {
+		kind, ok := staticPlugins[e.Name()]
+		if !ok || !e.IsDir() {
+			return "", fmt.Errorf("static admission: %s holds %q, expected only folders named %s", cfg.AdmissionManifests, e.Name(),
+				strings.Join(slices.Sorted(maps.Keys(staticPlugins)), ", "))
+		}
+		fmt.Fprintf(&b, "- name: %s\n  configuration:\n    apiVersion: apiserver.config.k8s.io/v1\n    kind: %s\n    staticManifestsDir: %q\n",
+			e.Name(), kind, filepath.Join(cfg.AdmissionManifests, e.Name()))
 	}
 	file := filepath.Join(cfg.Run, "admission.yaml")
 	return file, pki.WriteFile(file, []byte(b.String()), 0o600)

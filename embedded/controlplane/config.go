@@ -33,7 +33,7 @@ type Config struct {
 	Plugins     string   // folder for volume plugins, which upstream would make under /usr
 
 	AuthorizationConfig string // file with an AuthorizationConfiguration; empty means Node and RBAC
-	AdmissionManifests  string // folder of static admission policies and webhooks; empty means none
+	AdmissionManifests  string // folder of folders named after admission plugins, with static manifests; empty means none
 	FeatureGates        map[string]bool
 	ExtraArgs           []string // further flags of kube-apiserver
 

@@ -48,7 +48,7 @@ func dispatch(args []string) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(runCommand(), serverCommand(), cleanCommand(), versionCommand())
+	root.AddCommand(runCommand(), partCommand("server", "the control plane", cluster.RunServer), partCommand("agent", "the node's agent", cluster.RunAgent), cleanCommand(), versionCommand())
 	root.AddCommand(&cobra.Command{Use: "kubectl", Short: "The kubectl of this Kubernetes"})
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
@@ -90,13 +90,14 @@ func runCommand() *cobra.Command {
 	return cmd
 }
 
-func serverCommand() *cobra.Command {
+// partCommand is a part of a cluster that the supervisor starts with a file of settings.
+func partCommand(name, what string, run func(context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
-		Use:    "server FILE",
-		Short:  "Run the control plane; started by run",
+		Use:    name + " FILE",
+		Short:  "Run " + what + "; started by run",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(cmd *cobra.Command, args []string) error { return cluster.RunServer(cmd.Context(), args[0]) },
+		RunE:   func(cmd *cobra.Command, args []string) error { return run(cmd.Context(), args[0]) },
 	}
 }
 
