@@ -1,0 +1,543 @@
+package network
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// selector is a set of pods that policies share: as peers and as the pods they isolate.
+type selector struct {
+	key        string
+	namespace  string
+	namespaces labels.Selector // nil if namespace is set
+	pods       labels.Selector
+	refs       int
+	members    map[*podEntry]struct{}
+	groups     map[*group]struct{}
+	policies   map[*compiledPolicy]struct{} // whose subject this is
+}
+
+// link makes the pod a member before it owns an address.
+func (s *selector) link(e *podEntry) {
+	s.members[e] = struct{}{}
+	e.selectors[s] = struct{}{}
+}
+
+func (s *selector) unlink(e *podEntry) {
+	delete(s.members, e)
+	delete(e.selectors, s)
+}
+
+// join makes the pod with its addresses a member.
+func (s *selector) join(e *podEntry) {
+	if _, ok := s.members[e]; ok {
+		return
+	}
+	s.link(e)
+	for g := range s.groups {
+		for _, a := range e.owned {
+			g.count(e, a, 1)
+		}
+	}
+}
+
+func (s *selector) leave(e *podEntry) {
+	if _, ok := s.members[e]; !ok {
+		return
+	}
+	for g := range s.groups {
+		for _, a := range e.owned {
+			g.count(e, a, -1)
+		}
+	}
+	s.unlink(e)
+}
+
+func (c *Compiler) acquireSelector(namespace string, namespaces, pods labels.Selector) *selector {
+	key := "=" + namespace + "|" + pods.String()
+	if namespaces != nil {
+		key = "~" + namespaces.String() + "|" + pods.String()
+	}
+	if s := c.selectors[key]; s != nil {
+		s.refs++
+		return s
+	}
+	s := &selector{key: key, namespace: namespace, namespaces: namespaces, pods: pods, refs: 1,
+		members: map[*podEntry]struct{}{}, groups: map[*group]struct{}{}, policies: map[*compiledPolicy]struct{}{}}
+	c.selectors[key] = s
+	spaces := []*space{}
+	if namespaces == nil {
+		spaces = append(spaces, c.space(namespace))
+	} else {
+		c.wide[s] = struct{}{}
+		for _, sp := range c.spaces {
+			if namespaces.Matches(labels.Set(sp.labels)) {
+				spaces = append(spaces, sp)
+			}
+		}
+	}
+	for _, sp := range spaces {
+		sp.selectors[s] = struct{}{}
+		for _, e := range sp.pods {
+			if pods.Matches(labels.Set(e.pod.Labels)) {
+				s.link(e)
+			}
+		}
+	}
+	return s
+}
+
+func (c *Compiler) releaseSelector(s *selector) {
+	if s.refs--; s.refs > 0 {
+		return
+	}
+	delete(c.selectors, s.key)
+	delete(c.wide, s)
+	for e := range s.members {
+		delete(e.selectors, s)
+	}
+	for _, sp := range c.spacesOf(s) {
+		delete(sp.selectors, s)
+		c.dropSpace(sp)
+	}
+}
+
+func (c *Compiler) spacesOf(s *selector) []*space {
+	if s.namespaces == nil {
+		return []*space{c.spaces[s.namespace]}
+	}
+	var out []*space
+	for _, sp := range c.spaces {
+		if _, ok := sp.selectors[s]; ok {
+			out = append(out, sp)
+		}
+	}
+	return out
+}
+
+// group is a pair of sets (IPv4, IPv6) whose elements come from the members of selectors: their addresses, or with names the
+// addresses with the numbers of those named ports.
+type group struct {
+	key       string
+	selectors []*selector
+	blocks    []*block // members are found by address too
+	names     []portRange
+	refs      int
+	counts    map[string]int // how often an element is due
+	sets      [2]*setState
+}
+
+func (g *group) holds(a netip.Addr) bool {
+	return slices.ContainsFunc(g.blocks, func(b *block) bool { return b.contains(a) })
+}
+
+func (g *group) count(e *podEntry, a netip.Addr, by int) {
+	set := g.sets[familyIndex(a)]
+	add := func(key string) {
+		n := g.counts[key] + by
+		switch {
+		case n == 0:
+			delete(g.counts, key)
+			set.remove(key)
+			return
+		case n == 1 && by > 0:
+			set.put(Element{Key: key})
+		}
+		g.counts[key] = n
+	}
+	if g.names == nil {
+		add(addressKey(a))
+		return
+	}
+	for _, p := range g.names {
+		if number, ok := e.pod.NamedPort(p.name, p.protocol); ok {
+			add(addressKey(a) + portKey(p.protocol, number))
+		}
+	}
+}
+
+// acquireGroup takes over the references to the selectors.
+func (c *Compiler) acquireGroup(prefix string, selectors []*selector, blocks []*block, names []portRange) *group {
+	key := prefix + "/" + digest(describeGroup(selectors, blocks, names))
+	if g := c.groups[key]; g != nil {
+		g.refs++
+		for _, s := range selectors {
+			c.releaseSelector(s)
+		}
+		return g
+	}
+	kinds := [2]SetKind{Addresses4, Addresses6}
+	if names != nil {
+		kinds = [2]SetKind{AddressPorts4, AddressPorts6}
+	}
+	g := &group{key: key, selectors: selectors, blocks: blocks, names: names, refs: 1, counts: map[string]int{}}
+	for i := range kinds {
+		g.sets[i] = c.store.set(fmt.Sprintf("%s-%d", key, families[i]), kinds[i])
+	}
+	c.groups[key] = g
+	for _, s := range selectors {
+		s.groups[g] = struct{}{}
+		for e := range s.members {
+			for _, a := range e.owned {
+				g.count(e, a, 1)
+			}
+		}
+	}
+	if len(blocks) > 0 {
+		c.blockers[g] = struct{}{}
+		for _, e := range c.pods {
+			for _, a := range e.owned {
+				if g.holds(a) {
+					g.count(e, a, 1)
+				}
+			}
+		}
+	}
+	return g
+}
+
+func (c *Compiler) releaseGroup(g *group) {
+	if g.refs--; g.refs > 0 {
+		return
+	}
+	delete(c.groups, g.key)
+	delete(c.blockers, g)
+	for _, s := range g.selectors {
+		delete(s.groups, g)
+		c.releaseSelector(s)
+	}
+	for _, set := range g.sets {
+		c.store.deleteSet(set)
+	}
+}
+
+func describeGroup(selectors []*selector, blocks []*block, names []portRange) string {
+	var parts []string
+	for _, s := range selectors {
+		parts = append(parts, s.key)
+	}
+	for _, b := range blocks {
+		parts = append(parts, fmt.Sprint(b.prefix, b.except))
+	}
+	slices.Sort(parts)
+	for _, p := range names {
+		parts = append(parts, p.String())
+	}
+	return strings.Join(parts, "\n")
+}
+
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:8])
+}
+
+// sharedSet is a set of constant content that rules share.
+type sharedSet struct {
+	refs int
+	set  *setState
+}
+
+func (c *Compiler) acquireSet(prefix string, kind SetKind, elements []Element) *sharedSet {
+	var b strings.Builder
+	for _, e := range elements {
+		fmt.Fprintf(&b, "%x-%x\n", e.Key, e.End)
+	}
+	name := fmt.Sprintf("%s/%s", prefix, digest(b.String()))
+	if v6, ok := kind.v6(); ok {
+		name += map[bool]string{false: "-4", true: "-6"}[v6]
+	}
+	s := c.shared[name]
+	if s == nil {
+		s = &sharedSet{set: c.store.set(name, kind)}
+		for _, e := range elements {
+			s.set.put(e)
+		}
+		c.shared[name] = s
+	}
+	s.refs++
+	return s
+}
+
+func (c *Compiler) releaseSet(s *sharedSet) {
+	if s.refs--; s.refs == 0 {
+		delete(c.shared, s.set.name)
+		c.store.deleteSet(s.set)
+	}
+}
+
+// compiledPolicy is a policy with all that it holds on to.
+type compiledPolicy struct {
+	policy  *policy
+	subject *selector
+	chains  [2]*chainState // by direction; nil where the policy does not isolate
+	release []func()
+}
+
+func (c *Compiler) compilePolicy(p *policy) *compiledPolicy {
+	out := &compiledPolicy{policy: p, subject: c.acquireSelector(p.namespace, nil, p.subject)}
+	for _, d := range []Direction{Ingress, Egress} {
+		if !p.isolates(d) {
+			continue
+		}
+		var rules []Rule
+		for i, r := range p.rules(d) {
+			rules = append(rules, c.compileRule(out, d, i, &r)...)
+		}
+		out.chains[d] = c.store.chain(chainName(d.String()+"/"+p.key()), rules)
+	}
+	return out
+}
+
+// chainName shortens names that the kernel or nft would refuse (NFT_NAME_MAXLEN is 256, nft(8) wants less).
+func chainName(name string) string {
+	if len(name) > 120 {
+		return name[:100] + "/" + digest(name)
+	}
+	return name
+}
+
+// compileRule makes a few rules of a policy's rule: their number follows from what is written in the policy, not from how many
+// pods that means.
+func (c *Compiler) compileRule(out *compiledPolicy, d Direction, index int, r *rule) []Rule {
+	comment := fmt.Sprintf("%s rule %d", d, index)
+	var numeric, named []portRange
+	for _, p := range r.ports {
+		if p.name != "" {
+			named = append(named, p)
+		} else {
+			numeric = append(numeric, p)
+		}
+	}
+	var rules []Rule
+	emit := func(family uint8, conditions ...Condition) {
+		rules = append(rules, Rule{Family: family, Conditions: conditions, Action: Accept, Comment: comment})
+	}
+	peers := c.peerConditions(out, d, r)
+	if r.anyPort || len(numeric) > 0 {
+		var port []Condition
+		if !r.anyPort {
+			set := c.acquireSet("ports", Ports, portElements(numeric))
+			out.release = append(out.release, func() { c.releaseSet(set) })
+			port = []Condition{{PortIn, set.set.name}}
+		}
+		for _, p := range peers {
+			emit(p.family, append(slices.Clone(p.conditions), port...)...)
+		}
+		if r.anyPeer {
+			emit(0, port...)
+		}
+	}
+	if len(named) == 0 {
+		return rules
+	}
+	slices.SortFunc(named, func(a, b portRange) int { return cmp.Compare(a.String(), b.String()) })
+	named = slices.Compact(named)
+	if d == Egress {
+		// The named port is that of the peer: address and number together say that it is one.
+		selectors, blocks := c.peerSelectors(r)
+		g := c.acquireGroup("named", selectors, blocks, named)
+		out.release = append(out.release, func() { c.releaseGroup(g) })
+		for i, family := range families {
+			emit(family, Condition{TargetPortIn, g.sets[i].name})
+		}
+		return rules
+	}
+	// The named port is that of the isolated pod.
+	g := c.acquireGroup("named", []*selector{c.acquireSelector(out.policy.namespace, nil, out.policy.subject)}, nil, named)
+	out.release = append(out.release, func() { c.releaseGroup(g) })
+	for i, family := range families {
+		target := Condition{TargetPortIn, g.sets[i].name}
+		if r.anyPeer {
+			emit(family, target)
+		}
+		for _, p := range peers {
+			if p.family == family {
+				emit(family, append(slices.Clone(p.conditions), target)...)
+			}
+		}
+	}
+	return rules
+}
+
+type familyConditions struct {
+	family     uint8
+	conditions []Condition
+}
+
+// peerConditions returns the ways in which a packet's other end can be a peer; none for a rule that names no peers.
+func (c *Compiler) peerConditions(out *compiledPolicy, d Direction, r *rule) []familyConditions {
+	test := SourceIn
+	if d == Egress {
+		test = TargetIn
+	}
+	var list []familyConditions
+	if r.anyPeer {
+		return nil
+	}
+	selectors, blocks := c.peerSelectors(r)
+	// Selectors across namespaces find many pods and are common to many policies: each has a set that all share. Those of
+	// the policy's own namespace find few: one set holds them all.
+	var sets [][]*selector
+	var own []*selector
+	for _, s := range selectors {
+		if s.namespaces != nil {
+			sets = append(sets, []*selector{s})
+		} else {
+			own = append(own, s)
+		}
+	}
+	if len(own) > 0 {
+		sets = append(sets, own)
+	}
+	for _, set := range sets {
+		g := c.acquireGroup("peers", set, nil, nil)
+		out.release = append(out.release, func() { c.releaseGroup(g) })
+		for i, family := range families {
+			list = append(list, familyConditions{family, []Condition{{test, g.sets[i].name}}})
+		}
+	}
+	for i, kind := range []SetKind{Blocks4, Blocks6} {
+		var elements []Element
+		for _, a := range blockRanges(blocks, i == 1) {
+			elements = append(elements, Element{Key: addressKey(a.first), End: addressKey(a.last)})
+		}
+		if len(elements) == 0 {
+			continue
+		}
+		set := c.acquireSet("blocks", kind, elements)
+		out.release = append(out.release, func() { c.releaseSet(set) })
+		list = append(list, familyConditions{families[i], []Condition{{test, set.set.name}}})
+	}
+	return list
+}
+
+// peerSelectors acquires the selectors of a rule's peers; for a rule without peers one that finds every pod.
+func (c *Compiler) peerSelectors(r *rule) ([]*selector, []*block) {
+	if r.anyPeer {
+		return []*selector{c.acquireSelector("", labels.Everything(), labels.Everything())}, nil
+	}
+	var selectors []*selector
+	var blocks []*block
+	for i := range r.peers {
+		p := &r.peers[i]
+		if p.block != nil {
+			blocks = append(blocks, p.block)
+			continue
+		}
+		s := c.acquireSelector(p.namespace, p.namespaces, p.pods)
+		if slices.Contains(selectors, s) {
+			c.releaseSelector(s)
+			continue
+		}
+		selectors = append(selectors, s)
+	}
+	return selectors, blocks
+}
+
+// releasePolicy gives back what old holds; chains that fresh uses under the same name stay.
+func (c *Compiler) releasePolicy(old, fresh *compiledPolicy, affected map[*podEntry]struct{}) {
+	for e := range old.subject.members {
+		affected[e] = struct{}{}
+	}
+	delete(old.subject.policies, old)
+	for d, chain := range old.chains {
+		if chain != nil && (fresh == nil || fresh.chains[d] == nil) {
+			c.store.deleteChain(chain)
+		}
+	}
+	for _, release := range old.release {
+		release()
+	}
+	c.releaseSelector(old.subject)
+}
+
+// class is what pods isolated by the same policies have in common: a chain.
+type class struct {
+	key   string
+	refs  int
+	chain *chainState // nil for the class of pods that no policy isolates
+}
+
+// classify finds the pod's classes and writes them to the maps.
+func (c *Compiler) classify(e *podEntry) {
+	if !c.local(e) {
+		return
+	}
+	for _, d := range []Direction{Ingress, Egress} {
+		var policies []*compiledPolicy
+		for s := range e.selectors {
+			for p := range s.policies {
+				if p.policy.isolates(d) {
+					policies = append(policies, p)
+				}
+			}
+		}
+		slices.SortFunc(policies, func(a, b *compiledPolicy) int { return cmp.Compare(a.policy.key(), b.policy.key()) })
+		fresh := c.acquireClass(d, policies)
+		c.releaseClass(e.class[d])
+		if fresh != e.class[d] {
+			e.class[d] = fresh
+			for _, a := range e.owned {
+				c.mapClass(e, a)
+			}
+		}
+	}
+}
+
+// mapClass writes the classes of one address, once they are known.
+func (c *Compiler) mapClass(e *podEntry, a netip.Addr) {
+	for d, cl := range e.class {
+		if cl == nil {
+			continue
+		}
+		element := Element{Key: addressKey(a)}
+		if cl.chain != nil {
+			element.Chain = cl.chain.name
+		}
+		c.classMaps[d][familyIndex(a)].put(element)
+	}
+}
+
+func (c *Compiler) acquireClass(d Direction, policies []*compiledPolicy) *class {
+	var names []string
+	for _, p := range policies {
+		names = append(names, p.policy.key())
+	}
+	key := d.String() + "\n" + strings.Join(names, "\n")
+	if cl := c.classes[key]; cl != nil {
+		cl.refs++
+		return cl
+	}
+	cl := &class{key: key, refs: 1}
+	c.classes[key] = cl
+	if len(policies) == 0 {
+		return cl
+	}
+	var rules []Rule
+	for _, p := range policies {
+		rules = append(rules, Rule{Action: Jump, Target: p.chains[d].name})
+	}
+	rules = append(rules, Rule{Action: Goto, Target: deniedChain(d)})
+	cl.chain = c.store.chain(fmt.Sprintf("%s-class/%s", d, digest(key)), rules)
+	return cl
+}
+
+func (c *Compiler) releaseClass(cl *class) {
+	if cl == nil {
+		return
+	}
+	if cl.refs--; cl.refs > 0 {
+		return
+	}
+	delete(c.classes, cl.key)
+	if cl.chain != nil {
+		c.store.deleteChain(cl.chain)
+	}
+}

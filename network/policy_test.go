@@ -1,0 +1,87 @@
+package network
+
+import (
+	"strings"
+	"testing"
+)
+
+// badPolicies are what the API server would refuse but a file can hold. What is defective must allow nothing.
+var badPolicies = []struct{ policy, problem string }{
+	{`{spec: {podSelector: {matchExpressions: [{key: a, operator: Gt, values: ["1"]}]}, ingress: []}}`, `spec.podSelector: "Gt" is not a valid label selector operator`},
+	{`{spec: {podSelector: {}, policyTypes: [Inward]}}`, `spec.policyTypes[0]: unknown type "Inward": expected Ingress or Egress`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{}]}]}}`, `spec.ingress[0].from[0]: empty peer`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{podSelector: {}, ipBlock: {cidr: 0.0.0.0/0}}]}]}}`, `spec.ingress[0].from[0]: ipBlock cannot be combined`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0}}]}]}}`, `spec.ingress[0].from[0].ipBlock.cidr: "10.0.0.0" is not a CIDR`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [x]}}]}]}}`, `spec.ingress[0].from[0].ipBlock.except[0]: "x" is not a CIDR`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.244.0.0/24, except: [10.0.0.0/8]}}]}]}}`, `except[0]: 10.0.0.0/8 is not strictly inside 10.244.0.0/24`},
+	{`{spec: {podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {"a b": c}}}]}]}}`, `spec.ingress[0].from[0].podSelector: `},
+	{`{spec: {podSelector: {}, ingress: [{from: [{namespaceSelector: {matchExpressions: [{key: a, operator: In}]}}]}]}}`, `spec.ingress[0].from[0].namespaceSelector: `},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{protocol: ICMP, port: 80}]}]}}`, `spec.ingress[0].ports[0].protocol: unknown protocol "ICMP": expected TCP, UDP or SCTP`},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{endPort: 80}]}]}}`, `spec.ingress[0].ports[0].endPort: endPort needs port`},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{port: web, endPort: 80}]}]}}`, `endPort needs a numeric port, not "web"`},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{port: 0}]}]}}`, `spec.ingress[0].ports[0].port: port 0 is outside 1 to 65535`},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{port: 80, endPort: 79}]}]}}`, `spec.ingress[0].ports[0].endPort: endPort 79 is outside 80 to 65535`},
+	{`{spec: {podSelector: {}, ingress: [{ports: [{port: ""}]}]}}`, `spec.ingress[0].ports[0].port: empty port name`},
+}
+
+func TestBadPolicies(t *testing.T) {
+	for _, c := range badPolicies {
+		o := scenarioObjects(t, c.policy)
+		o.Policies[0].Name = "bad"
+		s := NewSnapshot(o)
+		var text []string
+		for _, p := range s.Problems() {
+			text = append(text, p.Error())
+		}
+		if got := strings.Join(text, "\n"); !strings.HasPrefix(got, "NetworkPolicy x/bad: spec.") || !strings.Contains(got, c.problem) {
+			t.Errorf("%s\ngave   %s\nwanted %s", c.policy, got, c.problem)
+		}
+		from, to := s.Between(s.Pod("x", "b"), s.Pod("x", "a"), false)
+		if d := Evaluate(s, from, to, TCP, 80); d.Allowed {
+			t.Errorf("%s: the defect allows: %s", c.policy, d)
+		}
+		agree(t, o)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	o := scenarioObjects(t, `{metadata: {name: web}, spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}], ports: [{port: 80}, {port: 8000, endPort: 8080, protocol: UDP}]}]}}
+---
+{metadata: {name: deny}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}
+---
+{metadata: {name: out}, spec: {podSelector: {}, policyTypes: [Egress], egress: [{}]}}`)
+	s := NewSnapshot(o)
+	for _, c := range []struct {
+		from, to string
+		port     uint16
+		want     string
+	}{
+		{"b", "a", 80, "allowed: egress: egress rule 0 of x/out allows it; ingress: ingress rule 0 of x/web allows it"},
+		{"b", "a", 81, "ingress: pod x/a is isolated for ingress by x/deny, x/web and no rule allows TCP 81 from pod x/b (10.244.0.2) (ingress rule 0 of x/web allows this peer but only TCP 80, UDP 8000-8080)"},
+		{"a", "a", 81, "allowed: egress: a pod always reaches itself; ingress: a pod always reaches itself"},
+		{"a", "b", 80, "denied: egress: egress rule 0 of x/out allows it; ingress: pod x/b is isolated for ingress by x/deny and no rule allows TCP 80 from pod x/a (10.244.0.1)"},
+	} {
+		from, to := s.Between(s.Pod("x", c.from), s.Pod("x", c.to), false)
+		d := Evaluate(s, from, to, TCP, c.port)
+		if !strings.Contains(d.String(), c.want) {
+			t.Errorf("%s > %s %d:\n%s\nwanted\n%s", c.from, c.to, c.port, d, c.want)
+		}
+	}
+	outside, pod := s.Address(mustParse("192.0.2.10")), s.Address(mustParse("10.244.0.1"))
+	if d := Evaluate(s, outside, pod, TCP, 80); d.Allowed || d.Deciding().Direction != Ingress {
+		t.Errorf("from outside: %s", d)
+	}
+	node := s.Address(mustParse("10.244.0.254"))
+	if d := Evaluate(s, node, pod, TCP, 80); !d.Allowed || !strings.Contains(d.String(), "traffic between node n1 and its own pods is never filtered") {
+		t.Errorf("from the node: %s", d)
+	}
+	other := o.Pods[1]
+	other.HostNetwork, other.Node = true, "n2"
+	if d := Evaluate(s, Endpoint{Pod: &other}, pod, TCP, 80); d.Allowed {
+		t.Errorf("a pod of another node's network is not the pod that the rule means: %s", d)
+	}
+	other.Node = "n1"
+	if d := Evaluate(s, Endpoint{Pod: &other}, pod, TCP, 80); !d.Allowed {
+		t.Errorf("a pod of the node's own network: %s", d)
+	}
+}
