@@ -168,13 +168,14 @@ func describe(err error) string {
 func advice(err error) []string {
 	var lines []string
 	seen := map[string]bool{}
-	for ; err != nil; err = errors.Unwrap(err) {
-		a, ok := err.(Advised)
-		if !ok || a.Advice() == "" || seen[a.Advice()] {
+	var advised Advised
+	for ; errors.As(err, &advised); err = errors.Unwrap(advised) {
+		text := strings.TrimSpace(advised.Advice())
+		if text == "" || seen[text] {
 			continue
 		}
-		seen[a.Advice()] = true
-		lines = append(lines, strings.Split(strings.TrimSpace(a.Advice()), "\n")...)
+		seen[text] = true
+		lines = append(lines, strings.Split(text, "\n")...)
 	}
 	return lines
 }

@@ -1,0 +1,28 @@
+# Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.PHONY: help build up down test lint bench-up clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## build all programs into bin/
+	@.ci/build
+
+up: build ## build, start the embedded Kubernetes, run the example, print its address
+	@bin/weft up examples/guestbook
+
+down: ## stop the embedded Kubernetes; its data stays
+	@bin/weft down
+
+test: build ## run the tests
+	@.ci/test
+
+lint: ## run the linters
+	@.ci/lint
+
+bench-up: build ## measure the start of the embedded Kubernetes
+	@go run ./test/bench-up
+
+clean: ## remove what was built
+	rm -rf bin
