@@ -8,10 +8,10 @@
 //	syntax   lexer, parser with recovery, syntax tree with byte offsets and
 //	         comments
 //	diag     diagnostics: codes, texts, pretty, short and SARIF forms
+//	plan     what is written: YAML, JSON, TOML, XML of values, and back
 //	stdlib   builtins, string members, system modules:
 //	         Builtin(name) *value.Func, Member(name) *value.Func (its first
 //	         argument is the string), Module(path, name) (value.Value, bool)
-//	plan     what is written: PlainText of values, YAML, JSON, TOML, XML
 //	types    the type lattice and the checker
 //	eval     compiles checked trees to closures and runs them
 //	mod      kcl.mod, its lock file and where packages come from

@@ -75,6 +75,8 @@ type Host struct {
 	Getenv        func(string) (string, bool)
 	Now           func() time.Time
 	Random        io.Reader
+	// FQDN is the full name of a host, or of this one for "".
+	FQDN func(ctx context.Context, name string) (string, error)
 	// Print writes what print() prints.
 	Print io.Writer
 	// Options are the -D arguments, decoded.
