@@ -178,3 +178,9 @@ func (l Limits) orDefault() Limits {
 	set(&l.Values, 500_000)
 	return l
 }
+
+// With returns the object with other content (labels added, a namespace filled in) that was written at the same place.
+func (o Object) With(u *unstructured.Unstructured) Object {
+	o.Unstructured = u
+	return o
+}
