@@ -26,6 +26,7 @@ type Client struct {
 	host     string
 	dynamic  dynamic.Interface
 	kinds    *kinds
+	schemas  *schemas
 	warnings *warnings
 	manager  string
 }
@@ -63,7 +64,7 @@ func New(cfg *rest.Config, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{host: cfg.Host, dynamic: dyn, kinds: newKinds(disco), warnings: w, manager: FieldManager}
+	c := &Client{host: cfg.Host, dynamic: dyn, kinds: newKinds(disco), schemas: &schemas{disco: disco}, warnings: w, manager: FieldManager}
 	for _, o := range opts {
 		o(c)
 	}

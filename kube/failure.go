@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -62,7 +63,7 @@ func explain(o manifest.Object, err error) error {
 	switch {
 	case isFieldConflict(err):
 		return conflictError(o, s)
-	case strings.HasPrefix(s.Message, "failed to create typed patch object"):
+	case isTypeError(err):
 		return typedErrors(o, s.Message)
 	case strings.Contains(s.Message, "strict decoding error:"):
 		return strictErrors(o, s.Message)
@@ -74,6 +75,23 @@ func explain(o manifest.Object, err error) error {
 		return o.ErrorAt("metadata.namespace", fmt.Sprintf("the namespace %q does not exist", s.Details.Name), "add it to the manifests or create it first")
 	}
 	return o.ErrorAt("", s.Message, "")
+}
+
+// isTypeError tells that fields do not fit the kind's schema.
+func isTypeError(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && strings.HasPrefix(status.Status().Message, "failed to create typed patch object")
+}
+
+// allTypeErrors completes a type error, which names only the first unknown field, by all that the server's schema tells.
+func (c *Client) allTypeErrors(ctx context.Context, o manifest.Object, err error) error {
+	schema, schemaErr := c.schemas.find(ctx, o.GroupVersionKind())
+	if schemaErr == nil {
+		if errs := checkSchema(o, schema); len(errs) > 0 {
+			return errors.Join(errs...)
+		}
+	}
+	return explain(o, err)
 }
 
 func isPlaced(err error) bool {

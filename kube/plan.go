@@ -215,7 +215,7 @@ func (p *planner) resolve(ctx context.Context, o manifest.Object) (target, error
 	u.SetLabels(labels)
 	t.object = o.With(u)
 	if t.pending {
-		if errs := checkSchema(t.object, p.definitions[gvk.GroupKind()].served[gvk.Version]); len(errs) > 0 {
+		if errs := checkSchema(t.object, schemaOf(p.definitions[gvk.GroupKind()].served[gvk.Version], nil)); len(errs) > 0 {
 			return t, errors.Join(errs...)
 		}
 	}
@@ -383,6 +383,9 @@ func (p *planner) compare(ctx context.Context, t target, s Step, recorded Entry,
 		}
 		return s, nil
 	}
+	if isTypeError(err) {
+		return s, p.client.allTypeErrors(ctx, t.object, err)
+	}
 	if err != nil && !isFieldConflict(err) && !refusesDryRun(err) {
 		return s, explain(t.object, err)
 	}
@@ -461,15 +464,21 @@ func (p *planner) update(s Step, result *unstructured.Unstructured, recorded Ent
 	return s, nil
 }
 
-// byWhom names the manager that wrote last, if it is another.
+// byWhom names the other manager that wrote last since our own apply.
 func byWhom(live *unstructured.Unstructured, manager string) string {
-	var last metav1.ManagedFieldsEntry
-	for _, e := range live.GetManagedFields() {
-		if e.Subresource == "" && e.Time != nil && (last.Time == nil || last.Time.Before(e.Time)) {
+	var own, last *metav1.ManagedFieldsEntry
+	entries := live.GetManagedFields()
+	for i := range entries {
+		e := &entries[i]
+		switch {
+		case e.Time == nil:
+		case isApplyOf(*e, manager):
+			own = e
+		case e.Subresource == "" && (last == nil || last.Time.Before(e.Time)):
 			last = e
 		}
 	}
-	if last.Manager == "" || last.Manager == manager {
+	if last == nil || own != nil && last.Time.Before(own.Time) {
 		return ""
 	}
 	return fmt.Sprintf(", last by %q", last.Manager)

@@ -55,7 +55,7 @@ func transient(err error) bool {
 			return !strings.Contains(s.Message, "Precondition failed: UID")
 		case s.Code == http.StatusInternalServerError:
 			// The server reports a field that does not fit the schema as an internal error too.
-			return !strings.Contains(s.Message, "failed to create typed patch object") && !strings.Contains(s.Message, "admission webhook")
+			return !isTypeError(err) && !strings.Contains(s.Message, "admission webhook")
 		}
 		return s.Code == http.StatusTooManyRequests || s.Code > http.StatusInternalServerError
 	}

@@ -1,22 +1,124 @@
 package kube
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
+
+	gvk "k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 
 	"github.com/weft-dev/weft/kube/manifest"
 )
 
-// checkSchema compares an object with the structural schema of a CustomResourceDefinition that is not served yet: unknown
-// fields, wrong types and missing required fields. Everything else (patterns, limits, rules) the server checks when it
-// serves the kind. The schema's form is OpenAPI v3 as in apiextensions.k8s.io/v1.
-func checkSchema(o manifest.Object, schema map[string]any) []error {
-	if schema == nil {
+// openAPI is an OpenAPI v3 schema as API servers publish it and as CustomResourceDefinitions hold it. References lead to
+// components by name.
+type openAPI struct {
+	root       map[string]any
+	components map[string]any
+}
+
+func schemaOf(root, components map[string]any) *openAPI {
+	if root == nil {
 		return nil
 	}
-	s := schemaCheck{object: o}
+	return &openAPI{root, components}
+}
+
+// resolve follows a reference, written alone or as the only part of allOf.
+func (s *openAPI) resolve(m map[string]any) map[string]any {
+	for range 10 {
+		if all, ok := m["allOf"].([]any); ok && len(all) == 1 {
+			if only, ok := all[0].(map[string]any); ok {
+				m = only
+			}
+		}
+		ref, ok := m["$ref"].(string)
+		if !ok {
+			return m
+		}
+		target, ok := s.components[strings.TrimPrefix(ref, "#/components/schemas/")].(map[string]any)
+		if !ok {
+			return map[string]any{"x-kubernetes-preserve-unknown-fields": true}
+		}
+		m = target
+	}
+	return m
+}
+
+// schemas fetches the schemas of a cluster's kinds, one document for each group and version.
+type schemas struct {
+	disco     discovery.DiscoveryInterfaceWithContext
+	mu        sync.Mutex
+	documents map[gvk.GroupVersion]map[string]any // schemas by name
+}
+
+func (s *schemas) find(ctx context.Context, kind gvk.GroupVersionKind) (*openAPI, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.documents == nil {
+		s.documents = map[gvk.GroupVersion]map[string]any{}
+	}
+	components, ok := s.documents[kind.GroupVersion()]
+	if !ok {
+		var err error
+		if components, err = s.fetch(ctx, kind.GroupVersion()); err != nil {
+			return nil, err
+		}
+		s.documents[kind.GroupVersion()] = components
+	}
+	for _, v := range components {
+		m, _ := v.(map[string]any)
+		kinds, _ := m["x-kubernetes-group-version-kind"].([]any)
+		for _, k := range kinds {
+			if e, ok := k.(map[string]any); ok && e["group"] == kind.Group && e["version"] == kind.Version && e["kind"] == kind.Kind {
+				return schemaOf(m, components), nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("the server publishes no schema of %s", kind)
+}
+
+func (s *schemas) fetch(ctx context.Context, gv gvk.GroupVersion) (map[string]any, error) {
+	paths, err := s.disco.OpenAPIV3WithContext(ctx).PathsWithContext(ctx)
+	if err != nil {
+		return nil, err
+	}
+	name := "apis/" + gv.String()
+	if gv.Group == "" {
+		name = "api/" + gv.Version
+	}
+	document, ok := paths[name]
+	if !ok {
+		return nil, fmt.Errorf("the server publishes no schema of %s", gv)
+	}
+	data, err := document.SchemaWithContext(ctx, "application/json")
+	if err != nil {
+		return nil, err
+	}
+	var parsed struct {
+		Components struct {
+			Schemas map[string]any `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(data, &parsed); err != nil {
+		return nil, fmt.Errorf("schema of %s: %w", gv, err)
+	}
+	return parsed.Components.Schemas, nil
+}
+
+// checkSchema compares an object with its schema: unknown fields, wrong types and missing required fields, all of them.
+// Everything else (patterns, limits, rules) the server checks.
+func checkSchema(o manifest.Object, doc *openAPI) []error {
+	if doc == nil {
+		return nil
+	}
+	s := schemaCheck{object: o, doc: doc}
+	schema := doc.resolve(doc.root)
 	for _, key := range slices.Sorted(maps.Keys(o.Object)) {
 		if key == "apiVersion" || key == "kind" || key == "metadata" {
 			continue
@@ -29,6 +131,7 @@ func checkSchema(o manifest.Object, schema map[string]any) []error {
 
 type schemaCheck struct {
 	object manifest.Object
+	doc    *openAPI
 	errs   []error
 }
 
@@ -52,7 +155,7 @@ func (s *schemaCheck) field(path, name string, v any, schema map[string]any) {
 			return
 		}
 	}
-	if schema["x-kubernetes-preserve-unknown-fields"] == true {
+	if schema["x-kubernetes-preserve-unknown-fields"] == true || len(properties) == 0 {
 		return
 	}
 	s.fail(path, "unknown field", suggestion(name, slices.Collect(maps.Keys(properties))))
@@ -62,8 +165,9 @@ func (s *schemaCheck) value(path string, v any, schema map[string]any) {
 	if v == nil {
 		return // the server drops it or takes the default
 	}
+	schema = s.doc.resolve(schema)
 	typ, _ := schema["type"].(string)
-	if schema["x-kubernetes-int-or-string"] == true {
+	if schema["x-kubernetes-int-or-string"] == true || schema["format"] == "int-or-string" {
 		if !isType(v, "integer") && !isType(v, "string") {
 			s.fail(path, "expected an integer or a string", "")
 		}
