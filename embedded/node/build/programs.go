@@ -53,6 +53,7 @@ func programs(c features) []program {
 		program{name: "host-local", pkg: plugins + "ipam/host-local", vars: pluginVars},
 		program{name: "loopback", pkg: plugins + "main/loopback", vars: pluginVars},
 		program{name: "portmap", pkg: plugins + "meta/portmap", vars: pluginVars},
+		program{name: "weft-egress", pkg: "./cmd/weft-egress"},
 		program{name: "weft-import", pkg: "./cmd/weft-import"},
 		program{name: "weft-init", pkg: "./cmd/weft-init", trim: true},
 		program{name: "weft-pause", pkg: "./cmd/weft-pause", trim: true},
