@@ -166,3 +166,16 @@ type Schema struct {
 	// Meta is the evaluator's handle on the place of the instance.
 	Meta any
 }
+
+var units = map[string]float64{
+	"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
+	"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "Pi": 1 << 50,
+}
+
+// UnitValue is raw times the unit, such as 1024 for 1 and "Ki".
+func UnitValue(raw int64, unit string) float64 {
+	if f, ok := units[unit]; ok {
+		return float64(raw) * f
+	}
+	return float64(raw)
+}

@@ -1,0 +1,373 @@
+// Package load finds and parses the files of a program: the main package and
+// every package that it imports, directly or not.
+//
+// Names of packages are paths of names joined by dots, as import statements
+// have them after relative ones are resolved; the main package is "__main__".
+// The package knows nothing of types or evaluation.
+package load
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/weft-dev/weft/kcl/diag"
+	"github.com/weft-dev/weft/kcl/syntax"
+	"github.com/weft-dev/weft/kcl/value"
+)
+
+// Main is the path of the main package.
+const Main = "__main__"
+
+// Source is a file whose content is at hand or, if Text is nil, to be read.
+type Source struct {
+	Name string
+	Text *string
+}
+
+// Options say where to look.
+type Options struct {
+	// Files may be nil when all sources are at hand and nothing is imported.
+	Files value.FileSystem
+	// WorkDir makes relative names absolute.
+	WorkDir string
+	// Root is the folder with kcl.mod, against which packages are found.
+	Root string
+	// Externals maps the first name of an import to the package's folder.
+	Externals map[string]string
+	// Vendor are folders that hold packages by name.
+	Vendor []string
+	// Modules reports whether a path is a system module.
+	Modules func(path string) bool
+	// Plugins reports whether a plugin module is registered.
+	Plugins func(path string) bool
+	// Cache may be nil.
+	Cache *Cache
+	// MaxBytes bounds the source text read; 0 means 256 MiB.
+	MaxBytes int64
+}
+
+// Import is an import statement with the package that it leads to.
+type Import struct {
+	Stmt *syntax.ImportStmt
+	// Path is the full path, "" when the package was not found.
+	Path string
+	// Kind tells user packages, system modules and plugins apart.
+	Kind Kind
+}
+
+// Kind is the kind of an imported package.
+type Kind int
+
+// The kinds.
+const (
+	User Kind = iota
+	System
+	Plugin
+)
+
+// File is a parsed file as part of a package. Body is its statements, after
+// repeated configurations of one name were merged.
+type File struct {
+	*syntax.File
+	Body    []syntax.Stmt
+	Imports []Import
+	// Names maps what imports are called in this file to their paths.
+	Names map[string]string
+}
+
+// Package is the files of one folder.
+type Package struct {
+	Path  string
+	Name  string // of the module it belongs to
+	Root  string // folder of that module
+	Files []*File
+}
+
+// Program is a loaded program.
+type Program struct {
+	Root     string
+	Main     *Package
+	Packages map[string]*Package
+	// Order has all packages but the main one, each after its first import.
+	Order []*Package
+	// Diags are the errors of parsing and finding.
+	Diags []*diag.Diagnostic
+}
+
+type loader struct {
+	Options
+	ctx     context.Context
+	program *Program
+	read    int64
+}
+
+// Load reads the sources as main package and all that they import. It fails
+// only when a source cannot be read; everything else is in Program.Diags.
+func Load(ctx context.Context, sources []Source, opts Options) (*Program, error) {
+	l := &loader{Options: opts, ctx: ctx}
+	if l.MaxBytes == 0 {
+		l.MaxBytes = 256 << 20
+	}
+	l.program = &Program{Root: opts.Root, Packages: map[string]*Package{}}
+	main := &Package{Path: Main, Name: Main, Root: opts.Root}
+	l.program.Main = main
+	l.program.Packages[Main] = main
+	if err := l.parseAll(main, sources); err != nil {
+		return nil, err
+	}
+	for _, f := range main.Files {
+		l.syntaxErrors(f)
+	}
+	queue := []*Package{main}
+	for len(queue) > 0 {
+		pkg := queue[0]
+		queue = queue[1:]
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		more, err := l.imports(pkg)
+		if err != nil {
+			return nil, err
+		}
+		queue = append(queue, more...)
+	}
+	mergeMain(main)
+	return l.program, nil
+}
+
+func (l *loader) syntaxErrors(f *File) {
+	for i := range f.Errors {
+		e := &f.Errors[i]
+		d := diag.At(diag.InvalidSyntax, f.File, e.Span, e.Msg)
+		d.Messages[0].Suggested = e.Suggestions
+		l.program.Diags = append(l.program.Diags, d)
+	}
+}
+
+// parseAll reads and parses files, several at once.
+func (l *loader) parseAll(pkg *Package, sources []Source) error {
+	files := make([]*syntax.File, len(sources))
+	errs := make([]error, len(sources))
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	var mu sync.Mutex
+	for i, s := range sources {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots; wg.Done() }()
+			text := s.Text
+			if text == nil {
+				data, err := l.readFile(s.Name)
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				t := string(data)
+				text = &t
+			}
+			mu.Lock()
+			l.read += int64(len(*text))
+			over := l.read > l.MaxBytes
+			mu.Unlock()
+			if over {
+				errs[i] = fmt.Errorf("%s: the program has more than %d bytes of source", s.Name, l.MaxBytes)
+				return
+			}
+			files[i] = l.Cache.parse(s.Name, *text)
+		}()
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		pkg.Files = append(pkg.Files, &File{File: f, Body: f.Body, Names: map[string]string{}})
+	}
+	return nil
+}
+
+func (l *loader) readFile(name string) ([]byte, error) {
+	if l.Files == nil {
+		return nil, fmt.Errorf("cannot read %s: this run was given no file system", name)
+	}
+	data, err := l.Files.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("Cannot find the kcl file, please check the file path %s", name)
+	}
+	return data, nil
+}
+
+// imports finds what pkg imports and gives the packages that are new.
+func (l *loader) imports(pkg *Package) ([]*Package, error) {
+	var found []*Package
+	for _, f := range pkg.Files {
+		for _, s := range f.Body {
+			stmt, ok := s.(*syntax.ImportStmt)
+			if !ok {
+				continue
+			}
+			im, fresh, err := l.resolve(pkg, f, stmt)
+			if err != nil {
+				return nil, err
+			}
+			f.Imports = append(f.Imports, im)
+			f.Names[stmt.Name] = im.Path
+			if fresh != nil {
+				found = append(found, fresh)
+			}
+		}
+	}
+	return found, nil
+}
+
+func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import, *Package, error) {
+	path := l.absolute(pkg, f, stmt.Path.Text)
+	im := Import{Stmt: stmt, Path: path}
+	switch {
+	case path == "":
+		return im, nil, nil
+	case strings.HasPrefix(path, "kcl_plugin."):
+		im.Kind = Plugin
+		if l.Plugins == nil || !l.Plugins(path) {
+			l.missing(f, stmt, fmt.Sprintf("the plugin package `%s` is not found, please confirm if plugin mode is enabled", path))
+		}
+		return im, nil, nil
+	case l.Modules != nil && l.Modules(path):
+		im.Kind = System
+		return im, nil, nil
+	}
+	name, root, rest, ok := l.locate(pkg, path)
+	if !ok {
+		l.missing(f, stmt, fmt.Sprintf("pkgpath %s not found in the program", path))
+		first, _, _ := strings.Cut(path, ".")
+		l.program.Diags = append(l.program.Diags,
+			diag.Suggest(fmt.Sprintf("try 'kcl mod add %s' to download the missing package", first)),
+			diag.Suggest("browse more packages at 'https://artifacthub.io'"))
+		return im, nil, nil
+	}
+	if name == pkg.Name && name != Main {
+		im.Path = name + "." + rest
+	}
+	if p := l.program.Packages[im.Path]; p != nil {
+		return im, nil, nil
+	}
+	names := l.kFiles(filepath.Join(append([]string{root}, strings.Split(rest, ".")...)...), rest == "")
+	p := &Package{Path: im.Path, Name: name, Root: root}
+	if len(names) == 0 {
+		return im, nil, nil
+	}
+	sources := make([]Source, len(names))
+	for i, n := range names {
+		sources[i] = Source{Name: n}
+	}
+	if err := l.parseAll(p, sources); err != nil {
+		return im, nil, err
+	}
+	for _, pf := range p.Files {
+		l.syntaxErrors(pf)
+	}
+	l.program.Packages[im.Path] = p
+	l.program.Order = append(l.program.Order, p)
+	return im, p, nil
+}
+
+func (l *loader) missing(f *File, stmt *syntax.ImportStmt, msg string) {
+	l.program.Diags = append(l.program.Diags, diag.At(diag.CannotFindModule, f.File, stmt.Span, msg))
+}
+
+// absolute turns a relative import into a path from the module's root.
+func (l *loader) absolute(pkg *Package, f *File, raw string) string {
+	if !strings.HasPrefix(raw, ".") {
+		return raw
+	}
+	rest := strings.TrimLeft(raw, ".")
+	up := len(raw) - len(rest)
+	dir := filepath.Dir(f.Name)
+	for ; up > 1; up-- {
+		dir = filepath.Dir(dir)
+	}
+	rel, err := filepath.Rel(pkg.Root, dir)
+	if err != nil || strings.HasPrefix(rel, "..") {
+		return rest
+	}
+	if rel == "." {
+		return rest
+	}
+	prefix := strings.ReplaceAll(filepath.ToSlash(rel), "/", ".")
+	if rest == "" {
+		return prefix
+	}
+	return prefix + "." + rest
+}
+
+// locate finds the module of a path, its root and the path below it.
+func (l *loader) locate(pkg *Package, path string) (name, root, rest string, ok bool) {
+	if l.exists(pkg.Root, path) {
+		return pkg.Name, pkg.Root, path, true
+	}
+	first, rest, _ := strings.Cut(path, ".")
+	if dir, ok := l.Externals[first]; ok {
+		return first, dir, rest, true
+	}
+	for _, v := range l.Vendor {
+		if l.exists(v, path) {
+			return first, filepath.Join(v, first), rest, true
+		}
+	}
+	return "", "", "", false
+}
+
+func (l *loader) exists(root, path string) bool {
+	if l.Files == nil || root == "" {
+		return false
+	}
+	full := filepath.Join(append([]string{root}, strings.Split(path, ".")...)...)
+	if _, err := l.Files.Stat(full); err == nil {
+		return true
+	}
+	_, err := l.Files.Stat(full + ".k")
+	return err == nil
+}
+
+// kFiles lists the files of a package: those of the folder, or the one file.
+func (l *loader) kFiles(path string, root bool) []string {
+	if l.Files == nil {
+		return nil
+	}
+	entries, err := l.Files.ReadDir(path)
+	if err != nil {
+		if _, err := l.Files.Stat(path + ".k"); err == nil && !root {
+			return []string{path + ".k"}
+		}
+		return nil
+	}
+	return kclFiles(path, entries)
+}
+
+func kclFiles[E interface{ Name() string }](dir string, entries []E) []string {
+	var names []string
+	for _, e := range entries {
+		n := e.Name()
+		if strings.HasSuffix(n, ".k") && !strings.HasSuffix(n, "_test.k") && !strings.HasPrefix(n, "_") {
+			names = append(names, filepath.Join(dir, n))
+		}
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Folder lists the files that make up the package in dir.
+func Folder(files value.FileSystem, dir string) ([]string, error) {
+	entries, err := files.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return kclFiles(dir, entries), nil
+}
