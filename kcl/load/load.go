@@ -245,7 +245,8 @@ func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import
 	}
 	name, root, rest, ok := l.locate(pkg, path)
 	if !ok {
-		l.missing(f, stmt, fmt.Sprintf("pkgpath %s not found in the program", path))
+		real := filepath.Join(l.Root, filepath.FromSlash(strings.ReplaceAll(path, ".", "/")))
+		l.missing(f, stmt, fmt.Sprintf("Cannot find the module %s from %s", stmt.Path.Text, real))
 		first, _, _ := strings.Cut(path, ".")
 		l.program.Diags = append(l.program.Diags,
 			diag.Suggest(fmt.Sprintf("try 'kcl mod add %s' to download the missing package", first)),
