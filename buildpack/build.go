@@ -17,7 +17,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/layer"
@@ -25,15 +24,15 @@ import (
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/buildpack/target"
+	"github.com/weft-dev/weft/registry"
 )
 
 // Options of a build. Source, Image and State are required.
 type Options struct {
-	Source   string   // folder of the application
-	Image    string   // name of the image, for example localhost:5000/guestbook
-	Tags     []string // more names in the same registry
-	Insecure bool     // the registry speaks plain HTTP
-	Registry []remote.Option
+	Source   string           // folder of the application
+	Image    string           // name of the image, for example localhost:5000/guestbook
+	Tags     []string         // more names in the same registry
+	Registry *registry.Client // nil: one with the credentials of docker login
 
 	State    string // folder for caches and what is known of earlier builds; may be shared by builds of different images
 	Programs Programs
@@ -180,11 +179,14 @@ func newBuild(opts Options) (*build, error) {
 			return nil, fmt.Errorf("the variable name %q cannot be used", name)
 		}
 	}
-	to, err := target.NewRegistry(opts.Image, opts.Insecure, opts.Registry...)
+	if opts.Registry == nil {
+		opts.Registry = registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+	}
+	to, err := target.NewRegistry(opts.Registry, opts.Image)
 	if err != nil {
 		return nil, err
 	}
-	return &build{opts: opts, target: to, state: imageState(opts.State, opts.Image), log: &progress{to: opts.Events}}, nil
+	return &build{opts: opts, target: to, state: imageState(opts.State, to.Repository()), log: &progress{to: opts.Events}}, nil
 }
 
 func (b *build) run(ctx context.Context) (Result, error) {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,13 +15,13 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/weft-dev/weft/buildpack"
 	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
+	"github.com/weft-dev/weft/registry/registrytest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,10 +32,11 @@ func TestMain(m *testing.M) {
 
 // machine is a registry and a state folder.
 type machine struct {
-	t      testing.TB
-	host   string
-	state  string
-	events []buildpack.Event
+	t        testing.TB
+	registry *registrytest.Registry
+	host     string
+	state    string
+	events   []buildpack.Event
 }
 
 func newMachine(t testing.TB) *machine {
@@ -46,14 +45,13 @@ func newMachine(t testing.TB) *machine {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs a Go toolchain")
 	}
-	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(server.Close)
-	return &machine{t: t, host: strings.TrimPrefix(server.URL, "http://"), state: t.TempDir()}
+	r := registrytest.New(t, registrytest.Config{})
+	return &machine{t: t, registry: r, host: r.Host, state: t.TempDir()}
 }
 
 func (m *machine) options(source, image string) buildpack.Options {
 	m.events = nil
-	return buildpack.Options{Source: source, Image: m.host + "/" + image, Insecure: true, State: m.state,
+	return buildpack.Options{Source: source, Image: m.host + "/" + image, State: m.state,
 		Programs: buildpack.Programs{
 			Sandbox:  sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/sandbox"),
 			Launcher: sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/launcher"),
@@ -174,8 +172,20 @@ func container(t testing.TB, img v1.Image, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func TestGoApplication(t *testing.T) {
+// TestGo builds Go applications with one state folder, for the toolchain's own cache is what makes builds fast.
+func TestGo(t *testing.T) {
 	m := newMachine(t)
+	for name, test := range map[string]func(*testing.T, *machine){
+		"application": testApplication, "SIGTERM": testContainerEndsOnSIGTERM, "wrong": testWhatGoesWrong, "faults": testRegistryFaults,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m.t = t
+			test(t, m)
+		})
+	}
+}
+
+func testApplication(t *testing.T, m *machine) {
 	source := files(t, map[string]string{
 		"go.mod":   "module example.com/hello\n\ngo 1.24\n",
 		"main.go":  mainGo,
@@ -235,11 +245,10 @@ func sharedLayers(t *testing.T, a, b v1.Image) int {
 	return 0
 }
 
-func TestContainerEndsOnSIGTERM(t *testing.T) {
-	m := newMachine(t)
+func testContainerEndsOnSIGTERM(t *testing.T, m *machine) {
 	source := files(t, map[string]string{"go.mod": "module example.com/wait\n\ngo 1.24\n", "main.go": mainGo, "page.txt": "x"})
-	m.build(source, "wait")
-	cmd := container(t, m.pull(m.host+"/wait"), "wait")
+	m.build(source, "team/hello:v1")
+	cmd := container(t, m.pull(m.host+"/team/hello:v1"), "wait")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -262,8 +271,38 @@ func TestContainerEndsOnSIGTERM(t *testing.T) {
 	}
 }
 
-func TestWhatGoesWrong(t *testing.T) {
-	m := newMachine(t)
+// testRegistryFaults shows that what a registry does wrong for a while is overcome, and that for good nothing is published.
+func testRegistryFaults(t *testing.T, m *machine) {
+	source := files(t, map[string]string{"go.mod": "module example.com/faults\n\ngo 1.24\n", "main.go": mainGo, "page.txt": "one"})
+	defer m.registry.Heal()
+	m.registry.Fail(registrytest.Fault{Method: "PATCH", Times: 2, CutIn: 1000})
+	m.registry.Fail(registrytest.Fault{Method: "PUT", Times: 1, Lost: true})
+	m.registry.Fail(registrytest.Fault{Method: "POST", Times: 1, Status: 429, RetryAfter: time.Second})
+	m.registry.Fail(registrytest.Forgetting("PATCH", 2, 1))
+	first := m.build(source, "team/hello:faults")
+	if out, err := container(t, m.pull(first.Ref)).CombinedOutput(); err != nil || !strings.HasPrefix(string(out), "one") {
+		t.Errorf("the container printed %q (%v)", out, err)
+	}
+	m.registry.Heal()
+	if err := os.WriteFile(filepath.Join(source, "page.txt"), []byte("two"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.registry.Fail(registrytest.Fault{Method: "PUT", Path: "/blobs/", Status: 400, Code: "DIGEST_INVALID"})
+	opts := m.options(source, "team/hello:faults")
+	if _, err := buildpack.Build(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "DIGEST_INVALID") {
+		t.Errorf("a refused blob gave %v", err)
+	}
+	m.registry.Heal()
+	now, err := m.pull(opts.Image).Digest()
+	if err != nil || now.String() != first.Digest {
+		t.Errorf("after a failed push the name leads to %s (%v), want still %s", now, err, first.Digest)
+	}
+	if second := m.build(source, "team/hello:faults"); second.Unchanged || second.Digest == first.Digest {
+		t.Errorf("after a failed push the source counts as built: %+v", second)
+	}
+}
+
+func testWhatGoesWrong(t *testing.T, m *machine) {
 	tests := []struct {
 		name   string
 		source map[string]string
@@ -284,7 +323,7 @@ func TestWhatGoesWrong(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			opts := m.options(files(t, tt.source), "wrong")
+			opts := m.options(files(t, tt.source), "team/hello:v1")
 			if tt.change != nil {
 				tt.change(&opts)
 			}

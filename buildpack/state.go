@@ -35,14 +35,15 @@ type buildRecord struct {
 	Processes   []spec.Process `json:"processes"`
 }
 
-func imageState(state, image string) string {
+// imageState is the folder of what is known about a repository; tags share it.
+func imageState(state, repository string) string {
 	readable := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
 			return r
 		}
 		return '-'
-	}, strings.ToLower(image))
-	sum := sha256.Sum256([]byte(image))
+	}, strings.ToLower(repository))
+	sum := sha256.Sum256([]byte(repository))
 	return filepath.Join(state, "images", fmt.Sprintf("%.60s-%x", readable, sum[:6]))
 }
 
@@ -76,13 +77,19 @@ func (b *build) lock(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
+// recordFile is where the last build of the image's name is remembered.
+func (b *build) recordFile() string {
+	sum := sha256.Sum256([]byte(b.opts.Image))
+	return filepath.Join(b.state, fmt.Sprintf("build-%x.json", sum[:6]))
+}
+
 // analyze compares with the last build. If nothing has changed the result is complete.
 func (b *build) analyze(ctx context.Context) (v1.Image, buildRecord, error) {
 	var err error
 	if b.run0, err = emptyRunImage(); err != nil {
 		return nil, buildRecord{}, err
 	}
-	record := readRecord(filepath.Join(b.state, "build.json"))
+	record := readRecord(b.recordFile())
 	var previous v1.Image
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -129,7 +136,7 @@ func (b *build) remember() error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(b.state, "build.json")
+	file := b.recordFile()
 	if err := os.WriteFile(file+".new", data, 0o644); err != nil {
 		return err
 	}

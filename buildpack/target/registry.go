@@ -6,169 +6,166 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
-	"sync"
+	"runtime"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	"github.com/google/go-containerregistry/pkg/v1/stream"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weft-dev/weft/buildpack/layer"
+	"github.com/weft-dev/weft/registry"
 )
+
+// restarts is how often a layer is made anew because the registry forgot what it had been sent.
+const restarts = 3
 
 // Registry is a repository of a registry.
 type Registry struct {
-	repository name.Repository
-	options    []remote.Option
-	nameOpts   []name.Option
-	pusher     *remote.Pusher
+	client     *registry.Client
+	repository registry.Repository
 }
 
-// NewRegistry gives the repository of an image reference such as registry.example/team/app:tag. insecure allows plain HTTP.
-// options carry credentials and transport.
-func NewRegistry(reference string, insecure bool, options ...remote.Option) (*Registry, error) {
-	var nameOpts []name.Option
-	if insecure {
-		nameOpts = append(nameOpts, name.Insecure)
-	}
-	ref, err := name.ParseReference(reference, append(nameOpts, name.WeakValidation)...)
-	if err != nil {
-		return nil, fmt.Errorf("the image name %q: %w", reference, err)
-	}
-	pusher, err := remote.NewPusher(options...)
+// NewRegistry gives the repository of an image reference such as registry.example/team/app:tag.
+func NewRegistry(client *registry.Client, reference string) (*Registry, error) {
+	ref, err := registry.ParseReference(reference)
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{repository: ref.Context(), options: options, nameOpts: nameOpts, pusher: pusher}, nil
-}
-
-// Layer uploads a layer unless the repository has it.
-func (r *Registry) Layer(ctx context.Context, s Source) (layer.Blob, error) {
-	if s.Known != nil && s.Existing != nil {
-		if err := r.pusher.Upload(ctx, r.repository, s.Existing); err != nil {
-			return layer.Blob{}, fmt.Errorf("upload layer %s: %w", s.Name, err)
-		}
-		return *s.Known, nil
-	}
-	up := &upload{ctx: ctx, source: s}
-	if err := r.pusher.Upload(ctx, r.repository, up); err != nil {
-		return layer.Blob{}, fmt.Errorf("upload layer %s: %w", s.Name, err)
-	}
-	if s.Known != nil {
-		return *s.Known, nil
-	}
-	return up.result()
-}
-
-// Publish puts the configuration, the manifest under its digest and then each name. All names must lie in this registry.
-func (r *Registry) Publish(ctx context.Context, config, manifest []byte, mediaType types.MediaType, names []string) (v1.Hash, error) {
-	configType := types.OCIConfigJSON
-	if mediaType == types.DockerManifestSchema2 {
-		configType = types.DockerConfigJSON
-	}
-	if err := r.pusher.Upload(ctx, r.repository, static.NewLayer(config, configType)); err != nil {
-		return v1.Hash{}, fmt.Errorf("upload the image configuration: %w", err)
-	}
-	digest, _, err := v1.SHA256(bytes.NewReader(manifest))
-	if err != nil {
-		return v1.Hash{}, err
-	}
-	for _, n := range names {
-		ref, err := name.ParseReference(n, append(r.nameOpts, name.WeakValidation)...)
-		if err != nil {
-			return v1.Hash{}, fmt.Errorf("the image name %q: %w", n, err)
-		}
-		if err := r.pusher.Push(ctx, ref, raw{manifest, mediaType}); err != nil {
-			return v1.Hash{}, fmt.Errorf("publish %s: %w", n, err)
-		}
-	}
-	return digest, nil
-}
-
-// Previous gives the image that now has the name, nil if there is none or it may not be seen.
-func (r *Registry) Previous(ctx context.Context, n string) (v1.Image, error) {
-	ref, err := name.ParseReference(n, append(r.nameOpts, name.WeakValidation)...)
-	if err != nil {
-		return nil, fmt.Errorf("the image name %q: %w", n, err)
-	}
-	img, err := remote.Image(ref, append(r.options, remote.WithContext(ctx))...)
-	var te *transport.Error
-	if errors.As(err, &te) && (te.StatusCode == http.StatusNotFound || te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the image %s: %w", n, err)
-	}
-	return img, nil
-}
-
-// raw is a manifest as it is.
-type raw struct {
-	manifest  []byte
-	mediaType types.MediaType
-}
-
-func (r raw) RawManifest() ([]byte, error)        { return r.manifest, nil }
-func (r raw) MediaType() (types.MediaType, error) { return r.mediaType, nil }
-
-// upload is a layer that is made while it is uploaded. Every attempt makes it anew.
-type upload struct {
-	ctx    context.Context
-	source Source
-
-	mu   sync.Mutex
-	blob *layer.Blob
-}
-
-func (u *upload) result() (layer.Blob, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.blob == nil {
-		return layer.Blob{}, stream.ErrNotComputed
-	}
-	return *u.blob, nil
-}
-
-func (u *upload) Digest() (v1.Hash, error) {
-	if u.source.Known != nil {
-		return u.source.Known.Digest, nil
-	}
-	b, err := u.result()
-	return b.Digest, err
-}
-
-func (u *upload) DiffID() (v1.Hash, error) {
-	b, err := u.result()
-	return b.DiffID, err
-}
-
-func (u *upload) Size() (int64, error) {
-	if u.source.Known != nil {
-		return u.source.Known.Size, nil
-	}
-	b, err := u.result()
-	return b.Size, err
-}
-
-func (u *upload) MediaType() (types.MediaType, error) {
-	return u.source.Compression.MediaType(false), nil
-}
-
-func (u *upload) Compressed() (io.ReadCloser, error) {
-	return piped(u.ctx, u.source.Compression, u.source.Content, func(b layer.Blob) {
-		u.mu.Lock()
-		u.blob = &b
-		u.mu.Unlock()
-	}), nil
-}
-
-func (u *upload) Uncompressed() (io.ReadCloser, error) {
-	return nil, errors.New("a layer on its way is read compressed only")
+	return &Registry{client, ref.Repository}, nil
 }
 
 // Repository gives the name without tag or digest.
-func (r *Registry) Repository() string { return r.repository.Name() }
+func (r *Registry) Repository() string { return r.repository.String() }
+
+// Layer uploads a layer unless the repository has it.
+func (r *Registry) Layer(ctx context.Context, s Source) (layer.Blob, error) {
+	if s.Known != nil {
+		if err := r.known(ctx, s); err != nil {
+			return layer.Blob{}, fmt.Errorf("upload layer '%s': %w", s.Name, err)
+		}
+		return *s.Known, nil
+	}
+	for attempt := 1; ; attempt++ {
+		blob, err := r.stream(ctx, s)
+		if err == nil {
+			return blob, nil
+		}
+		if attempt == restarts || !errors.Is(err, registry.ErrUploadLost) {
+			return layer.Blob{}, fmt.Errorf("upload layer '%s': %w", s.Name, err)
+		}
+	}
+}
+
+func (r *Registry) known(ctx context.Context, s Source) error {
+	return r.client.PushBlob(ctx, r.repository, descriptor(*s.Known), func() (io.ReadCloser, error) {
+		if s.Existing == nil {
+			return nil, errors.New("the registry has lost it and there is no copy")
+		}
+		return s.Existing.Compressed()
+	})
+}
+
+// stream makes, compresses and uploads a layer in one pass.
+func (r *Registry) stream(ctx context.Context, s Source) (layer.Blob, error) {
+	w, err := r.client.BlobWriter(ctx, r.repository)
+	if err != nil {
+		return layer.Blob{}, err
+	}
+	defer w.Abort()
+	blob, err := layer.Stream(w, s.Compression, s.Content)
+	if err != nil {
+		return layer.Blob{}, err
+	}
+	desc, err := w.Commit(string(types.OCILayer))
+	if err != nil {
+		return layer.Blob{}, err
+	}
+	if desc.Digest.String() != blob.Digest.String() {
+		return layer.Blob{}, fmt.Errorf("%s was uploaded instead of %s", desc.Digest, blob.Digest)
+	}
+	return blob, nil
+}
+
+// Publish puts the configuration, and the manifest under each name. All names must lie in the same registry; those of other
+// repositories get the blobs by mounting.
+func (r *Registry) Publish(ctx context.Context, config, manifest []byte, mediaType types.MediaType, names []string) (v1.Hash, error) {
+	blobs, err := blobsOf(manifest)
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	var published ocispec.Descriptor
+	for _, n := range names {
+		ref, err := registry.ParseReference(n)
+		if err != nil {
+			return v1.Hash{}, err
+		}
+		if ref.Host != r.repository.Host {
+			return v1.Hash{}, fmt.Errorf("%s: all names of an image must lie in the same registry, here %s", n, r.repository.Host)
+		}
+		if ref.Repository != r.repository {
+			if err := r.spread(ctx, ref.Repository, blobs); err != nil {
+				return v1.Hash{}, err
+			}
+		}
+		desc := blobs[0]
+		err = r.client.PushBlob(ctx, ref.Repository, desc, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(config)), nil })
+		if err != nil {
+			return v1.Hash{}, fmt.Errorf("upload the image configuration: %w", err)
+		}
+		if published, err = r.client.PutManifest(ctx, ref, string(mediaType), manifest); err != nil {
+			return v1.Hash{}, fmt.Errorf("publish %s: %w", n, err)
+		}
+	}
+	return hashOf(published.Digest)
+}
+
+// spread brings the layers to another repository of the registry.
+func (r *Registry) spread(ctx context.Context, to registry.Repository, blobs []ocispec.Descriptor) error {
+	for _, desc := range blobs[1:] {
+		mounted, err := r.client.Mount(ctx, to, desc.Digest, r.repository)
+		if err != nil {
+			return err
+		}
+		if mounted {
+			continue
+		}
+		err = r.client.PushBlob(ctx, to, desc, func() (io.ReadCloser, error) { return r.client.Blob(ctx, r.repository, desc) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blobsOf gives the configuration and the layers of a manifest.
+func blobsOf(manifest []byte) ([]ocispec.Descriptor, error) {
+	m, err := v1.ParseManifest(bytes.NewReader(manifest))
+	if err != nil {
+		return nil, err
+	}
+	var out []ocispec.Descriptor
+	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		out = append(out, ocispec.Descriptor{MediaType: string(d.MediaType), Digest: digest.Digest(d.Digest.String()), Size: d.Size})
+	}
+	return out, nil
+}
+
+// Previous gives the image that now has the name, nil if there is none or it may not be seen.
+func (r *Registry) Previous(ctx context.Context, name string) (v1.Image, error) {
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	img, err := r.client.Image(ctx, ref, &v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	var refused *registry.Error
+	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the image %s: %w", name, err)
+	}
+	return img, nil
+}

@@ -4,16 +4,18 @@ package target
 
 import (
 	"context"
-	"io"
+	"fmt"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weft-dev/weft/buildpack/layer"
 )
 
-// A Source gives the bytes of one layer. If Known is set, the compressed blob is known and Content is called only when the target
-// lacks it; Existing then may give the compressed bytes instead.
+// A Source gives the bytes of one layer. If Known is set, the compressed blob is known: a target that has it needs nothing, and
+// Existing gives the compressed bytes to one that lacks it. Otherwise Content is compressed on its way.
 type Source struct {
 	Name        string // for messages
 	Compression layer.Compression
@@ -32,32 +34,14 @@ type Target interface {
 	Previous(ctx context.Context, name string) (v1.Image, error)
 }
 
-// piped gives what Stream writes as a reader; result receives the measure after the last byte.
-func piped(ctx context.Context, c layer.Compression, content layer.Content, result func(layer.Blob)) io.ReadCloser {
-	r, w := io.Pipe()
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		blob, err := layer.Stream(w, c, content)
-		if err == nil {
-			result(blob)
-		}
-		w.CloseWithError(err)
-	}()
-	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
-	return &pipeEnd{PipeReader: r, finished: finished, stop: stop}
+func descriptor(b layer.Blob) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: string(types.OCILayer), Digest: digest.Digest(b.Digest.String()), Size: b.Size}
 }
 
-// pipeEnd waits for the writer when it is closed, so that no goroutine outlives the reading.
-type pipeEnd struct {
-	*io.PipeReader
-	finished chan struct{}
-	stop     func() bool
-}
-
-func (p *pipeEnd) Close() error {
-	p.stop()
-	err := p.PipeReader.Close()
-	<-p.finished
-	return err
+func hashOf(d digest.Digest) (v1.Hash, error) {
+	h, err := v1.NewHash(string(d))
+	if err != nil {
+		return h, fmt.Errorf("the digest %q: %w", d, err)
+	}
+	return h, nil
 }
