@@ -106,4 +106,3 @@ func (s *Store) eachLease(visit func(path string, l leaseFile) error) error {
 	}
 	return nil
 }
-

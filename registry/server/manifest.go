@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -121,8 +122,15 @@ func (s *Server) putManifest(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return &Error{Status: http.StatusBadRequest, Code: "MANIFEST_INVALID", Message: err.Error()}
 	}
-	if err := s.storeManifest(r.Context(), r.repository, tag, body, data); err != nil {
+	tags, err := tagsOf(r, tag)
+	if err != nil {
 		return err
+	}
+	if err := s.storeManifest(r.Context(), r.repository, tags, body, data); err != nil {
+		return err
+	}
+	if tag == "" && len(tags) > 0 {
+		w.Header()["Oci-Tag"] = []string{strings.Join(tags, ", ")}
 	}
 	if data.Subject != "" {
 		w.Header().Set("OCI-Subject", string(data.Subject))
@@ -134,7 +142,21 @@ func (s *Server) putManifest(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-func (s *Server) storeManifest(ctx context.Context, repository, tag string, body []byte, data manifestData) error {
+// tagsOf are the tags that a push sets: the one in its path, or those in the parameter tag of a push by digest.
+func tagsOf(r *request, tag string) ([]string, error) {
+	if tag != "" {
+		return []string{tag}, nil
+	}
+	tags := r.URL.Query()["tag"]
+	for _, t := range tags {
+		if !tagPattern.MatchString(t) {
+			return nil, &Error{Status: http.StatusBadRequest, Code: "MANIFEST_INVALID", Message: "the parameter tag is not a tag ([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127})", Detail: t}
+		}
+	}
+	return tags, nil
+}
+
+func (s *Server) storeManifest(ctx context.Context, repository string, tags []string, body []byte, data manifestData) error {
 	d := data.Descriptor.Digest
 	up, err := s.storage.Create(ctx, newUpload(repository))
 	if err != nil {
@@ -165,10 +187,12 @@ func (s *Server) storeManifest(ctx context.Context, repository, tag string, body
 				return err
 			}
 		}
-		if tag == "" {
-			return nil
+		for _, tag := range tags {
+			if err := tx.Put(Record{Name: tagRecord(repository, tag), Digests: []digest.Digest{d}}); err != nil {
+				return err
+			}
 		}
-		return tx.Put(Record{Name: tagRecord(repository, tag), Digests: []digest.Digest{d}})
+		return nil
 	})
 }
 
