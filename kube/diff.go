@@ -1,12 +1,14 @@
 package kube
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"sort"
-	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -31,16 +33,25 @@ func (c Change) String() string {
 	return fmt.Sprintf("~ %s: %s -> %s", c.Path, show(c.Old), show(c.New))
 }
 
+// showLimit is the longest value, in characters, that String prints whole.
+const showLimit = 200
+
+// show prints a value as JSON, shortened.
 func show(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case hidden:
-		return string(v)
-	case string:
-		return strconv.Quote(v)
+	if h, ok := v.(hidden); ok {
+		return string(h)
 	}
-	return fmt.Sprint(v)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Sprint(v)
+	}
+	text := []rune(strings.TrimSuffix(out.String(), "\n"))
+	if len(text) > showLimit {
+		return fmt.Sprintf("%s… (%d characters)", string(text[:showLimit]), len(text))
+	}
+	return string(text)
 }
 
 // hidden stands for a value that must not be shown.

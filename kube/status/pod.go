@@ -32,7 +32,7 @@ func pod(p *corev1.Pod, r Related) Status {
 			return waiting("no node takes it: %s", cmp.Or(c.Message, c.Reason))
 		}
 	}
-	if p.Spec.NodeName == "" {
+	if p.Spec.NodeName == "" && len(p.Status.ContainerStatuses)+len(p.Status.InitContainerStatuses) == 0 {
 		return waiting("not scheduled to a node yet")
 	}
 	return containers(p, warning)
@@ -54,7 +54,11 @@ func containers(p *corev1.Pod, warning string) Status {
 	for _, c := range p.Status.InitContainerStatuses {
 		done := c.State.Terminated != nil && c.State.Terminated.ExitCode == 0 || restartable[c.Name] && c.Started != nil && *c.Started
 		if !done {
-			return container("init container "+c.Name, c, warning)
+			s := container("init container "+c.Name, c, warning)
+			if c.State.Running != nil && !restartable[c.Name] {
+				s.Reason = "init container " + c.Name + " runs"
+			}
+			return s
 		}
 	}
 	for _, c := range p.Status.ContainerStatuses {

@@ -261,7 +261,10 @@ func (s *server) logs() string {
 			return nil
 		}
 		lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-		fmt.Fprintf(&out, "== %s\n%s\n", strings.TrimPrefix(path, s.state+"/"), strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		fmt.Fprintf(&out, "== %s\n", strings.TrimPrefix(path, s.state+"/"))
+		for _, line := range lines[max(0, len(lines)-40):] {
+			fmt.Fprintf(&out, "%.300s\n", line)
+		}
 		return nil
 	})
 	return out.String()
