@@ -14,12 +14,10 @@ const (
 	dnsPort     = 53
 	apiPort     = 6443 // inside the namespace
 
-	// The tap device of the way out. The gateway answers DNS with what the host knows.
-	egressDevice    = "egress0"
-	egressAddress   = "10.44.255.2/24"
-	egressGateway   = "10.44.255.1"
-	egressAddressV6 = "fd00:44:ff::2/64"
-	egressGatewayV6 = "fd00:44:ff::1"
+	// egressGateway is where weft-egress answers: the default route, and DNS with what the host knows. The addresses are set
+	// aside for a machine's own use (RFC 7335), so no network that the host reaches has them.
+	egressGateway = "192.0.0.1"
+	egressAddress = "192.0.0.2/29"
 )
 
 // kubernetesService is the address of the Service "kubernetes".

@@ -30,7 +30,7 @@ type Options struct {
 }
 
 // nodePrograms are needed for pods.
-var nodePrograms = []string{"containerd", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "loopback", "portmap", "weft-import", "weft-dns"}
+var nodePrograms = []string{"containerd", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "loopback", "portmap", "weft-import", "weft-egress", "weft-dns"}
 
 // chooseMode finds out what this machine allows. missing has a sentence for each thing that stands in the way of pods.
 func chooseMode(o Options, tree *cgroup.Tree, treeErr error) (mode control.Mode, missing []string, err error) {

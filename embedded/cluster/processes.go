@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,7 +31,6 @@ func (c *cluster) spawn(ctx context.Context, spec supervise.Spec) (*supervise.Pr
 	if c.ns != nil && spec.Enter == nil {
 		spec.Enter = c.ns.Enter
 	}
-	ready := spec.Ready
 	spec.OnChange = func(s supervise.Status) {
 		if s.State == supervise.Starting && c.tree != nil {
 			if err := c.tree.Add(systemGroup, s.PID); err != nil && s.LastError == "" {
@@ -39,7 +39,6 @@ func (c *cluster) spawn(ctx context.Context, spec supervise.Spec) (*supervise.Pr
 		}
 		c.board.component(s)
 	}
-	spec.Ready = ready
 	return c.group.Start(ctx, spec)
 }
 
@@ -125,10 +124,11 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 		return err
 	}
 	_, err = c.spawn(ctx, supervise.Spec{
-		Name:  "containerd",
-		Path:  filepath.Join(programs, "containerd"),
-		Args:  args,
-		Env:   environment.Variables,
+		Name: "containerd",
+		Path: filepath.Join(programs, "containerd"),
+		Args: args,
+		// Without a PATH the shim finds neither runc nor the network plugins the program nft.
+		Env:   append(environment.Variables, "PATH="+runtime.ProgramPath(programs, os.Getenv("PATH"))),
 		Ready: func(ctx context.Context) error { return waitSocket(ctx, c.state.path("run", "containerd.sock")) },
 		Grace: 3 * time.Second,
 	})
@@ -146,7 +146,19 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 // startEgress starts the user-space network stack by which the node and its pods reach what the host reaches. hostPorts
 // are the ports of the host's loopback that they may reach: those of a proxy.
 func (c *cluster) startEgress(ctx context.Context, programs string, hostPorts []int) error {
-	return nil
+	args := []string{"-netns", "/proc/self/fd/3", "-gateway", egressGateway, "-address", egressAddress, "-log-level", "warn"}
+	for _, port := range hostPorts {
+		args = append(args, "-host-port", strconv.Itoa(port))
+	}
+	_, err := c.spawn(ctx, supervise.Spec{
+		Name:  "egress",
+		Path:  filepath.Join(programs, "weft-egress"),
+		Args:  args,
+		Files: []*os.File{c.ns.net},
+		Enter: func() error { return nil }, // it connects from the host's namespace
+		Grace: time.Second,
+	})
+	return err
 }
 
 // importImages brings the images that are built with weft into containerd: no node can start a pod without the first.

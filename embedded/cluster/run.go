@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/component-base/version"
@@ -107,6 +108,9 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := enoughSpace(c.state.Dir); err != nil {
+		return err
+	}
 	var err error
 	if c.id, err = c.state.Identity(); err != nil {
 		return err
@@ -140,6 +144,21 @@ func (c *cluster) start(ctx context.Context) error {
 	})
 	c.board.step("prepared")
 	return c.startProcesses(ctx, registryListener)
+}
+
+// spaceNeeded is what a start takes at most, in bytes: etcd lays out its log of 64 MiB in advance, twice, and ends in a
+// panic where that fails.
+const spaceNeeded = 256 << 20
+
+func enoughSpace(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < spaceNeeded {
+		return fmt.Errorf("the disk of %s has %d MiB of free space, a cluster needs %d MiB: free some, or choose another state folder", dir, free>>20, spaceNeeded>>20)
+	}
+	return nil
 }
 
 // startProcesses starts what a mode needs; what does not depend on each other starts at the same time.

@@ -85,7 +85,7 @@ spec:
 		t.Errorf("data %q", out)
 	}
 	p.until("the pod's own DNS name", func() (bool, string) {
-		out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "exec", "db-0", "--", "wget", "-q", "-O", "-", "http://db-1.db:8080/")
+		out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "exec", "db-0", "--", "testpod", "get", "http://db-1.db:8080/")
 		if err != nil {
 			return false, err.Error()
 		}
@@ -174,7 +174,7 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080
 	port := p.kubectl("get", "service", "open", "-o", "jsonpath={.spec.ports[0].nodePort}")
 	for _, address := range []string{"web", "web." + p.ns, "web." + p.ns + ".svc.cluster.local", ip, client.Status.HostIP + ":" + port} {
 		p.until("an answer from "+address, func() (bool, string) {
-			out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "exec", "client", "--", "wget", "-q", "-T", "5", "-O", "-", "http://"+address+"/")
+			out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "exec", "client", "--", "testpod", "get", "http://"+address+"/")
 			if err != nil {
 				return false, err.Error()
 			}
