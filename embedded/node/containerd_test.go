@@ -265,18 +265,13 @@ func proportional(tb testing.TB, pid int) float64 {
 // memory of containerd, a shim and a pause process beside ten pods.
 func BenchmarkPod(b *testing.B) {
 	inside(b, func() {
-		if b.N < 2 {
-			return // the framework's trial round
-		}
 		ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 		defer cancel()
 		m := start(ctx, b)
 		idle := proportional(b, m.process.Process.Pid)
-		b.ResetTimer()
-		for i := range b.N {
+		for i := 0; b.Loop(); i++ {
 			m.pod(ctx, fmt.Sprintf("pod%d", i), 0).container(ctx, "wait", func(c *cri.ContainerConfig) { c.Args = []string{"wait"} })
 		}
-		b.StopTimer()
 		b.ReportMetric(idle, "MiB-containerd-idle")
 		b.ReportMetric(proportional(b, m.process.Process.Pid), "MiB-containerd")
 		for name, program := range map[string]string{"MiB-shim": "containerd-shim-runc-v2", "MiB-pause": "pause"} {

@@ -51,7 +51,7 @@ func programs(tb testing.TB) string {
 	}
 	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "runc", "bridge", "host-local", "portmap", "weft-import", "images/testpod.tar"} {
 		if _, err := os.Stat(filepath.Join(folder, name)); err != nil {
-			tb.Skipf("%s is not built; run `make node` first", name)
+			tb.Skipf("%s is not built; run `make build` first", name)
 		}
 	}
 	return folder

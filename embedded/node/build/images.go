@@ -31,7 +31,7 @@ func (b *builder) images() error {
 	}
 	busybox, err := os.ReadFile(busyboxPath)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%-26s not written, only tests need it; install busybox-static (%v)\n", "images/testpod.tar", err)
+		say("!", "images/testpod.tar", fmt.Sprintf("not written, only tests need it; install busybox-static (%v)", err))
 		return nil
 	}
 	applets, err := exec.Command(busyboxPath, "--list").Output()
@@ -60,12 +60,12 @@ func writeImage(folder, name string, image images.Image) error {
 	file := filepath.Join(folder, name+".tar")
 	label := "images/" + name + ".tar"
 	if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, content.Bytes()) {
-		fmt.Fprintf(os.Stderr, "%-26s up to date\n", label)
+		say("✓", label, "up to date")
 		return nil
 	}
 	if err := os.WriteFile(file+".new", content.Bytes(), 0o644); err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%-26s written in %.1f s, %.1f MB\n", label, time.Since(began).Seconds(), float64(content.Len())/1e6)
+	say("✓", label, fmt.Sprintf("written, %.1f MB  %.1fs", float64(content.Len())/1e6, time.Since(began).Seconds()))
 	return os.Rename(file+".new", file)
 }

@@ -14,7 +14,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -69,12 +68,12 @@ func build(ctx context.Context, b *builder) error {
 			continue
 		}
 		if p.missing != "" {
-			fmt.Fprintf(os.Stderr, "%-26s not built: %s\n", p.name, p.missing)
+			say("!", p.name, "not built: "+p.missing)
 			failed = append(failed, p.name)
 			continue
 		}
 		if p.warning != "" {
-			fmt.Fprintf(os.Stderr, "%-26s WARNING: %s\n", p.name, p.warning)
+			say("!", p.name, "WARNING: "+p.warning)
 		}
 		if err := b.program(ctx, p); err != nil {
 			return err
@@ -108,27 +107,18 @@ func (b *builder) program(ctx context.Context, p program) error {
 	target := filepath.Join(b.out, p.name)
 	stamp := p.stamp(b.sources[p.module])
 	if !b.force && b.fresh(target, stamp) {
-		fmt.Fprintf(os.Stderr, "%-26s up to date\n", p.name)
+		say("✓", p.name, "up to date")
 		return nil
 	}
 	began := time.Now()
-	args := []string{"build", "-ldflags", p.ldflags(), "-tags", p.tags, "-o", target}
-	if p.trim {
-		args = append(args, "-trimpath")
-	}
-	args = append(args, p.pkg)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = p.module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+map[bool]string{true: "1", false: "0"}[p.cgo])
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: go %s: %w", p.name, strings.Join(args, " "), err)
+	if err := compile(ctx, p, target); err != nil {
+		return err
 	}
 	info, err := os.Stat(target)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%-26s built in %.1f s, %.1f MB\n", p.name, time.Since(began).Seconds(), float64(info.Size())/1e6)
+	say("✓", p.name, fmt.Sprintf("built, %.1f MB  %.1fs", float64(info.Size())/1e6, time.Since(began).Seconds()))
 	return b.mark(target, stamp)
 }
 

@@ -134,17 +134,21 @@ func (e *Egress) echoFlow(s series) (*echoFlow, error) {
 		return nil, err
 	}
 	flow := &echoFlow{conn: conn.(*net.IPConn), id: binary.BigEndian.Uint16(id[:])}
-	if e.echoes.open == nil {
-		e.echoes.open = map[series]*echoFlow{}
-	}
-	e.echoes.open[s] = flow
-	e.running.Go(func() {
+	started := e.flows.start(func() {
 		e.echoReplies(s, flow)
 		_ = flow.conn.Close()
 		e.echoes.mu.Lock()
 		defer e.echoes.mu.Unlock()
 		delete(e.echoes.open, s)
 	})
+	if !started {
+		_ = flow.conn.Close()
+		return nil, nil
+	}
+	if e.echoes.open == nil {
+		e.echoes.open = map[series]*echoFlow{}
+	}
+	e.echoes.open[s] = flow // the goroutine deletes it later: the table is locked
 	return flow, nil
 }
 

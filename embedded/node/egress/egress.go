@@ -78,7 +78,34 @@ type Egress struct {
 	tcpOpen counter
 	udpOpen counter
 	ctx     context.Context // ends every flow
+	flows   flows
+}
+
+// flows are the goroutines of connections. Packets still come in while the
+// stack is being ended, so none may start after wait has begun.
+type flows struct {
+	mu      sync.Mutex
+	ended   bool
 	running sync.WaitGroup
+}
+
+// start runs f unless it is too late.
+func (f *flows) start(run func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.running.Go(run)
+	return true
+}
+
+// wait lets none start any more and waits for the others.
+func (f *flows) wait() {
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	f.running.Wait()
 }
 
 // Run carries the device's packets until the context ends or the device is
@@ -111,8 +138,11 @@ func Run(ctx context.Context, device int, config Config) error {
 	case err = <-gone:
 	}
 	cancel()
+	if failure := e.stack.RemoveNIC(nic); failure != nil {
+		e.log.Debug("the device was not given back", "error", failure)
+	}
 	e.stack.Close()
-	e.running.Wait()
+	e.flows.wait()
 	return err
 }
 

@@ -359,8 +359,7 @@ func BenchmarkTCP(b *testing.B) {
 			_, _ = io.CopyN(conn, zeros{}, size)
 		})
 		b.SetBytes(2 * size)
-		b.ResetTimer()
-		for range b.N {
+		for b.Loop() {
 			conn := w.mustDial("tcp", server4, port)
 			_, err := io.CopyN(conn, zeros{}, size)
 			must(b, err)
@@ -376,8 +375,7 @@ func BenchmarkTCP(b *testing.B) {
 func BenchmarkConnect(b *testing.B) {
 	inside(b, func(w *world) {
 		port := w.listen(w.internet, server4+":0", echoTCP)
-		b.ResetTimer()
-		for range b.N {
+		for b.Loop() {
 			conn := w.mustDial("tcp", server4, port)
 			_, err := conn.Write([]byte("x"))
 			must(b, err)

@@ -54,7 +54,11 @@ func (t *synTable) take(id stack.TransportEndpointID) (uint32, bool) {
 // tcpHandler notes each new connection's sequence number and starts connect
 // for it.
 func (e *Egress) tcpHandler() func(stack.TransportEndpointID, *stack.PacketBuffer) bool {
-	forwarder := tcp.NewForwarder(e.stack, 0, maxDialing, e.connect)
+	forwarder := tcp.NewForwarder(e.stack, 0, maxDialing, func(request *tcp.ForwarderRequest) {
+		if !e.flows.start(func() { e.connect(request) }) {
+			request.Complete(true)
+		}
+	})
 	return func(id stack.TransportEndpointID, pkt *stack.PacketBuffer) bool {
 		if h := header.TCP(pkt.TransportHeader().Slice()); len(h) >= header.TCPMinimumSize &&
 			h.Flags()&(header.TCPFlagSyn|header.TCPFlagAck) == header.TCPFlagSyn {
@@ -67,8 +71,6 @@ func (e *Egress) tcpHandler() func(stack.TransportEndpointID, *stack.PacketBuffe
 // connect opens the connection on the host first and only then answers the
 // client, so that the client sees a refusal as a refusal.
 func (e *Egress) connect(request *tcp.ForwarderRequest) {
-	e.running.Add(1)
-	defer e.running.Done()
 	id := request.ID()
 	seq, known := e.syns.take(id)
 	ok, warn := e.tcpOpen.enter(time.Now())

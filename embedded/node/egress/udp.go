@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -49,7 +50,7 @@ func (e *Egress) udpFlow(request *udp.ForwarderRequest) (handled bool) {
 		return true
 	}
 	inside := gonet.NewUDPConn(&queue, endpoint)
-	e.running.Go(func() {
+	started := e.flows.start(func() {
 		defer e.udpOpen.leave()
 		defer inside.Close()
 		if to.dns {
@@ -58,6 +59,9 @@ func (e *Egress) udpFlow(request *udp.ForwarderRequest) (handled bool) {
 		}
 		e.relayDatagrams(id, inside, to)
 	})
+	if !started {
+		_ = inside.Close()
+	}
 	return true
 }
 
@@ -78,15 +82,14 @@ func (e *Egress) relayDatagrams(id stack.TransportEndpointID, inside *gonet.UDPC
 
 	var flow activity
 	flow.touch(false)
-	done := make(chan struct{})
-	e.running.Go(func() {
-		defer close(done)
+	var inward sync.WaitGroup
+	inward.Go(func() {
 		defer inside.Close()
 		e.datagramsToNamespace(id, host, inside, &flow)
 	})
 	e.datagramsToHost(id, inside, host, &flow)
 	_ = host.Close()
-	<-done
+	inward.Wait()
 }
 
 func (e *Egress) datagramsToHost(id stack.TransportEndpointID, inside *gonet.UDPConn, host *net.UDPConn, flow *activity) {
