@@ -106,7 +106,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := override(program, o.Overrides); err != nil {
 		return nil, err
 	}
-	checked := types.Check(program, library{o.Plugins})
+	checked := types.Check(program)
 	all := diag.Unique(append(program.Diags, checked.Diags...))
 	errs, warnings := split(all)
 	if len(errs) > 0 {

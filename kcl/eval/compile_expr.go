@@ -314,7 +314,7 @@ func (c *compiler) load(name string) expr {
 			return below(fr)
 		}
 		v := m.readAttr(inst, index)
-		if value.IsUndefined(v) && global != nil && m.target.global != global {
+		if value.IsUndefined(v) && global != nil && !m.target.is(name) {
 			return global.get()
 		}
 		return v

@@ -18,6 +18,14 @@ type target struct {
 	attr   int
 }
 
+// is reports whether the assignment is to a variable or attribute of that name.
+func (t target) is(name string) bool {
+	if t.inst != nil {
+		return t.inst.shape.names[t.attr] == name
+	}
+	return t.global != nil && t.global.name == name
+}
+
 // instance is a schema instance while it is built and for the functions that
 // were made in it.
 type instance struct {
@@ -238,7 +246,7 @@ func (d *schemaDef) runChecks(inst *instance, depth int) {
 }
 
 func (m *machine) checkFailed(inst *instance, msg string) {
-	f := &fault{msg: "Check failed on the condition", at: m.at}
+	f := &fault{msg: "Check failed on the condition", at: m.at, short: &msg}
 	if msg != "" {
 		f.msg += ": " + msg
 	}

@@ -112,13 +112,20 @@ type fault struct {
 	// line is set when the place is known only as a line.
 	file string
 	line int
+	// short is what runtime.catch gives, when it is not msg.
+	short *string
 	// first is a message that goes before, about a schema's configuration.
 	first *diag.Message
 	// limit is set when a limit was hit; such a fault cannot be caught.
 	limit bool
 }
 
-func (f *fault) Error() string { return f.msg }
+func (f *fault) Error() string {
+	if f.short != nil {
+		return *f.short
+	}
+	return f.msg
+}
 
 // Diagnostic makes the fault's diagnostic.
 func (f *fault) Diagnostic() *diag.Diagnostic {

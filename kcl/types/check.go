@@ -1,22 +1,258 @@
 // Package types is the checker: it finds out the types of all names and
-// expressions of a program and reports what cannot be right.
+// expressions of a program and reports what cannot be right, with the texts
+// and codes of KCL.
+//
+// It knows trees and loaded packages, and nothing of values or evaluation.
 package types
 
 import (
+	"sort"
+
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/load"
-	"github.com/weft-dev/weft/kcl/value"
+	"github.com/weft-dev/weft/kcl/syntax"
 )
 
-// Library tells which names exist without being defined.
-type Library interface {
-	Builtin(name string) *value.Func
-	Member(name string) *value.Func
-	Module(path, name string) (value.Value, bool)
+// Result is what checking gave.
+type Result struct {
+	// Diags are the errors, in the order in which they were found.
+	Diags []*diag.Diagnostic
+	// Packages are the global scopes by path.
+	packages map[string]*scope
 }
 
-// Result is what checking gave.
-type Result struct{ Diags []*diag.Diagnostic }
-
 // Check checks all packages of a program.
-func Check(p *load.Program, lib Library) *Result { return &Result{} }
+func Check(p *load.Program) *Result {
+	c := &checker{
+		program: p, known: loadKnown(), packages: map[string]*scope{}, globals: map[string]map[string]place{},
+		lambdas: map[string]map[string]*FuncType{}, edges: map[string][]string{}, nodePlace: map[string]place{},
+	}
+	c.builtins = newScope(nil)
+	for _, name := range c.known.order["builtin"] {
+		c.builtins.put(name, &object{typ: c.known.types["builtin"][name], kind: definitionObject})
+	}
+	c.imports()
+	c.run(load.Main)
+	return &Result{diag.Unique(c.diags), c.packages}
+}
+
+// checker is the state of a check. It follows the statements in order, as
+// upstream's resolver does, so that the same errors come in the same order.
+type checker struct {
+	program  *load.Program
+	known    *known
+	builtins *scope
+	packages map[string]*scope
+	diags    []*diag.Diagnostic
+	// quiet suppresses errors while types are built the first time.
+	quiet bool
+
+	pkg   *load.Package
+	file  *load.File
+	scope *scope
+	level int
+	// schema is the schema whose body is being checked.
+	schema *SchemaType
+	locals map[string]bool
+	// store is set while the target of an assignment is resolved.
+	store bool
+	// at is the place of the statement or name being checked.
+	at place
+	// expect is the stack of types that configurations should have.
+	expect []*expectation
+
+	globals   map[string]map[string]place
+	lambdas   map[string]map[string]*FuncType
+	edges     map[string][]string
+	nodePlace map[string]place
+	depth     int
+}
+
+// expectation is what a configuration or its value should be, and where that
+// was declared.
+type expectation struct {
+	typ *Type
+	at  place
+}
+
+func (c *checker) place(n syntax.Node) place { return place{c.file.File, n.Range()} }
+
+func message(at place, text string) diag.Message {
+	if at.file == nil {
+		return diag.Message{Text: text}
+	}
+	return diag.MessageAt(at.file, at.span, text)
+}
+
+func (c *checker) report(kind diag.Kind, msgs ...diag.Message) {
+	if !c.quiet {
+		c.diags = append(c.diags, &diag.Diagnostic{Kind: kind, Messages: msgs})
+	}
+}
+
+func (c *checker) fail(kind diag.Kind, at place, text string) {
+	c.report(kind, message(at, text))
+}
+
+func (c *checker) typeError(at place, text string)    { c.fail(diag.TypeError, at, text) }
+func (c *checker) compileError(at place, text string) { c.fail(diag.CompileError, at, text) }
+
+// imports reports imports of the main package's own files.
+func (c *checker) imports() {
+	main := map[string]bool{}
+	for _, f := range c.program.Main.Files {
+		main[f.Name] = true
+	}
+	for _, p := range append([]*load.Package{c.program.Main}, c.program.Order...) {
+		for _, f := range p.Files {
+			for _, im := range f.Imports {
+				src := c.program.Packages[im.Path]
+				if src == nil || len(src.Files) != 1 || !main[src.Files[0].Name] {
+					continue
+				}
+				c.fail(diag.CompileError, place{f.File, im.Stmt.Span}, "Cannot import "+src.Files[0].Name+" in the main package")
+			}
+		}
+	}
+}
+
+// run checks one package, what it imports first.
+func (c *checker) run(path string) {
+	p := c.program.Packages[path]
+	if p == nil || c.packages[path] != nil {
+		return
+	}
+	sc := newScope(c.builtins)
+	c.packages[path] = sc
+	saved := *c
+	c.pkg, c.scope, c.level, c.schema, c.expect, c.locals = p, sc, 0, nil, nil, map[string]bool{}
+	c.importList(p, sc)
+	c.initGlobals()
+	for _, f := range p.Files {
+		c.file = f
+		for _, s := range f.Body {
+			c.stmt(s)
+		}
+	}
+	saved.diags, saved.depth = c.diags, c.depth
+	*c = saved
+}
+
+func (c *checker) importList(p *load.Package, sc *scope) {
+	table := map[string]string{}
+	for _, f := range p.Files {
+		c.file = f
+		for _, im := range f.Imports {
+			name := im.Stmt.Name
+			at := place{f.File, im.Stmt.Span}
+			if path, ok := table[name]; !ok {
+				table[name] = im.Path
+			} else if path != im.Path {
+				c.compileError(at, "the name '"+name+"' is defined multiple times, '"+name+"' must be defined only once")
+			}
+			if sc.elems[name] == nil {
+				sc.put(name, &object{typ: moduleType(im), at: at, kind: moduleObject})
+			}
+			if im.Kind != load.User || im.Path == "" {
+				continue
+			}
+			c.depend(p.Path, im.Path, at)
+			c.cycle(p.Path, "modules")
+			c.run(im.Path)
+			c.file = f
+		}
+	}
+}
+
+func moduleType(im load.Import) *Type {
+	kind := userModule
+	switch im.Kind {
+	case load.System:
+		kind = systemModule
+	case load.Plugin:
+		kind = pluginModule
+	}
+	return &Type{Kind: Module, Module: im.Path, ModuleKind: kind}
+}
+
+// depend records that one node of the dependency graph needs another.
+func (c *checker) depend(from, to string, at place) {
+	c.edges[from] = append(c.edges[from], to)
+	c.nodePlace[from] = at
+}
+
+// cycle reports the cycle that a node is part of, at all its nodes.
+func (c *checker) cycle(node, what string) {
+	comp := c.component(node)
+	if len(comp) < 2 {
+		return
+	}
+	names := ""
+	for i, n := range comp {
+		if i > 0 {
+			names += ", "
+		}
+		names += n
+	}
+	for _, n := range comp {
+		if at, ok := c.nodePlace[n]; ok {
+			c.compileError(at, "There is a circular reference between "+what+" "+names)
+		}
+	}
+}
+
+// component is the strongly connected component of a node.
+func (c *checker) component(node string) []string {
+	forward := c.reach(node)
+	var comp []string
+	for n := range forward {
+		if c.reach(n)[node] {
+			comp = append(comp, n)
+		}
+	}
+	sort.Strings(comp)
+	return comp
+}
+
+func (c *checker) reach(node string) map[string]bool {
+	seen := map[string]bool{}
+	todo := append([]string(nil), c.edges[node]...)
+	for len(todo) > 0 {
+		n := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if !seen[n] {
+			seen[n] = true
+			todo = append(todo, c.edges[n]...)
+		}
+	}
+	return seen
+}
+
+func (c *checker) enter() {
+	c.scope = newScope(c.scope)
+	c.level++
+}
+
+func (c *checker) leave() {
+	clear(c.locals)
+	c.scope = c.scope.up
+	c.level--
+}
+
+// lookup is the type of a name, reported if there is none.
+func (c *checker) lookup(name string, at place) *Type {
+	if o := c.scope.find(name); o != nil {
+		return o.typ
+	}
+	c.compileError(at, "name '"+name+"' is not defined"+meant(similar(name, c.scope.names())))
+	return anyT
+}
+
+// infer gives a name of the current scope the type of its value.
+func (c *checker) infer(name string, t *Type, at place) {
+	if o := c.scope.elems[name]; o != nil {
+		o.typ = widen(t)
+		return
+	}
+	c.compileError(at, "name '"+name+"' is not defined")
+}
