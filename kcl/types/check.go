@@ -31,7 +31,6 @@ func Check(p *load.Program) *Result {
 	for _, name := range c.known.order["builtin"] {
 		c.builtins.put(name, &object{typ: c.known.types["builtin"][name], kind: definitionObject})
 	}
-	c.imports()
 	c.run(load.Main)
 	return &Result{diag.Unique(c.diags), c.packages}
 }
@@ -96,25 +95,6 @@ func (c *checker) fail(kind diag.Kind, at place, text string) {
 
 func (c *checker) typeError(at place, text string)    { c.fail(diag.TypeError, at, text) }
 func (c *checker) compileError(at place, text string) { c.fail(diag.CompileError, at, text) }
-
-// imports reports imports of the main package's own files.
-func (c *checker) imports() {
-	main := map[string]bool{}
-	for _, f := range c.program.Main.Files {
-		main[f.Name] = true
-	}
-	for _, p := range append([]*load.Package{c.program.Main}, c.program.Order...) {
-		for _, f := range p.Files {
-			for _, im := range f.Imports {
-				src := c.program.Packages[im.Path]
-				if src == nil || len(src.Files) != 1 || !main[src.Files[0].Name] {
-					continue
-				}
-				c.fail(diag.CompileError, place{f.File, im.Stmt.Span}, "Cannot import "+src.Files[0].Name+" in the main package")
-			}
-		}
-	}
-}
 
 // run checks one package, what it imports first.
 func (c *checker) run(path string) {

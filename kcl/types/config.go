@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/weft-dev/weft/kcl/diag"
+	"github.com/weft-dev/weft/kcl/load"
 	"github.com/weft-dev/weft/kcl/syntax"
 )
 
@@ -240,7 +241,7 @@ func (c *checker) entries(items []*syntax.ConfigEntry) *Type {
 	c.enter()
 	t := &configType{attrs: newAttrs()}
 	for _, it := range items {
-		c.entry(it, t)
+		c.entry(load.Nested(it), t)
 	}
 	c.leave()
 	return &Type{Kind: Dict, Key: sup(t.keys...), Elem: sup(t.vals...), Attrs: t.attrs}
