@@ -164,6 +164,9 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"status", "extra"}, "extra"},
 		{[]string{"logs", "-n", "-5"}, "-n: must not be negative"},
 		{[]string{"logs", "-o", "json"}, "logs are text"},
+		{[]string{"up", "a", "b"}, "accepts at most 1 arg"},
+		{[]string{"up", "--timeout", "0s", "."}, "--timeout: must be positive"},
+		{[]string{"--context", "prod", "up"}, "name a project folder"},
 		{[]string{"completion", "tcsh"}, "unknown command \"weft completion tcsh\""},
 	} {
 		code, out, errs := w.weft(test.args...)
@@ -187,6 +190,28 @@ func TestBadSurroundings(t *testing.T) {
 	t.Setenv("WEFT_NODE", "/nowhere/weft-node")
 	w.expect(1, "", "the program weft-node is missing (there is none at /nowhere/weft-node)\n  Build it with `make build`", "up")
 	w.expect(1, "", "the program weft-node is missing", "kubectl", "get", "pods")
+}
+
+func TestProjectsThatCannotBe(t *testing.T) {
+	w := newWorld(t)
+	w.expect(1, "", "no such file or directory", "up", "/nowhere/shop")
+	dir := t.TempDir()
+	w.expect(1, "", "has no Kubernetes manifests: put them into a folder k8s", "up", dir)
+	folder := filepath.Join(dir, "k8s")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(folder, "web.yaml"), "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: [web]\nspec: {template: {spec: {containers: [{image: shop}]}}}\n")
+	w.expect(1, "", filepath.Join(folder, "web.yaml")+":4:3: metadata.name: ", "up", dir)
+	writeFile(t, filepath.Join(folder, "web.yaml"), "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: web\nspec: {template: {spec: {containers: [{image: shop}]}}}\n")
+	writeFile(t, filepath.Join(dir, "weft.yaml"), "version: 1\nimages:\n  shop: {sauce: .}\n")
+	w.expect(1, "", filepath.Join(dir, "weft.yaml")+":3:10: images.shop.sauce: is no field of weft.yaml\n  Fields here are env, process, source.", "up", dir)
+	writeFile(t, filepath.Join(dir, "weft.yaml"), "version: 1\nimages:\n  shop: {source: .}\n")
+	w.expect(1, "", "no registry is named, from which that cluster could pull the built images\n  Name one with --registry", "--kubeconfig", "/nowhere/config", "up", dir)
+	w.expect(1, "", "/nowhere/config", "--kubeconfig", "/nowhere/config", "up", dir, "--registry", "ghcr.io/me")
+	if code, out, _ := w.weft("status"); code != 0 || !strings.Contains(out, "stopped") {
+		t.Errorf("a cluster was started for a project that cannot be: %s", out)
+	}
 }
 
 // weftProcess runs weft as a process of its own, for what replaces or interrupts it.

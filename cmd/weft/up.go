@@ -13,33 +13,58 @@ import (
 )
 
 func (a *app) upCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "up",
-		Short: "Start the embedded Kubernetes",
-		Long: `Start the embedded Kubernetes in the background, or find the one that runs, and wait until it is ready.
+	var flags projectFlags
+	c := &cobra.Command{
+		Use:   "up [FOLDER]",
+		Short: "Start the embedded Kubernetes, or build and run the project in a folder",
+		Long: `Without a folder: start the embedded Kubernetes in the background, or find the one that runs, and wait until it is ready. Everything
+of it lies in the state folder. Two state folders are two clusters.
 
-Everything of it lies in the state folder. Two state folders are two clusters.`,
+With a folder: build the images of the project from source, push them, apply its Kubernetes manifests, wait until everything is ready, and
+print the address. What the manifests no longer name is removed, with the exception of namespaces and volumes. A second run changes only what
+differs. The folder's weft.yaml says which images are built from what; without one the image named like the folder is.
+
+With --kubeconfig or --context the project goes to that cluster, and the images to --registry.`,
 		Example: `  weft up
-  weft up --state /srv/second`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			status, already, err := a.startCluster(c.Context())
-			if err != nil {
-				return err
+  weft up examples/guestbook
+  weft up --state /srv/second
+  weft up --context staging --registry ghcr.io/me examples/guestbook`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if flags.timeout <= 0 {
+				return output.Usagef("--timeout: must be positive, got %s", flags.timeout)
 			}
-			return a.print().Result(status, func(p *output.Page) {
-				verb := "is ready"
-				if already {
-					verb = "runs already"
-				}
-				p.Line("Kubernetes %s %s (%s).", status.Kubernetes, p.Paint(output.Green, verb), describeMode(status.Mode))
-				for _, m := range status.Missing {
-					p.Line("%s %s", p.Paint(output.Yellow, "Missing:"), m)
-				}
-				p.Line("Try `weft kubectl get pods -A`, `weft status`, and at the end `weft down`.")
-			})
+			if len(args) == 1 {
+				return a.upProject(c.Context(), args[0], flags)
+			}
+			if a.foreign() {
+				return output.Usagef("--kubeconfig and --context name another cluster, which needs no start: name a project folder")
+			}
+			return a.upCluster(c.Context())
 		},
 	}
+	c.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "`namespace` of objects that name none (default what weft.yaml says, else the context's)")
+	c.Flags().StringVar(&flags.registry, "registry", "", "`host/path` where images go for another cluster than the embedded one")
+	c.Flags().DurationVar(&flags.timeout, "timeout", 5*time.Minute, "how long objects may take to become ready")
+	return c
+}
+
+func (a *app) upCluster(ctx context.Context) error {
+	status, already, err := a.startCluster(ctx)
+	if err != nil {
+		return err
+	}
+	return a.print().Result(status, func(p *output.Page) {
+		verb := "is ready"
+		if already {
+			verb = "runs already"
+		}
+		p.Line("Kubernetes %s %s (%s).", status.Kubernetes, p.Paint(output.Green, verb), describeMode(status.Mode))
+		for _, m := range status.Missing {
+			p.Line("%s %s", p.Paint(output.Yellow, "Missing:"), m)
+		}
+		p.Line("Try `weft kubectl get pods -A`, `weft status`, and at the end `weft down`.")
+	})
 }
 
 // startCluster starts the embedded cluster with progress, or finds it running.

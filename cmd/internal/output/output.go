@@ -130,6 +130,9 @@ func (p *Printer) Warn(format string, args ...any) {
 	p.say(p.errStyle.paint(Yellow, "warning:") + " " + fmt.Sprintf(format, args...))
 }
 
+// Say prints a line that explains an error, also with --quiet.
+func (p *Printer) Say(line string) { p.say(line) }
+
 // say writes a line to standard error, above the live lines of an open progress.
 func (p *Printer) say(line string) {
 	p.mu.Lock()
