@@ -82,6 +82,16 @@ func (t *Table) table() *nftables.Table {
 	return &nftables.Table{Name: t.name, Family: nftables.TableFamilyINet}
 }
 
+// Exists reports whether the kernel has the table; false also if it cannot be asked.
+func (t *Table) Exists() bool {
+	conn, err := t.dial()
+	if err != nil {
+		return false
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	return err == nil && slices.ContainsFunc(tables, func(o *nftables.Table) bool { return o.Name == t.name })
+}
+
 // Replace makes the table exactly what the ruleset says, whatever it held before.
 func (t *Table) Replace(r *Ruleset) error {
 	return t.transact(func(b *batch) error {
