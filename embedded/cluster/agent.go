@@ -41,7 +41,11 @@ type controller struct {
 }
 
 // controllers are the tasks of the agent.
-func controllers() []controller { return nil }
+func controllers() []controller {
+	return []controller{
+		{"network policies", runPolicies},
+	}
+}
 
 // agentArgs writes the agent's configuration and returns its arguments.
 func (c *cluster) agentArgs() ([]string, error) {

@@ -179,6 +179,9 @@ func (c *cluster) startProcesses(ctx context.Context, registryListener net.Liste
 		return err
 	}
 	c.closers = append(c.closers, c.ns.Close)
+	if err := c.closeNetwork(); err != nil {
+		return err
+	}
 	if err := c.startRegistry(registryListener); err != nil {
 		return err
 	}
@@ -189,6 +192,9 @@ func (c *cluster) startProcesses(ctx context.Context, registryListener net.Liste
 		c.board.step("api ready")
 	}
 	if err = errors.Join(err, <-runtimeReady); err != nil {
+		return err
+	}
+	if err := c.grantPolicies(ctx); err != nil {
 		return err
 	}
 	if err := c.startNode(ctx); err != nil {
