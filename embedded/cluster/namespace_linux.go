@@ -136,6 +136,8 @@ func setUpMounts(s State) error {
 		{"", "/", "", unix.MS_REC | unix.MS_SLAVE, ""},
 		{"", "/", "", unix.MS_REC | unix.MS_SHARED, ""},
 		{s.Data("var-lib"), "/var/lib", "", unix.MS_BIND, ""},
+		// A kubelet removes the logs of pods it does not know: those of another cluster.
+		{s.Data("var-log"), "/var/log", "", unix.MS_BIND, ""},
 	}
 	resolver := filepath.Join(s.Run(), "resolv.conf")
 	if err := os.WriteFile(resolver, resolverText(), 0o644); err != nil {

@@ -61,7 +61,7 @@ func (s State) identityFile() string { return s.path("cluster.json") }
 
 // folders are made at each start.
 func (s State) folders() []string {
-	return []string{s.PKI().Path, s.Components(), s.Run(), s.path("logs"), s.Data("etcd"), s.Data("store"), s.Data("containerd"), s.Data("volumes"), s.Data("var-lib"), s.Data("volume-plugins"), s.Data("cni")}
+	return []string{s.PKI().Path, s.Components(), s.Run(), s.path("logs"), s.Data("etcd"), s.Data("store"), s.Data("containerd"), s.Data("volumes"), s.Data("var-lib"), s.Data("var-log"), s.Data("volume-plugins"), s.Data("cni")}
 }
 
 // Identity reads the identity, or makes one in a new folder.
