@@ -441,3 +441,33 @@ func TestWithoutRootThereIsAnAPI(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAuthorizationConfigurationIsTaken(t *testing.T) {
+	t.Parallel()
+	node := program(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "authorization.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := filepath.Join(dir, "state")
+	write("- {type: Node, name: node}\n- {type: Nonsense, name: other}\n")
+	out, err := exec.Command(node, "run", "--state", state, "--mode", "api", "--authorization-config", file).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "Nonsense") {
+		t.Errorf("status %v, printed %q, expected the wrong value", err, out)
+	}
+	// Without RBAC nobody but the system itself has rights: the file is what counts.
+	write("- {type: Node, name: node}\n")
+	c, err := Run(t.Context(), node, state, "--mode", "api", "--authorization-config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := c.Kubectl(t.Context(), "", "get", "configmaps"); err == nil || !strings.Contains(err.Error(), "orbidden") {
+		t.Errorf("%v %s, expected to be refused", err, out)
+	}
+	if err := c.Stop(0); err != nil {
+		t.Error(err)
+	}
+}
