@@ -218,7 +218,11 @@ func evaluate(ctx context.Context, o Options, program *load.Program, warnings []
 	r.options = plan.Options{SortKeys: o.SortKeys, HidePrivate: !o.ShowHidden, DropNone: o.DisableNone, SchemaTypes: o.SchemaTypes}
 	selected, err := plan.Select(r.Value, o.Select)
 	if err != nil {
-		return nil, err
+		m := diag.Message{Text: err.Error(), Col: -1, EndCol: -1, Source: out.At, Line: out.Line}
+		if out.At != nil {
+			m.File = out.At.Name
+		}
+		return nil, &Error{[]*diag.Diagnostic{{Messages: []diag.Message{m}}}}
 	}
 	r.Documents = plan.Documents(selected)
 	return r, nil

@@ -2,7 +2,11 @@
 // KCL, and writes it for people and for tools.
 package diag
 
-import "github.com/weft-dev/weft/kcl/syntax"
+import (
+	"fmt"
+
+	"github.com/weft-dev/weft/kcl/syntax"
+)
 
 // Level says how bad it is.
 type Level int
@@ -115,7 +119,7 @@ func Unique(list []*Diagnostic) []*Diagnostic {
 	for _, d := range list {
 		k := key{level: d.Level, kind: d.Kind, messages: len(d.Messages)}
 		for _, m := range d.Messages {
-			k.text += m.Text + "\x00" + m.Note
+			k.text += fmt.Sprintf("%s\x00%s\x00%s:%d:%d\x00", m.Text, m.Note, m.File, m.Line, m.Col)
 		}
 		if len(d.Messages) > 0 {
 			m := d.Messages[0]

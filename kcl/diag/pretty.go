@@ -92,7 +92,11 @@ func (p painter) snippet(b *strings.Builder, m *Message, line string) {
 	if col >= 0 {
 		mark = strings.Repeat(" ", width(line, col)) + p.paint("1;31", "^")
 	}
-	fmt.Fprintf(b, "%s %s %s\n%s\n", bar, mark, p.paint("1;31", m.Text), bar)
+	text := ""
+	if m.Text != "" {
+		text = " " + p.paint("1;31", m.Text)
+	}
+	fmt.Fprintf(b, "%s %s%s\n%s\n", bar, mark, text, bar)
 }
 
 // width is how wide the first n characters of s are on a screen; tabs count

@@ -219,7 +219,7 @@ func (m *machine) withPath(fr *frame, v value.Value, path []pathStep, x value.Va
 		if n, ok := index.(value.Int); ok {
 			i := m.normalIndex(int64(n), len(l.Items))
 			if i >= len(l.Items) {
-				m.fail("list index out of range: %d", n)
+				m.fail("index out of bounds: the len is %d but the index is %d", len(l.Items), n)
 			}
 			out := l.Clone()
 			out.Items[i] = next(out.Items[i])

@@ -11,6 +11,15 @@ import (
 // configMeta is the place of the configuration that made an instance.
 type configMeta struct{ at place }
 
+// lineMeta is the place of an instance that is known by its line alone.
+func (m *machine) lineMeta() configMeta {
+	at := m.at
+	if at.file != nil {
+		at.off = at.file.LineStart(at.off)
+	}
+	return configMeta{at: at}
+}
+
 // target is what the running assignment sets: a global or an attribute.
 type target struct {
 	global *global

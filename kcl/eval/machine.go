@@ -65,6 +65,9 @@ type Result struct {
 	Value value.Value
 	// Last is the value of the last statement.
 	Last value.Value
+	// At and Line are where evaluation ended.
+	At   *syntax.File
+	Line int
 	// Warnings were raised while running.
 	Warnings []*diag.Diagnostic
 }
@@ -255,6 +258,9 @@ func Run(ctx context.Context, p *load.Program, opts Options) (res *Result, err e
 		res.Globals.Put(value.Entry{Key: g.name, Value: g.current(), Index: value.NoIndex, Origin: g.origin})
 	}
 	res.Value = m.document(main, res.Globals)
+	if res.At = m.at.file; res.At != nil {
+		res.Line = m.at.file.Line(m.at.off)
+	}
 	return res, nil
 }
 
@@ -269,7 +275,8 @@ func (m *machine) rescue(err *error) {
 	}
 }
 
-const scalarKey = "$scalar$"
+// scalarKey is the key under which the parts of the document are merged.
+const scalarKey = ""
 
 // document merges the scalars and the visible variables of the main package.
 func (m *machine) document(p *pkg, globals *value.Dict) value.Value {

@@ -311,7 +311,7 @@ func (m *machine) convert(v value.Value, t *rtype) value.Value {
 			if t.def.rule != nil || !t.def.fits(x) {
 				return v
 			}
-			return t.def.instantiate(x, configMeta{at: m.at}, nil, nil)
+			return t.def.instantiate(x, m.lineMeta(), nil, nil)
 		}
 	}
 	return v

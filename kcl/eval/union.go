@@ -172,7 +172,7 @@ func (m *machine) unionCollections(a, b value.Value, o mergeOptions) (value.Valu
 				return a, c
 			}
 			s.ConfigKeys = append(append([]string(nil), x.ConfigKeys...), y.ConfigKeys...)
-			s.Args, s.Kwargs, s.Meta = y.Args, y.Kwargs, y.Meta
+			s.Args, s.Kwargs = y.Args, y.Kwargs
 			return m.resolved(&s, o), nil
 		}
 	}
@@ -202,7 +202,7 @@ func (m *machine) resolve(s *value.Schema) *value.Schema {
 			config.Put(e)
 		}
 	}
-	r, _ := def.instantiate(config, configMeta{at: m.at}, s.Args, s.Kwargs).(*value.Schema)
+	r, _ := def.instantiate(config, m.lineMeta(), s.Args, s.Kwargs).(*value.Schema)
 	return r
 }
 
@@ -352,6 +352,9 @@ func (m *machine) atIndex(have value.Value, e value.Entry, o mergeOptions) (valu
 	}
 	i := m.normalIndex(int64(e.Index), len(l.Items))
 	if i >= len(l.Items) {
+		if e.Op == value.Override && value.IsUndefined(e.Value) {
+			m.fail("removal index (is %d) should be < len (is %d)", i, len(l.Items))
+		}
 		m.fail("index out of bounds: the len is %d but the index is %d", len(l.Items), e.Index)
 	}
 	out := l.Clone()
@@ -393,7 +396,7 @@ func (m *machine) insert(have value.Value, e value.Entry) value.Value {
 	if e.Index != value.NoIndex {
 		i = m.normalIndex(int64(e.Index), len(l.Items))
 		if i > len(l.Items) {
-			m.fail("index out of bounds: the len is %d but the index is %d", len(l.Items), e.Index)
+			m.fail("insertion index (is %d) should be <= len (is %d)", i, len(l.Items))
 		}
 	}
 	m.grow(16 * (len(l.Items) + len(add.Items)))

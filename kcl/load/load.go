@@ -144,6 +144,10 @@ func (l *loader) syntaxErrors(f *File) {
 		e := &f.Errors[i]
 		d := diag.At(diag.InvalidSyntax, f.File, e.Span, e.Msg)
 		d.Messages[0].Suggested = e.Suggestions
+		if d.Messages[0].Col == 0 {
+			// Upstream gives syntax errors at the start of a line no column.
+			d.Messages[0].Col = -1
+		}
 		l.program.Diags = append(l.program.Diags, d)
 	}
 }
@@ -231,8 +235,6 @@ func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import
 	path := l.absolute(pkg, f, stmt.Path.Text)
 	im := Import{Stmt: stmt, Path: path}
 	switch {
-	case path == "":
-		return im, nil, nil
 	case strings.HasPrefix(path, "kcl_plugin."):
 		im.Kind = Plugin
 		if l.Plugins == nil || !l.Plugins(path) {
@@ -244,26 +246,21 @@ func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import
 		return im, nil, nil
 	}
 	name, root, rest, ok := l.locate(pkg, path)
-	if !ok {
-		real := filepath.Join(l.Root, filepath.FromSlash(strings.ReplaceAll(path, ".", "/")))
-		l.missing(f, stmt, fmt.Sprintf("Cannot find the module %s from %s", stmt.Path.Text, real))
-		first, _, _ := strings.Cut(path, ".")
-		l.program.Diags = append(l.program.Diags,
-			diag.Suggest(fmt.Sprintf("try 'kcl mod add %s' to download the missing package", first)),
-			diag.Suggest("browse more packages at 'https://artifacthub.io'"))
-		return im, nil, nil
-	}
-	if name == pkg.Name && name != Main {
+	if ok && name == pkg.Name && name != Main {
 		im.Path = name + "." + rest
 	}
-	if p := l.program.Packages[im.Path]; p != nil {
+	if ok && l.program.Packages[im.Path] != nil {
 		return im, nil, nil
 	}
-	names := l.kFiles(filepath.Join(append([]string{root}, strings.Split(rest, ".")...)...), rest == "")
-	p := &Package{Path: im.Path, Name: name, Root: root}
+	var names []string
+	if ok {
+		names = l.kFiles(filepath.Join(append([]string{root}, strings.Split(rest, ".")...)...), rest == "")
+	}
 	if len(names) == 0 {
+		l.notFound(f, stmt, path)
 		return im, nil, nil
 	}
+	p := &Package{Path: im.Path, Name: name, Root: root}
 	sources := make([]Source, len(names))
 	for i, n := range names {
 		sources[i] = Source{Name: n}
@@ -279,33 +276,50 @@ func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import
 	return im, p, nil
 }
 
+// notFound reports an import that leads nowhere.
+func (l *loader) notFound(f *File, stmt *syntax.ImportStmt, path string) {
+	real := strings.TrimSuffix(l.Root, "/") + "/" + strings.ReplaceAll(path, ".", "/")
+	if l.Files != nil {
+		if _, err := l.Files.Stat(filepath.Clean(real)); err == nil {
+			l.missing(f, stmt, fmt.Sprintf("Failed to import the module %s from %s. No KCL files found in the specified folder", stmt.Path.Text, real))
+			return
+		}
+	}
+	l.missing(f, stmt, fmt.Sprintf("Cannot find the module %s from %s", stmt.Path.Text, real))
+	first, _, _ := strings.Cut(path, ".")
+	l.program.Diags = append(l.program.Diags,
+		diag.Suggest(fmt.Sprintf("try 'kcl mod add %s' to download the missing package", first)),
+		diag.Suggest("browse more packages at 'https://artifacthub.io'"))
+}
+
 func (l *loader) missing(f *File, stmt *syntax.ImportStmt, msg string) {
 	l.program.Diags = append(l.program.Diags, diag.At(diag.CannotFindModule, f.File, stmt.Span, msg))
 }
 
-// absolute turns a relative import into a path from the module's root.
+// absolute turns a relative import into a path from the module's root. It is
+// "" for one that leads above the root.
 func (l *loader) absolute(pkg *Package, f *File, raw string) string {
 	if !strings.HasPrefix(raw, ".") {
 		return raw
 	}
 	rest := strings.TrimLeft(raw, ".")
 	up := len(raw) - len(rest)
-	dir := filepath.Dir(f.Name)
-	for ; up > 1; up-- {
-		dir = filepath.Dir(dir)
-	}
-	rel, err := filepath.Rel(pkg.Root, dir)
+	rel, err := filepath.Rel(pkg.Root, filepath.Dir(f.Name))
 	if err != nil || strings.HasPrefix(rel, "..") {
-		return rest
+		return ""
 	}
-	if rel == "." {
-		return rest
+	var dirs []string
+	if rel != "." {
+		dirs = strings.Split(filepath.ToSlash(rel), "/")
 	}
-	prefix := strings.ReplaceAll(filepath.ToSlash(rel), "/", ".")
-	if rest == "" {
-		return prefix
+	if up-1 > len(dirs) {
+		return ""
 	}
-	return prefix + "." + rest
+	dirs = dirs[:len(dirs)-up+1]
+	if rest != "" {
+		dirs = append(dirs, rest)
+	}
+	return strings.Join(dirs, ".")
 }
 
 // locate finds the module of a path, its root and the path below it.
@@ -327,6 +341,9 @@ func (l *loader) locate(pkg *Package, path string) (name, root, rest string, ok 
 
 func (l *loader) exists(root, path string) bool {
 	if l.Files == nil || root == "" {
+		return false
+	}
+	if path == "" {
 		return false
 	}
 	full := filepath.Join(append([]string{root}, strings.Split(path, ".")...)...)

@@ -64,6 +64,9 @@ func (f *File) Line(p Pos) int {
 	return sort.Search(len(f.lines), func(i int) bool { return f.lines[i] > p })
 }
 
+// LineStart is where the line of p begins.
+func (f *File) LineStart(p Pos) Pos { return f.lines[max(f.Line(p), 1)-1] }
+
 // Position is the 1-based line and the 0-based column, in characters, of p.
 func (f *File) Position(p Pos) (line, col int) {
 	line = f.Line(p)

@@ -6,8 +6,6 @@
 package types
 
 import (
-	"sort"
-
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/load"
 	"github.com/weft-dev/weft/kcl/syntax"
@@ -62,9 +60,9 @@ type checker struct {
 
 	globals   map[string]map[string]place
 	lambdas   map[string]map[string]*FuncType
+	nodes     []string
 	edges     map[string][]string
 	nodePlace map[string]place
-	depth     int
 }
 
 // expectation is what a configuration or its value should be, and where that
@@ -114,7 +112,7 @@ func (c *checker) run(path string) {
 			c.stmt(s)
 		}
 	}
-	saved.diags, saved.depth = c.diags, c.depth
+	saved.diags, saved.nodes = c.diags, c.nodes
 	*c = saved
 }
 
@@ -157,6 +155,12 @@ func moduleType(im load.Import) *Type {
 
 // depend records that one node of the dependency graph needs another.
 func (c *checker) depend(from, to string, at place) {
+	for _, n := range []string{from, to} {
+		if _, ok := c.edges[n]; !ok {
+			c.edges[n] = nil
+			c.nodes = append(c.nodes, n)
+		}
+	}
 	c.edges[from] = append(c.edges[from], to)
 	c.nodePlace[from] = at
 }
@@ -181,31 +185,53 @@ func (c *checker) cycle(node, what string) {
 	}
 }
 
-// component is the strongly connected component of a node.
+// component is the strongly connected component of a node, in the order of
+// Kosaraju's algorithm over nodes in the order in which they were met.
 func (c *checker) component(node string) []string {
-	forward := c.reach(node)
-	var comp []string
-	for n := range forward {
-		if c.reach(n)[node] {
-			comp = append(comp, n)
+	back := map[string][]string{}
+	for _, from := range c.nodes {
+		for _, to := range c.edges[from] {
+			back[to] = append(back[to], from)
 		}
 	}
-	sort.Strings(comp)
-	return comp
-}
-
-func (c *checker) reach(node string) map[string]bool {
 	seen := map[string]bool{}
-	todo := append([]string(nil), c.edges[node]...)
-	for len(todo) > 0 {
-		n := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	var finished []string
+	var visit func(n string)
+	visit = func(n string) {
+		seen[n] = true
+		for _, o := range back[n] {
+			if !seen[o] {
+				visit(o)
+			}
+		}
+		finished = append(finished, n)
+	}
+	for _, n := range c.nodes {
 		if !seen[n] {
-			seen[n] = true
+			visit(n)
+		}
+	}
+	done := map[string]bool{}
+	for i := len(finished) - 1; i >= 0; i-- {
+		var comp []string
+		todo := []string{finished[i]}
+		has := false
+		for len(todo) > 0 {
+			n := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if done[n] {
+				continue
+			}
+			done[n] = true
+			has = has || n == node
+			comp = append(comp, n)
 			todo = append(todo, c.edges[n]...)
 		}
+		if has {
+			return comp
+		}
 	}
-	return seen
+	return nil
 }
 
 func (c *checker) enter() {

@@ -173,6 +173,7 @@ func (c *checker) buildSchema(s *syntax.SchemaStmt, last bool) {
 		o.typ = schemaOf(&SchemaType{Name: s.Name.Text, PkgPath: c.pkg.Path, Mixin: s.Mixin, Protocol: s.Protocol, attrs: newAttrs()})
 	}
 	st := o.typ.Schema
+	st.attrs = newAttrs()
 	o.at = c.place(s)
 	c.scope.put(st.Name, o)
 	base := c.inherited(s.Parent, inheritMsg+"schema, got ", func(t *SchemaType) bool { return !t.Protocol && !t.Mixin })

@@ -37,15 +37,13 @@ func meant(names []string) string {
 	return ", did you mean '[" + strings.Join(quoted, ", ") + "]'?"
 }
 
-// jaroWinkler is the Jaro-Winkler similarity without a limit on the prefix.
+// jaroWinkler is the Jaro-Winkler similarity of strsim 0.8: the prefix counts
+// however long it is.
 func jaroWinkler(a, b string) float64 {
 	x, y := []rune(a), []rune(b)
 	s := jaro(x, y)
-	if s <= 0.7 {
-		return s
-	}
 	prefix := 0
-	for prefix < min(len(x), len(y), 4) && x[prefix] == y[prefix] {
+	for prefix < min(len(x), len(y)) && x[prefix] == y[prefix] {
 		prefix++
 	}
 	return min(s+0.1*float64(prefix)*(1-s), 1)
@@ -59,13 +57,17 @@ func jaro(x, y []rune) float64 {
 		return 0
 	}
 	reach := max(max(len(x), len(y))/2-1, 0)
-	usedX, usedY := make([]bool, len(x)), make([]bool, len(y))
-	matches := 0
+	used := make([]bool, len(y))
+	matches, swaps, last := 0, 0, 0
 	for i := range x {
-		for j := max(0, i-reach); j < min(len(y), i+reach+1); j++ {
-			if !usedY[j] && x[i] == y[j] {
-				usedX[i], usedY[j] = true, true
+		for j := max(0, i-reach); j <= min(len(y)-1, i+reach); j++ {
+			if !used[j] && x[i] == y[j] {
+				used[j] = true
 				matches++
+				if j < last {
+					swaps++
+				}
+				last = j
 				break
 			}
 		}
@@ -73,19 +75,6 @@ func jaro(x, y []rune) float64 {
 	if matches == 0 {
 		return 0
 	}
-	swaps, j := 0, 0
-	for i := range x {
-		if !usedX[i] {
-			continue
-		}
-		for !usedY[j] {
-			j++
-		}
-		if x[i] != y[j] {
-			swaps++
-		}
-		j++
-	}
 	m := float64(matches)
-	return (m/float64(len(x)) + m/float64(len(y)) + (m-float64(swaps/2))/m) / 3
+	return (m/float64(len(x)) + m/float64(len(y)) + (m-float64(swaps))/m) / 3
 }
