@@ -141,6 +141,7 @@ func (m *machine) callClosure(cl *closure, args []value.Value, kwargs *value.Dic
 	if cl.inst != nil {
 		m.building++
 	}
+	m.called("lambda")
 	m.stack = append(m.stack, def.pkg)
 	m.bindParams(fr, def.params, args, kwargs, false)
 	var v value.Value = value.Undefined
@@ -150,6 +151,7 @@ func (m *machine) callClosure(cl *closure, args []value.Value, kwargs *value.Dic
 	if def.result != nil {
 		v = m.fit(v, def.result, false)
 	}
+	m.returned()
 	m.stack = m.stack[:len(m.stack)-1]
 	if cl.inst != nil {
 		m.building--
@@ -190,7 +192,7 @@ func (m *machine) invokeSafely(fn value.Value, args []value.Value, kwargs *value
 	if !ok {
 		return value.Undefined, nil
 	}
-	depth, building, exprs, stack := m.depth, m.building, m.exprs, len(m.stack)
+	depth, building, exprs, stack, calls := m.depth, m.building, m.exprs, len(m.stack), len(m.calls)
 	back, inst, tgt := m.back, m.inst, m.target
 	defer func() {
 		if r := recover(); r != nil {
@@ -199,7 +201,7 @@ func (m *machine) invokeSafely(fn value.Value, args []value.Value, kwargs *value
 				panic(r)
 			}
 			m.depth, m.building, m.exprs, m.stack = depth, building, exprs, m.stack[:stack]
-			m.back, m.inst, m.target = back, inst, tgt
+			m.back, m.inst, m.target, m.calls = back, inst, tgt, m.calls[:calls]
 			err = f
 		}
 	}()

@@ -103,8 +103,10 @@ func (d *schemaDef) make(config *value.Dict, meta configMeta, args []value.Value
 	saved, back, tgt := m.inst, m.back, m.target
 	m.inst, m.back = inst, nil
 	m.building++
+	m.called(d.name)
 	m.stack = append(m.stack, d.unit.pkg)
 	v := d.build(inst)
+	m.returned()
 	m.stack = m.stack[:len(m.stack)-1]
 	m.building--
 	m.inst, m.back, m.target = saved, back, tgt

@@ -10,6 +10,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/load"
@@ -105,7 +106,44 @@ type machine struct {
 	// stack has the packages of the callers.
 	stack     []*pkg
 	instances map[string]*instanceSet
-	warnings  []*diag.Diagnostic
+	// calls are the callers of fn, kept only for backtraces.
+	calls    []caller
+	fn       string
+	warnings []*diag.Diagnostic
+}
+
+// caller is a function with the place of the call that it is in.
+type caller struct {
+	fn string
+	at place
+}
+
+// called notes a call for the backtrace that range checks ask for.
+func (m *machine) called(name string) {
+	if m.host.Strict64 {
+		m.calls = append(m.calls, caller{m.fn, m.at})
+		m.fn = name
+	}
+}
+
+func (m *machine) returned() {
+	if m.host.Strict64 {
+		last := m.calls[len(m.calls)-1]
+		m.calls, m.fn = m.calls[:len(m.calls)-1], last.fn
+	}
+}
+
+// backtrace is the note that says who called whom, innermost first.
+func (m *machine) backtrace(at place) string {
+	var b strings.Builder
+	b.WriteString("backtrace:\n")
+	calls := append(append([]caller(nil), m.calls...), caller{m.fn, at})
+	for i := len(calls) - 1; i >= 0; i-- {
+		if c := calls[i]; c.at.file != nil {
+			fmt.Fprintf(&b, "\t%d: %s\n\t\tat %s:%d\n", len(calls)-1-i, c.fn, c.at.file.Name, c.at.file.Line(c.at.off))
+		}
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // fault is an error of evaluation on its way up.
@@ -230,6 +268,7 @@ func Run(ctx context.Context, p *load.Program, opts Options) (res *Result, err e
 	if m.maxBytes == 0 {
 		m.maxBytes = DefaultBytes
 	}
+	m.fn = "kcl_main"
 	h.Context = ctx
 	h.Invoke = m.invokeSafely
 	h.Merge = func(a, b value.Value) (v value.Value, err error) {
@@ -248,7 +287,11 @@ func Run(ctx context.Context, p *load.Program, opts Options) (res *Result, err e
 			if !ok {
 				panic(r)
 			}
-			res, err = nil, &Error{f.Diagnostic()}
+			d := f.Diagnostic()
+			if m.host.Strict64 {
+				d.Messages[len(d.Messages)-1].Note = m.backtrace(f.at)
+			}
+			res, err = nil, &Error{d}
 		}
 	}()
 	main := m.load(p.Main)
