@@ -288,7 +288,7 @@ func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, err
 
 func (b *build) build(ctx context.Context, w *work, group spec.Group, plan spec.Plan) (spec.BuildMetadata, error) {
 	lb := &lifecycle.Builder{API: b.platformAPI(), Folders: w.folders, Executor: w.executor(b, false), Logger: b.log, Environ: w.environ(),
-		Target: b.imageTarget(), ExecEnv: "production", Output: b.log,
+		Target: b.imageTarget(), ExecEnv: "production", Output: b.log, Prepare: giveOne,
 		Begin: func(e spec.Element) { b.log.begin(e.String()) }}
 	return lb.Build(ctx, group, plan)
 }

@@ -28,6 +28,7 @@ type Builder struct {
 	ExecEnv  string
 	Output   io.Writer                    // what buildpacks print
 	Begin    func(buildpack spec.Element) // called before each buildpack, may be nil
+	Prepare  func(dir string) error       // called with the layers folder of each buildpack before it runs, may be nil
 }
 
 // outcome is what one buildpack left in its layers folder.
@@ -134,8 +135,10 @@ func (b *Builder) one(ctx context.Context, layers *os.Root, bp *Buildpack, envir
 	if err := layers.MkdirAll(dir, 0o777); err != nil {
 		return outcome{}, err
 	}
-	if err := layers.Chmod(dir, 0o777); err != nil && !errors.Is(err, fs.ErrPermission) {
-		return outcome{}, err
+	if b.Prepare != nil {
+		if err := b.Prepare(path.Join(b.Folders.Layers.Host, dir)); err != nil {
+			return outcome{}, err
+		}
 	}
 	data, err := spec.Encode(spec.BuildpackPlan{Entries: asked})
 	if err != nil {
@@ -145,6 +148,7 @@ func (b *Builder) one(ctx context.Context, layers *os.Root, bp *Buildpack, envir
 	if err != nil {
 		return outcome{}, err
 	}
+	defer os.RemoveAll(path.Dir(planFile.Host))
 	if err := b.run(ctx, bp, environ, planFile); err != nil {
 		return outcome{}, err
 	}
@@ -159,7 +163,7 @@ func (b *Builder) one(ctx context.Context, layers *os.Root, bp *Buildpack, envir
 }
 
 func (b *Builder) run(ctx context.Context, bp *Buildpack, environ *env.Env, planFile Folder) error {
-	list, err := b.Folders.environment(environ, bp, b.API)
+	list, err := b.Folders.environment(environ, bp)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -213,9 +214,9 @@ func (d *Detector) detect(ctx context.Context, bp *Buildpack) Detection {
 	if err != nil {
 		return Detection{Code: -1, Err: err}
 	}
-	defer os.Remove(planFile.Host)
+	defer os.RemoveAll(filepath.Dir(planFile.Host))
 	environ := env.ForBuild(d.Environ)
-	list, err := d.Folders.environment(environ, bp, d.API)
+	list, err := d.Folders.environment(environ, bp)
 	if err != nil {
 		return Detection{Code: -1, Err: err}
 	}
@@ -262,7 +263,7 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// newFile makes an empty file in the scratch folder that any user may write to.
+// newFile makes a file in a folder of its own in the scratch folder; any user may write to it. The caller removes the folder.
 func (f Folders) newFile(name string, data []byte) (Folder, error) {
 	dir, err := os.MkdirTemp(f.Scratch.Host, "plan.")
 	if err != nil {
@@ -279,14 +280,14 @@ func (f Folders) newFile(name string, data []byte) (Folder, error) {
 }
 
 // environment gives what a program of bp sees: user variables unless it wants none, and the operator's last.
-func (f Folders) environment(e *env.Env, bp *Buildpack, api spec.PlatformAPI) ([]string, error) {
+func (f Folders) environment(e *env.Env, bp *Buildpack) ([]string, error) {
 	e = e.Clone()
 	if !bp.Buildpack.ClearEnv {
 		if err := e.AddUser(os.DirFS(f.Platform.Host), "env"); err != nil {
 			return nil, err
 		}
 	}
-	if api.OperatorEnv && f.BuildConfig.Host != "" {
+	if f.BuildConfig.Host != "" {
 		if err := e.AddOperator(os.DirFS(f.BuildConfig.Host), "env"); err != nil {
 			return nil, err
 		}
@@ -310,6 +311,38 @@ func targetVariables(b spec.BuildpackAPI, t spec.ImageTarget, execEnv string) []
 	}
 	if b.ExecutionEnv && execEnv != "" {
 		out = append(out, "CNB_EXEC_ENV="+execEnv)
+	}
+	return out
+}
+
+// CheckOrder looks up every buildpack that an order names, so that a mistake shows before anything runs.
+func (d *Detector) CheckOrder(order spec.Order) error {
+	for _, g := range order {
+		for _, e := range g.Group {
+			if _, err := d.Folders.Lookup(e.ID, e.Version); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// WithSystem puts the operator's buildpacks before and after those of each group, unless the group names them itself.
+func WithSystem(order spec.Order, pre, post []spec.Element) spec.Order {
+	var out spec.Order
+	for _, g := range order {
+		missing := func(list []spec.Element) []spec.Element {
+			var add []spec.Element
+			for _, e := range list {
+				if !slices.ContainsFunc(g.Group, func(have spec.Element) bool { return have.ID == e.ID }) {
+					add = append(add, spec.Element{ID: e.ID, Version: e.Version})
+				}
+			}
+			return add
+		}
+		before, after := missing(pre), missing(post)
+		g.Group = slices.Concat(before, g.Group, after)
+		out = append(out, g)
 	}
 	return out
 }

@@ -52,6 +52,7 @@ type Exporter struct {
 	Original     spec.LayersMetadata
 
 	Launcher       string // path of the launcher program
+	LauncherSBOM   string // folder with SBOMs of lifecycle and launcher, "" if there are none
 	LauncherSource spec.LauncherSource
 	DefaultProcess string // chosen by the user, may be ""
 	Project        spec.ProjectMetadata
@@ -100,6 +101,11 @@ func (e *Exporter) Export(ctx context.Context, group spec.Group, build spec.Buil
 	defer app.Close()
 	for i := range build.Processes {
 		build.Processes[i] = build.Processes[i].For(e.API)
+	}
+	if e.API.LifecycleSBOM && e.LauncherSBOM != "" {
+		if err := e.addOwnSBOMs(layers); err != nil {
+			return Exported{}, fmt.Errorf("failed to copy buildpacksio SBOMs: %w", err)
+		}
 	}
 	entrypoint, err := e.entrypoint(build)
 	if err != nil {

@@ -70,6 +70,9 @@ func (e *Exporter) image(ctx context.Context, parts []*part, md spec.LayersMetad
 		layers = append(layers, v1.Descriptor{MediaType: e.Compression.MediaType(docker), Size: p.blob.Size, Digest: p.blob.Digest})
 	}
 	for i := range config.History {
+		if !e.API.LayerHistory {
+			config.History[i] = v1.History{}
+		}
 		config.History[i].Created = created
 	}
 	config.Created = created

@@ -1,15 +1,16 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
-
-	"io/fs"
 
 	"github.com/weft-dev/weft/buildpack/spec"
 )
@@ -111,4 +112,54 @@ func copyWithin(layers *os.Root, from, to string) error {
 		err = closeErr
 	}
 	return err
+}
+
+// defaultSBOMs is where builders keep the SBOMs of lifecycle and launcher.
+const defaultSBOMs = "/cnb/lifecycle"
+
+// addOwnSBOMs puts the SBOMs of lifecycle and launcher beside those of the buildpacks. A platform that brings its own launcher brings
+// its SBOMs in a folder, whose names are kept.
+func (e *Exporter) addOwnSBOMs(layers *os.Root) error {
+	const own = "buildpacksio_lifecycle"
+	launcher := path.Join("sbom", "launch", own, "launcher")
+	for suffix := range sbomTypes {
+		from := filepath.Join(defaultSBOMs, "lifecycle."+suffix)
+		if err := copyInto(layers, from, path.Join("sbom", "build", own, suffix)); err != nil {
+			return err
+		}
+		if e.LauncherSBOM == defaultSBOMs {
+			if err := copyInto(layers, filepath.Join(defaultSBOMs, "launcher."+suffix), path.Join(launcher, suffix)); err != nil {
+				return err
+			}
+		}
+	}
+	if e.LauncherSBOM == defaultSBOMs {
+		return nil
+	}
+	entries, err := os.ReadDir(e.LauncherSBOM)
+	if err != nil {
+		return err
+	}
+	for _, f := range entries {
+		for suffix := range sbomTypes {
+			if strings.HasSuffix(f.Name(), suffix) {
+				if err := copyInto(layers, filepath.Join(e.LauncherSBOM, f.Name()), path.Join(launcher, f.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// copyInto copies a file of this machine into the layers folder; a missing one is left out.
+func copyInto(layers *os.Root, from, to string) error {
+	data, err := readFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return writeFile(layers, to, data)
 }

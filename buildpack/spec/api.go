@@ -56,7 +56,7 @@ type PlatformAPI struct {
 	RestoreFromCache   bool // 0.14: launch and cache layers that the image lacks come from the cache
 	ExecutionEnv       bool // 0.15: CNB_EXEC_ENV filters buildpacks and processes
 	OrderInLayersDir   bool // 0.10: order.toml of the layers folder goes before /cnb/order.toml
-	OperatorEnv        bool // 0.12: <build-config>/env
+	LayerHistory       bool // 0.12: the history of the image says who made each layer
 	RunImageInAnalyzed bool // 0.12: analyzed.toml tells the name and target of the run image
 }
 
@@ -91,7 +91,7 @@ func Platform(version string) (PlatformAPI, error) {
 	return PlatformAPI{
 		API: a, SBOM: since(8), LegacySBOMFiles: since(9), CommandList: since(10), LifecycleSBOM: since(11), RunTOML: since(12),
 		ExtensionFolders: since(13), RestoreFromCache: since(14), ExecutionEnv: since(15), OrderInLayersDir: since(10),
-		OperatorEnv: since(12), RunImageInAnalyzed: since(12),
+		LayerHistory: since(12), RunImageInAnalyzed: since(12),
 	}, nil
 }
 

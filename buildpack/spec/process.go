@@ -28,7 +28,7 @@ type Command struct {
 // For spells the process as the Platform API wants it.
 func (p Process) For(api PlatformAPI) Process {
 	p.Command.Single = !api.CommandList
-	if p.Command.Single && len(p.Command.Entries) > 1 {
+	if p.Command.Single && len(p.Command.Entries) > 0 {
 		p.Args = append(append([]string{}, p.Command.Entries[1:]...), p.Args...)
 		p.Command.Entries = p.Command.Entries[:1]
 	}

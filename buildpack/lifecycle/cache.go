@@ -1,0 +1,239 @@
+package lifecycle
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/weft-dev/weft/buildpack/layer"
+	"github.com/weft-dev/weft/buildpack/spec"
+)
+
+// cacheMetadataName is the file of a volume cache and the label of a cache image (lifecycle cache/image_cache.go).
+const cacheMetadataName = "io.buildpacks.lifecycle.cache.metadata"
+
+// CacheMetadata says which layer of a cache holds what.
+type CacheMetadata struct {
+	SBOM       spec.LayerRef          `json:"sbom"`
+	Buildpacks []spec.BuildpackLayers `json:"buildpacks"`
+}
+
+// For gives the layers of a buildpack.
+func (m CacheMetadata) For(id string) spec.BuildpackLayers {
+	return spec.LayersMetadata{Buildpacks: m.Buildpacks}.For(id)
+}
+
+// ErrCacheLayer is wrapped when a layer of a cache is missing or is not what it says. Builds go on without it.
+var ErrCacheLayer = errors.New("unusable cache layer")
+
+// Cache keeps layers for the next build.
+type Cache interface {
+	// Metadata is empty if there is no cache or it cannot be understood.
+	Metadata(ctx context.Context) (CacheMetadata, error)
+	// Layer gives the tar of a layer after it has been verified.
+	Layer(ctx context.Context, diffID string) (io.ReadCloser, error)
+	// Add puts a layer into the next state of the cache and gives its diffID. One that is there already is not written again.
+	Add(ctx context.Context, content layer.Content, expected string) (diffID string, err error)
+	// Commit makes the next state the present one, all at once.
+	Commit(ctx context.Context, md CacheMetadata) error
+}
+
+// VolumeCache is a folder in the form that upstream's lifecycle uses: committed/DIFFID.tar and the metadata.
+type VolumeCache struct {
+	dir      string
+	verified map[string]bool
+}
+
+// NewVolumeCache opens the cache in a folder that exists. What an interrupted build left is cleaned up.
+func NewVolumeCache(dir string) (*VolumeCache, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	c := &VolumeCache{dir: dir, verified: map[string]bool{}}
+	// An interrupted commit may have moved the old state away and not yet put the new one in its place.
+	if _, err := os.Stat(c.at("committed")); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(c.at("committed-backup"), c.at("committed")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if err := errors.Join(os.RemoveAll(c.at("staging")), os.RemoveAll(c.at("committed-backup"))); err != nil {
+		return nil, err
+	}
+	return c, errors.Join(os.MkdirAll(c.at("staging"), 0o777), os.MkdirAll(c.at("committed"), 0o777))
+}
+
+func (c *VolumeCache) at(parts ...string) string {
+	return filepath.Join(append([]string{c.dir}, parts...)...)
+}
+
+// Metadata implements Cache.
+func (c *VolumeCache) Metadata(context.Context) (CacheMetadata, error) {
+	var md CacheMetadata
+	data, err := readFile(c.at("committed", cacheMetadataName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return md, nil
+	}
+	if err != nil {
+		return md, err
+	}
+	if err := json.Unmarshal(data, &md); err != nil {
+		return CacheMetadata{}, nil // as if there were none: it is written anew
+	}
+	return md, nil
+}
+
+func layerFile(diffID string) (string, error) {
+	hex, ok := strings.CutPrefix(diffID, "sha256:")
+	if !ok || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+		return "", fmt.Errorf("%w: %q is no digest", ErrCacheLayer, diffID)
+	}
+	return diffID + ".tar", nil
+}
+
+// Layer implements Cache.
+func (c *VolumeCache) Layer(ctx context.Context, diffID string) (io.ReadCloser, error) {
+	if err := c.verify(diffID); err != nil {
+		return nil, err
+	}
+	return os.Open(c.at("committed", diffID+".tar"))
+}
+
+func (c *VolumeCache) verify(diffID string) error {
+	name, err := layerFile(diffID)
+	if err != nil {
+		return err
+	}
+	if c.verified[diffID] {
+		return nil
+	}
+	f, err := os.Open(c.at("committed", name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: failed to find cache layer with SHA '%s'", ErrCacheLayer, diffID)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: failed to read cache layer with SHA '%s' due to insufficient permissions", ErrCacheLayer, diffID)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return err
+	}
+	if got := fmt.Sprintf("sha256:%x", h.Sum(nil)); got != diffID {
+		return fmt.Errorf("%w: expected layer contents to have SHA '%s'; found '%s'", ErrCacheLayer, diffID, got)
+	}
+	c.verified[diffID] = true
+	return nil
+}
+
+// Add implements Cache.
+func (c *VolumeCache) Add(_ context.Context, content layer.Content, expected string) (string, error) {
+	if expected != "" && c.verify(expected) == nil {
+		diffID, err := layer.DiffID(content)
+		if err != nil {
+			return "", err
+		}
+		if diffID.String() == expected {
+			err := os.Link(c.at("committed", expected+".tar"), c.at("staging", expected+".tar"))
+			if err == nil || errors.Is(err, fs.ErrExist) {
+				return expected, nil
+			}
+		}
+	}
+	f, err := os.CreateTemp(c.at("staging"), ".layer-")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(f.Name())
+	h := sha256.New()
+	if err := content(io.MultiWriter(f, h)); err != nil {
+		f.Close()
+		return "", err
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
+		return "", err
+	}
+	diffID := fmt.Sprintf("sha256:%x", h.Sum(nil))
+	return diffID, os.Rename(f.Name(), c.at("staging", diffID+".tar"))
+}
+
+// Commit implements Cache: two renames, the first of which can be taken back.
+func (c *VolumeCache) Commit(_ context.Context, md CacheMetadata) error {
+	data, err := json.Marshal(md)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.at("staging", cacheMetadataName), append(data, '\n'), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(c.at("committed"), c.at("committed-backup")); err != nil {
+		return fmt.Errorf("backing up cache: %w", err)
+	}
+	if err := os.Rename(c.at("staging"), c.at("committed")); err != nil {
+		return errors.Join(fmt.Errorf("committing cache: %w", err), os.Rename(c.at("committed-backup"), c.at("committed")))
+	}
+	return os.RemoveAll(c.at("committed-backup"))
+}
+
+// WriteCache puts the layers for building again into the cache.
+func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group) error {
+	layers, err := os.OpenRoot(e.Folders.Layers.Host)
+	if err != nil {
+		return err
+	}
+	defer layers.Close()
+	before, err := cache.Metadata(ctx)
+	if err != nil {
+		return fmt.Errorf("metadata for previous cache: %w", err)
+	}
+	var md CacheMetadata
+	for _, bp := range group.Group {
+		of := spec.BuildpackLayers{ID: bp.ID, Version: bp.Version, Layers: map[string]spec.LayerMetadata{}}
+		dir := spec.EscapeID(bp.ID)
+		names, _, err := readBuildpackDir(layers, dir)
+		if err != nil {
+			return fmt.Errorf("reading layers for buildpack '%s': %w", bp.ID, err)
+		}
+		for _, name := range names {
+			data, err := readIn(layers, path.Join(dir, name+".toml"))
+			if err != nil {
+				return err
+			}
+			content, err := spec.ReadLayerContent(data, path.Join(dir, name+".toml"))
+			if err != nil || !content.Cache {
+				continue
+			}
+			id := bp.ID + ":" + name
+			if info, err := layers.Lstat(path.Join(dir, name)); err != nil || !info.IsDir() {
+				e.Logger.Warnf("Failed to cache layer '%s' because it has no contents", id)
+				continue
+			}
+			sha, err := cache.Add(ctx, e.layersFolder(layers, path.Join(dir, name)), before.For(bp.ID).Layers[name].SHA)
+			if err != nil {
+				e.Logger.Warnf("Failed to cache layer '%s': %s", id, err)
+				continue
+			}
+			e.Logger.Infof("Adding cache layer '%s'", id)
+			of.Layers[name] = spec.LayerMetadata{SHA: sha, Data: content.Data, Build: content.Build, Launch: content.Launch, Cache: true}
+		}
+		md.Buildpacks = append(md.Buildpacks, of)
+	}
+	if e.API.SBOM {
+		if _, err := layers.Stat("sbom/cache"); err == nil {
+			if md.SBOM.SHA, err = cache.Add(ctx, e.layersFolder(layers, "sbom/cache"), before.SBOM.SHA); err != nil {
+				return err
+			}
+		}
+	}
+	return cache.Commit(ctx, md)
+}

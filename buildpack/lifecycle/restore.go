@@ -1,0 +1,277 @@
+package lifecycle
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/weft-dev/weft/buildpack/spec"
+)
+
+// Restorer brings back what earlier builds left: metadata from image and cache, content from the cache only.
+type Restorer struct {
+	API       spec.PlatformAPI
+	Folders   Folders
+	Logger    Logger
+	Original  spec.LayersMetadata // of the previous image
+	Cache     Cache               // nil: none
+	SkipLayer bool                // restore store.toml only
+}
+
+// Restore prepares the layers folder for bin/build (buildpack.md, "Layer Types", tells what comes back).
+func (r *Restorer) Restore(ctx context.Context, group spec.Group) error {
+	layers, err := os.OpenRoot(r.Folders.Layers.Host)
+	if err != nil {
+		return err
+	}
+	defer layers.Close()
+	var cached CacheMetadata
+	if r.Cache != nil {
+		if cached, err = r.Cache.Metadata(ctx); err != nil {
+			return fmt.Errorf("retrieving cache metadata: %w", err)
+		}
+	}
+	for _, bp := range group.Group {
+		if store := r.Original.For(bp.ID).Store; store != nil {
+			data, err := spec.Encode(store)
+			if err != nil {
+				return err
+			}
+			if err := writeFile(layers, path.Join(spec.EscapeID(bp.ID), "store.toml"), data); err != nil {
+				return err
+			}
+		}
+		if r.SkipLayer {
+			continue
+		}
+		if err := r.buildpack(ctx, layers, bp, cached); err != nil {
+			return err
+		}
+	}
+	if r.SkipLayer {
+		r.Logger.Infof("Skipping buildpack layer analysis")
+		return nil
+	}
+	if !r.API.SBOM {
+		return nil
+	}
+	if cached.SBOM.SHA != "" {
+		r.Logger.Infof("Restoring data for SBOM from cache")
+		if err := r.extract(ctx, layers, cached.SBOM.SHA); err != nil && !errors.Is(err, ErrCacheLayer) {
+			return err
+		}
+	}
+	return r.spreadSBOMs(layers, group)
+}
+
+// buildpack restores the layers of one buildpack.
+func (r *Restorer) buildpack(ctx context.Context, layers *os.Root, bp spec.Element, cached CacheMetadata) error {
+	inImage, inCache := r.Original.For(bp.ID).Layers, cached.For(bp.ID).Layers
+	restored := map[string]spec.LayerMetadata{}
+	for name, l := range inImage {
+		switch c, ok := inCache[name]; {
+		case !l.Launch:
+		case l.Build && !l.Cache: // the buildpack has to make it again
+		case l.Cache && (!ok || !c.Cache): // its content is gone
+		default:
+			r.Logger.Infof("Restoring metadata for %q from app image", bp.ID+":"+name)
+			restored[name] = l
+		}
+	}
+	for name, l := range inCache {
+		_, known := inImage[name]
+		if !l.Cache || l.Launch && (known || !r.API.RestoreFromCache) {
+			continue
+		}
+		r.Logger.Infof("Restoring metadata for %q from cache", bp.ID+":"+name)
+		restored[name] = l
+	}
+	dir := spec.EscapeID(bp.ID)
+	for name, l := range restored {
+		if strings.ContainsAny(name, "/\x00") || name == "." || name == ".." || reservedFiles[name] {
+			return fmt.Errorf("the layer name %q of the previous image or cache is not allowed", name)
+		}
+		data, err := spec.EncodeLayerContent(l.Data)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(layers, path.Join(dir, name+".toml"), data); err != nil {
+			return err
+		}
+	}
+	for name, c := range inCache {
+		l, ok := restored[name]
+		switch {
+		case !ok || !c.Cache:
+			continue
+		case l.SHA != c.SHA:
+			r.Logger.Infof("Removing %q, wrong sha", bp.ID+":"+name)
+			if err := errors.Join(layers.RemoveAll(path.Join(dir, name)), layers.Remove(path.Join(dir, name+".toml"))); err != nil {
+				return err
+			}
+			continue
+		}
+		r.Logger.Infof("Restoring data for %q from cache", bp.ID+":"+name)
+		err := r.extract(ctx, layers, c.SHA)
+		if errors.Is(err, ErrCacheLayer) {
+			r.Logger.Warnf("Skipping restore for layer %s: %s", bp.ID+":"+name, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("restoring layer %s: %w", bp.ID+":"+name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Restorer) extract(ctx context.Context, layers *os.Root, sha string) error {
+	rc, err := r.Cache.Layer(ctx, sha)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	return ExtractLayer(rc, layers, r.Folders.Layers.Inside)
+}
+
+// RestoreSBOM brings back the SBOM layer of the previous image, for analyze.
+func RestoreSBOM(previous v1.Image, md spec.LayersMetadata, layersFolder Folder) error {
+	if previous == nil || md.SBOM == nil || md.SBOM.SHA == "" {
+		return nil
+	}
+	hash, err := v1.NewHash(md.SBOM.SHA)
+	if err != nil {
+		return err
+	}
+	l, err := previous.LayerByDiffID(hash)
+	if err != nil {
+		return fmt.Errorf("retrieving launch SBOM layer: %w", err)
+	}
+	rc, err := l.Uncompressed()
+	if err != nil {
+		return fmt.Errorf("retrieving launch SBOM layer: %w", err)
+	}
+	defer rc.Close()
+	layers, err := os.OpenRoot(layersFolder.Host)
+	if err != nil {
+		return err
+	}
+	defer layers.Close()
+	return ExtractLayer(rc, layers, layersFolder.Inside)
+}
+
+// spreadSBOMs moves restored SBOMs beside the layers that they describe, for buildpacks to reuse.
+func (r *Restorer) spreadSBOMs(layers *os.Root, group spec.Group) error {
+	for _, kind := range []string{"cache", "launch"} {
+		for _, bp := range group.Group {
+			dir := spec.EscapeID(bp.ID)
+			from := path.Join("sbom", kind, dir)
+			if _, err := layers.Stat(dir); err != nil {
+				continue
+			}
+			names, err := fs.ReadDir(layers.FS(), from)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			for _, n := range names {
+				if !n.IsDir() {
+					continue
+				}
+				for suffix := range sbomTypes {
+					err := copyWithin(layers, path.Join(from, n.Name(), suffix), path.Join(dir, n.Name()+"."+suffix))
+					if err != nil && !errors.Is(err, fs.ErrNotExist) {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return layers.RemoveAll("sbom")
+}
+
+// Limits on layers that are unpacked.
+const (
+	maxEntries   = 5_000_000
+	maxLayerSize = 64 << 30 // bytes
+)
+
+// ExtractLayer unpacks a layer tar below the layers folder, which the tar calls inside. Entries that would land elsewhere are an error,
+// except the folders above.
+func ExtractLayer(r io.Reader, layers *os.Root, inside string) error {
+	tr := tar.NewReader(r)
+	var size int64
+	for entries := 0; ; entries++ {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if size += h.Size; entries > maxEntries || size > maxLayerSize {
+			return fmt.Errorf("the layer has more than %d entries or %d bytes", maxEntries, int64(maxLayerSize))
+		}
+		name := path.Clean("/" + h.Name)
+		if name == inside || strings.HasPrefix(inside, strings.TrimSuffix(name, "/")+"/") {
+			continue // a folder above
+		}
+		rel, ok := strings.CutPrefix(name, inside+"/")
+		if !ok || slices.Contains(strings.Split(h.Name, "/"), "..") {
+			return fmt.Errorf("the layer has %q, which is not below %s", h.Name, inside)
+		}
+		if err := extractEntry(tr, h, layers, rel); err != nil {
+			return fmt.Errorf("unpack %s: %w", h.Name, err)
+		}
+	}
+}
+
+func extractEntry(r io.Reader, h *tar.Header, layers *os.Root, rel string) error {
+	mode := h.FileInfo().Mode().Perm()
+	switch h.Typeflag {
+	case tar.TypeDir:
+		if err := layers.MkdirAll(rel, 0o777); err != nil {
+			return err
+		}
+		return layers.Chmod(rel, mode)
+	case tar.TypeReg:
+		if err := layers.MkdirAll(path.Dir(rel), 0o777); err != nil {
+			return err
+		}
+		if err := removeExisting(layers, rel); err != nil {
+			return err
+		}
+		f, err := layers.OpenFile(rel, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, r)
+		return errors.Join(err, f.Chmod(mode), f.Close())
+	case tar.TypeSymlink:
+		if err := removeExisting(layers, rel); err != nil {
+			return err
+		}
+		return layers.Symlink(h.Linkname, rel)
+	case tar.TypeXGlobalHeader:
+		return nil
+	}
+	return fmt.Errorf("entries of type %q are not allowed", h.Typeflag)
+}
+
+func removeExisting(layers *os.Root, rel string) error {
+	err := layers.Remove(rel)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

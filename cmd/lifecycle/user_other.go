@@ -1,0 +1,7 @@
+//go:build !linux
+
+package main
+
+import "errors"
+
+func becomeUser(int, int) error { return errors.New("builds need Linux") }
