@@ -44,6 +44,8 @@ type controller struct {
 func controllers() []controller {
 	return []controller{
 		{"network policies", runPolicies},
+		{"volumes", runVolumes},
+		{"load balancers", runBalancers},
 	}
 }
 

@@ -227,6 +227,9 @@ func setUpNetwork() error {
 			return fmt.Errorf("giving the node its address %s: %w", cidr, err)
 		}
 	}
+	if err := routeServices(lo); err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
 		"ipv4/ip_forward":                 "1",
 		"ipv6/conf/all/forwarding":        "1",
@@ -241,6 +244,21 @@ func setUpNetwork() error {
 		err := os.WriteFile("/proc/sys/net/"+name, []byte(value), 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("setting net/%s in the node's namespace: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// routeServices lets the node itself open connections to Services: kube-proxy rewrites their addresses only once a route
+// was found. What no Service has goes to the loopback and is refused there.
+func routeServices(lo netlink.Link) error {
+	for cidr, source := range map[string]string{serviceCIDRv4: nodeIPv4, serviceCIDRv6: nodeIPv6} {
+		_, dst, err := net.ParseCIDR(cidr)
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Src: net.ParseIP(source)}); err != nil {
+			return fmt.Errorf("giving the node a route to Services (%s): %w", cidr, err)
 		}
 	}
 	return nil
