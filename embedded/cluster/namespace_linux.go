@@ -252,12 +252,13 @@ func setUpNetwork() error {
 // routeServices lets the node itself open connections to Services: kube-proxy rewrites their addresses only once a route
 // was found. What no Service has goes to the loopback and is refused there.
 func routeServices(lo netlink.Link) error {
-	for cidr, source := range map[string]string{serviceCIDRv4: nodeIPv4, serviceCIDRv6: nodeIPv6} {
+	// An IPv6 source may not be named before its address has settled; there the kernel finds the same one by itself.
+	for cidr, source := range map[string]net.IP{serviceCIDRv4: net.ParseIP(nodeIPv4), serviceCIDRv6: nil} {
 		_, dst, err := net.ParseCIDR(cidr)
 		if err != nil {
 			return err
 		}
-		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Src: net.ParseIP(source)}); err != nil {
+		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Src: source}); err != nil {
 			return fmt.Errorf("giving the node a route to Services (%s): %w", cidr, err)
 		}
 	}
