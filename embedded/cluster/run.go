@@ -204,6 +204,7 @@ func (c *cluster) startProcesses(ctx context.Context, registryListener net.Liste
 		return err
 	}
 	c.board.step("node ready")
+	c.watchLoadBalancers()
 	c.board.phase(control.Ready)
 	return nil
 }

@@ -222,3 +222,27 @@ spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE}
 		return len(s.Status.LoadBalancer.Ingress) == 0 && s.Annotations["weft.dev/address"] == "" && s.Spec.Type == corev1.ServiceTypeClusterIP, "still there"
 	})
 }
+func TestStatusShowsLoadBalancers(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.apply(`apiVersion: v1
+kind: Service
+metadata: {name: shown}
+spec: {type: LoadBalancer, selector: {app: none}, ports: [{port: 8080}]}
+`)
+	shows := func() string {
+		status, err := p.Control.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range status.LoadBalancers {
+			if b.Namespace == p.ns && b.Service == "shown" {
+				return b.Address
+			}
+		}
+		return ""
+	}
+	p.until("the address in the status", func() (bool, string) { return strings.HasPrefix(shows(), "127.0.0.1:"), shows() })
+	p.kubectl("delete", "service", "shown")
+	p.until("the address to go", func() (bool, string) { return shows() == "", shows() })
+}
