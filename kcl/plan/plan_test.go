@@ -1,8 +1,10 @@
 package plan_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -221,6 +223,7 @@ func FuzzReadYAML(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("%q takes too long", s)) }).Stop()
 		docs, err := plan.ReadYAMLStream(s)
 		if err != nil {
 			return
