@@ -81,10 +81,23 @@ func (p *printer) node(e syntax.Expr) {
 		p.config(e)
 	case *syntax.ConfigIfEntry:
 		p.configIf(e)
-	case *syntax.NumberLit, *syntax.StringLit, *syntax.NameLit, *syntax.JoinedString, *syntax.FormattedValue:
+	case *syntax.NumberLit:
+		p.number(e)
+	case *syntax.StringLit, *syntax.NameLit, *syntax.JoinedString, *syntax.FormattedValue:
 		r := e.Range()
 		p.write(p.file.Src[r.Start:r.End])
 	}
+}
+
+// number writes an integer in decimal, as upstream does, and a float as it was
+// written: shortening 1.0 to 1 would change its type.
+func (p *printer) number(e *syntax.NumberLit) {
+	if e.IsFloat {
+		r := e.Range()
+		p.write(p.file.Src[r.Start:r.End])
+		return
+	}
+	p.write(strconv.FormatInt(e.Int, 10) + e.Suffix)
 }
 
 func (p *printer) call(e *syntax.CallExpr) {

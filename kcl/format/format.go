@@ -54,14 +54,29 @@ func File(f *syntax.File, o Options) string {
 		p.write(f.Doc.Text + "\n\n")
 	}
 	p.stmts(f.Body)
-	for _, c := range p.comments {
-		p.write(c.Text + "\n")
-	}
+	p.trailing(f.Body)
 	text := strings.TrimRight(p.out.String(), "\n")
 	if text == "" {
 		return ""
 	}
 	return text + "\n"
+}
+
+// trailing writes the comments after the last statement, set off by a blank
+// line where they were.
+func (p *printer) trailing(body []syntax.Stmt) {
+	last := 0
+	if n := len(body); n > 0 {
+		last = p.endLine(body[n-1])
+	}
+	for i, c := range p.comments {
+		line := p.commentLine(i)
+		if last > 0 && line >= last+2 {
+			p.write("\n")
+		}
+		p.write(c.Text + "\n")
+		last = line
+	}
 }
 
 // printer writes a tree. Comments are kept in a queue and written before the
