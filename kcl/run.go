@@ -99,11 +99,14 @@ func (e *Error) Error() string { return strings.TrimSuffix(diag.Short(e.Diagnost
 // Run loads, checks and evaluates a program. Errors of the program are an
 // *Error.
 func Run(ctx context.Context, o Options) (*Result, error) {
+	if len(o.Overrides) > 0 {
+		var err error
+		if o, err = o.overridden(); err != nil {
+			return nil, err
+		}
+	}
 	program, err := Load(ctx, o)
 	if err != nil {
-		return nil, err
-	}
-	if err := override(program, o.Overrides); err != nil {
 		return nil, err
 	}
 	checked := types.Check(program)
