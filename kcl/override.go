@@ -7,6 +7,13 @@ import (
 	"github.com/weft-dev/weft/kcl/override"
 )
 
+// Overridden is the text of the files of the main package, by name, with the
+// overrides applied.
+func (o Options) Overridden() (map[string]string, error) {
+	changed, err := o.overridden()
+	return changed.Code, err
+}
+
 // overridden are the options with the -O specifications applied to the text of
 // the main package.
 func (o Options) overridden() (Options, error) {

@@ -14,6 +14,7 @@ import (
 	"github.com/weft-dev/weft/kcl/load"
 	"github.com/weft-dev/weft/kcl/plan"
 	"github.com/weft-dev/weft/kcl/stdlib"
+	"github.com/weft-dev/weft/kcl/syntax"
 	"github.com/weft-dev/weft/kcl/types"
 	"github.com/weft-dev/weft/kcl/value"
 )
@@ -25,6 +26,8 @@ type Options struct {
 	Files []string
 	// Code holds the text of files by name, instead of reading them.
 	Code map[string]string
+	// Trees are further files of the main package that are parsed already.
+	Trees []*syntax.File
 	// WorkDir makes relative names absolute; it must be absolute itself.
 	WorkDir string
 	// Root is the folder with kcl.mod; empty means that it is searched upward
@@ -56,6 +59,8 @@ type Options struct {
 	Now        func() time.Time
 	Random     io.Reader
 	Print      io.Writer
+	// FQDN is the full name of a host, or of this one for "".
+	FQDN func(ctx context.Context, name string) (string, error)
 
 	// Plugins are the functions of modules kcl_plugin.NAME, by "NAME.function".
 	Plugins map[string]*value.Func
@@ -130,6 +135,9 @@ func Load(ctx context.Context, o Options) (*load.Program, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("no input KCL files")
 	}
+	for _, tree := range o.Trees {
+		sources = append(sources, load.Source{Name: tree.Name, Tree: tree})
+	}
 	root := o.Root
 	if root == "" {
 		root = o.findRoot(filepath.Dir(sources[0].Name))
@@ -203,7 +211,7 @@ func evaluate(ctx context.Context, o Options, program *load.Program, warnings []
 	stream := ""
 	host := &value.Host{
 		WorkDir: o.WorkDir, Root: program.Root, Files: o.FileSystem, Getenv: o.Getenv, Now: o.Now, Random: o.Random,
-		Print: o.Print, Options: map[string]value.Value{}, Manifests: &stream, OptionHelp: o.OptionHelp,
+		FQDN: o.FQDN, Print: o.Print, Options: map[string]value.Value{}, Manifests: &stream, OptionHelp: o.OptionHelp,
 		Strict32: o.Strict32, Strict64: o.Strict64, DisableNone: o.DisableNone, ShowHidden: o.ShowHidden, SortKeys: o.SortKeys,
 	}
 	for _, a := range o.Arguments {
@@ -243,9 +251,8 @@ func argument(text string) value.Value {
 		return value.None
 	}
 	if v, err := plan.ReadJSON(text); err == nil {
-		if f, ok := v.(value.Float); ok && !strings.ContainsAny(text, ".") {
-			_ = f
-			return value.Str(text)
+		if v.Kind() == value.FloatKind && strings.ContainsAny(text, "eE") {
+			return value.Str(text) // 12e1 is rather a commit than a number
 		}
 		return v
 	}
@@ -259,6 +266,9 @@ func (r *Result) YAML() string {
 	}
 	return plan.YAMLStream(r.Documents, r.options, plan.Separator)
 }
+
+// PlanOptions are the options of the run that concern the text of output.
+func (r *Result) PlanOptions() plan.Options { return r.options }
 
 // JSON is the output as JSON, one document a line group.
 func (r *Result) JSON() string {

@@ -1,76 +1,30 @@
-// Command kcl runs KCL programs. It links nothing but package kcl.
+// Command kcl runs, checks, formats and packages KCL programs. It links
+// nothing of weft but package kcl and the registry client.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
-	"github.com/weft-dev/weft/kcl"
-	"github.com/weft-dev/weft/kcl/diag"
+	"github.com/weft-dev/weft/cmd/internal/kcltool"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+// version is set by the linker in releases.
+var version = "0.12.0-weft"
 
-type osFiles struct{}
-
-func run(args []string) int {
-	if len(args) > 0 && args[0] == "run" {
-		args = args[1:]
-	}
-	wd, _ := os.Getwd()
-	o := kcl.Options{WorkDir: wd, FileSystem: osFiles{}, Print: os.Stdout, Getenv: os.LookupEnv}
-	for i := 0; i < len(args); i++ {
-		a := args[i]
-		val := func() string {
-			if len(a) > 2 {
-				return a[2:]
-			}
-			i++
-			if i < len(args) {
-				return args[i]
-			}
-			return ""
-		}
-		switch {
-		case len(a) > 1 && a[:2] == "-D":
-			v := val()
-			for k := range v {
-				if v[k] == '=' {
-					o.Arguments = append(o.Arguments, kcl.Argument{Name: v[:k], Value: v[k+1:]})
-					break
-				}
-			}
-		case len(a) > 1 && a[:2] == "-S":
-			o.Select = append(o.Select, val())
-		case len(a) > 1 && a[:2] == "-O":
-			o.Overrides = append(o.Overrides, val())
-		case a == "-n":
-			o.DisableNone = true
-		case a == "-k":
-			o.SortKeys = true
-		case a == "-H":
-			o.ShowHidden = true
-		case a == "-r":
-			o.Strict32 = true
-		case a == "-d":
-			o.Strict64 = true
-		case a[0] == '-':
-		default:
-			o.Files = append(o.Files, a)
-		}
-	}
-	r, err := kcl.Run(context.Background(), o)
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.Getwd()
 	if err != nil {
-		var e *kcl.Error
-		if errors.As(err, &e) {
-			fmt.Fprint(os.Stderr, diag.Pretty(e.Diagnostics, false))
-		} else {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		return 1
+		fmt.Fprintln(os.Stderr, "Error: the working folder:", err)
+		os.Exit(1)
 	}
-	fmt.Println(r.YAML())
-	return 0
+	t := &kcltool.Tool{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.LookupEnv, Dir: dir, Version: version}
+	code := t.Main(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
 }

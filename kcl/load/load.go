@@ -26,6 +26,8 @@ const Main = "__main__"
 type Source struct {
 	Name string
 	Text *string
+	// Tree is the parsed file, if there is one already.
+	Tree *syntax.File
 }
 
 // Options say where to look.
@@ -164,6 +166,10 @@ func (l *loader) parseAll(pkg *Package, sources []Source) error {
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots; wg.Done() }()
+			if s.Tree != nil {
+				files[i] = s.Tree
+				return
+			}
 			text := s.Text
 			if text == nil {
 				data, err := l.readFile(s.Name)

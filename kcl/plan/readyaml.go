@@ -92,7 +92,7 @@ func (r *yamlReader) value(n *yaml.Node, depth int) (value.Value, error) {
 	case yaml.MappingNode:
 		return r.mapping(n, depth)
 	case yaml.ScalarNode:
-		return yamlScalar(n)
+		return Scalar(n)
 	}
 	return value.None, nil
 }
@@ -149,7 +149,8 @@ func mergeInto(d *value.Dict, m value.Value) error {
 	return errors.New("expected a mapping or list of mappings for merging")
 }
 
-func yamlScalar(n *yaml.Node) (value.Value, error) {
+// Scalar is the value of a scalar node.
+func Scalar(n *yaml.Node) (value.Value, error) {
 	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
 		return value.Str(n.Value), nil
 	}

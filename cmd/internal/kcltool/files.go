@@ -57,3 +57,12 @@ func (m *machine) WriteFile(name string, data []byte, appending bool) error {
 
 // RealPath resolves symbolic links, as file.abs does.
 func (m *machine) RealPath(name string) (string, error) { return filepath.EvalSymlinks(m.path(name)) }
+
+// relative is a name as seen from the working folder, when it lies below it.
+func (t *Tool) relative(name string) string {
+	rel, err := filepath.Rel(t.Dir, name)
+	if err != nil || !filepath.IsLocal(rel) {
+		return name
+	}
+	return rel
+}

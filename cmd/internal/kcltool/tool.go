@@ -60,6 +60,7 @@ Without a verb, ` + name + ` runs the files or folders that are named.`
 		}
 		return plain(cmd, args)
 	}
+	root.Args = cobra.ArbitraryArgs
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.AddCommand(t.runCommand(), t.fmtCommand(), t.lintCommand(), t.testCommand(), t.vetCommand(), t.modCommand(),
 		t.registryCommand(), t.cleanCommand(), t.versionCommand())
