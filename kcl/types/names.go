@@ -117,6 +117,9 @@ func (c *checker) variable(names []string, pkgPath string, at place) []*Type {
 		return []*Type{c.single(names[0], at)}
 	}
 	t := c.single(names[0], at)
+	if m := c.hiddenImport(names, t); m != nil {
+		t = m
+	}
 	ts := []*Type{t}
 	for _, n := range names[1:] {
 		if c.store {
@@ -126,6 +129,26 @@ func (c *checker) variable(names []string, pkgPath string, at place) []*Type {
 		ts = append(ts, t)
 	}
 	return ts
+}
+
+// hiddenImport is the module that names[0] means although an attribute of the
+// schema has that name too: what follows is a member of the module, and the
+// attribute has no such member. Evaluation decides likewise.
+func (c *checker) hiddenImport(names []string, t *Type) *Type {
+	if t.Kind == Module || t.isAny() || c.locals[names[0]] || c.schema == nil {
+		return nil
+	}
+	if _, ok := c.attrOf(t, names[1], place{}); ok {
+		return nil
+	}
+	o := c.packages[c.pkg.Path].elems[names[0]]
+	if o == nil || o.kind != moduleObject || c.importPath(names[0]) == "" {
+		return nil
+	}
+	if _, ok := c.memberOf(o.typ, names[1], place{}); !ok {
+		return nil
+	}
+	return o.typ
 }
 
 func (c *checker) single(name string, at place) *Type {
