@@ -25,6 +25,7 @@ type Kind string
 const (
 	InvalidSyntax          Kind = "InvalidSyntax"
 	CannotFindModule       Kind = "CannotFindModule"
+	RecursiveLoad          Kind = "RecursiveLoad"
 	TypeError              Kind = "TypeError"
 	CompileError           Kind = "CompileError"
 	EvaluationError        Kind = "EvaluationError"

@@ -65,13 +65,23 @@ func (m *machine) bindParams(fr *frame, ps []param, args []value.Value, kwargs *
 
 // lambdaDef is a compiled function.
 type lambdaDef struct {
-	size     *frameSize
-	scope    *scope
-	params   []param
-	body     []stmt
-	result   *rtype
-	pkg      *pkg
-	accParam syntax.Type
+	size   *frameSize
+	scope  *scope
+	params []param
+	body   []stmt
+	result *rtype
+	pkg    *pkg
+}
+
+// ParamTypes are the types of the parameters as written, "" for one without.
+func (cl *closure) ParamTypes() []string {
+	out := make([]string, len(cl.def.params))
+	for i, p := range cl.def.params {
+		if p.typ != nil {
+			out[i] = p.typ.text
+		}
+	}
+	return out
 }
 
 // closure is a function with what it captured.
@@ -88,9 +98,6 @@ func (c *compiler) lambda(x *syntax.LambdaExpr) expr {
 	inner.scope = newFrameScope(c.scope, lambdaScope)
 	def := &lambdaDef{size: inner.scope.size, scope: inner.scope, pkg: c.unit.pkg}
 	def.params = inner.params(x.Params)
-	if x.Params != nil && len(x.Params.Types) > 0 {
-		def.accParam = x.Params.Types[0]
-	}
 	def.body = inner.stmts(x.Body)
 	if x.Result != nil {
 		def.result = c.unit.typ(x.Result, 0)

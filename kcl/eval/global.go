@@ -275,8 +275,14 @@ func (g *global) get() value.Value {
 		return g.cache
 	}
 	n := len(g.setters)
-	if n == 0 || g.level+1 > n {
+	if n == 0 {
 		return g.current()
+	}
+	if g.level+1 > n {
+		if g.value == nil {
+			m.fail("'%s' is defined by itself", g.name)
+		}
+		return g.value
 	}
 	level := g.level
 	g.level++

@@ -44,9 +44,9 @@ type Limits struct {
 
 // The default limits.
 const (
-	DefaultSteps = 1 << 31
+	DefaultSteps = 1 << 28
 	DefaultDepth = 4000
-	DefaultBytes = 4 << 30
+	DefaultBytes = 1 << 30
 )
 
 // Options are the settings of a run.

@@ -135,6 +135,9 @@ func (c *checker) importList(p *load.Package, sc *scope) {
 				continue
 			}
 			c.depend(p.Path, im.Path, at)
+			if p.Path == im.Path {
+				c.fail(diag.RecursiveLoad, at, "Could not compiles due to cyclic import statements\n- "+f.Name)
+			}
 			c.cycle(p.Path, "modules")
 			c.run(im.Path)
 			c.file = f
