@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint bench-up clean
+.PHONY: help build up down test lint bench-up test-guest clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,6 +23,9 @@ lint: ## run the linters
 
 bench-up: build ## measure the start of the embedded Kubernetes
 	@go run ./test/bench-up
+
+test-guest: build ## run the tests that need a virtual machine (control groups of version 2)
+	@.ci/guest
 
 clean: ## remove what was built
 	rm -rf bin
