@@ -51,7 +51,7 @@ const (
 )
 
 // Matrix runs the case once undisturbed, to count its points, and then once for each of them with a kill -9 there
-// followed by another run. It returns the number of points.
+// followed by another run. It returns the number of points; the runs themselves go on in parallel behind the caller.
 func Matrix(t *testing.T, c Case) int {
 	t.Helper()
 	if os.Getenv(envTest) == t.Name() {
@@ -69,7 +69,10 @@ func Matrix(t *testing.T, c Case) int {
 		if n != 1 && n != len(points) && n%c.Every != 0 {
 			continue
 		}
-		t.Run(fmt.Sprintf("%03d-%s", n, points[n-1]), func(sub *testing.T) { c.crash(sub, t.Name(), n) })
+		t.Run(fmt.Sprintf("%03d-%s", n, points[n-1]), func(sub *testing.T) {
+			sub.Parallel()
+			c.crash(sub, t.Name(), n)
+		})
 	}
 	return len(points)
 }

@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Driver makes resources of one type. Its methods are called from several goroutines, never twice at once for one
+// resource. Every method may be repeated after a crash: a Create of something that the same resource made before has to
+// return that, and a Delete of something that is gone is done.
+type Driver interface {
+	// Version changes when equal inputs would lead to another result, so that everything is looked at again.
+	Version() string
+	// Read returns what exists for the resource, nil if nothing does. The record is nil if the state knows nothing of it.
+	Read(ctx context.Context, r Request) (*Object, error)
+	// Compare says what making the resource so would change. The object is what Read returned, or what the state holds
+	// when nothing was read. Inputs may hold Unknown.
+	Compare(ctx context.Context, r Request, object *Object) (Comparison, error)
+	// Create makes it.
+	Create(ctx context.Context, r Request) (*Object, error)
+	// Update changes it in place.
+	Update(ctx context.Context, r Request, object *Object) (*Object, error)
+	// Delete removes what the record tells of.
+	Delete(ctx context.Context, r Request) error
+}
+
+// Request is a resource as a driver sees it: inputs with all references resolved, sensitive values still marked.
+type Request struct {
+	ID     ID
+	Inputs map[string]any
+	Record *Record // what the state holds, nil if nothing
+}
+
+// Object is what exists.
+type Object struct {
+	Identity string         // what tells it from another one made later under the same name (a UID, a digest); may be empty
+	Outputs  map[string]any // what others may refer to; a driver marks sensitive values
+}
+
+// Comparison is a driver's answer to Compare.
+type Comparison struct {
+	// Changes lists the fields that differ; none means that nothing has to be done.
+	Changes []Change
+	// Replace says why the changes cannot be made in place; empty if they can.
+	Replace string
+	// Computed names outputs that the changes may alter; others stay known. "*" stands for all.
+	Computed []string
+}
+
+// Change is one field that differs. Before is nil for an added field, After for a removed one.
+type Change struct {
+	Path   string `json:"path"`
+	Before any    `json:"before,omitempty"`
+	After  any    `json:"after,omitempty"`
+}
+
+// Record is what the state holds of a resource.
+type Record struct {
+	ID          ID             `json:"id"`
+	Type        string         `json:"type"`
+	DependsOn   []ID           `json:"dependsOn,omitempty"` // direct edges, by which it is deleted in order
+	Identity    string         `json:"identity,omitempty"`
+	Inputs      map[string]any `json:"inputs,omitempty"` // as they were applied
+	Outputs     map[string]any `json:"outputs,omitempty"`
+	Fingerprint string         `json:"fingerprint,omitempty"` // of inputs and driver version; empty asks for a look
+	Keep        bool           `json:"keep,omitempty"`
+	Protect     bool           `json:"protect,omitempty"`
+	Timeout     time.Duration  `json:"timeout,omitempty"`
+}
+
+func (r *Record) object() *Object {
+	if r == nil {
+		return nil
+	}
+	return &Object{Identity: r.Identity, Outputs: r.Outputs}
+}
+
+// learn takes in what exists. Outputs that give a sensitive input away become sensitive, should the driver not say so.
+func (r *Record) learn(o *Object) {
+	r.Identity, r.Outputs = o.Identity, o.Outputs
+	var secrets []string
+	walk(r.Inputs, func(v any) {
+		if s, ok := v.(Sensitive); ok {
+			walk(s.Value, func(v any) {
+				if text := fmt.Sprint(v); isScalar(v) && len(text) >= minSecret {
+					secrets = append(secrets, text)
+				}
+			})
+		}
+	})
+	if len(secrets) > 0 {
+		r.Outputs, _ = conceal(o.Outputs, secrets).(map[string]any)
+	}
+}
+
+// minSecret is the length, in bytes, below which a value is too common to be found in others.
+const minSecret = 4
+
+func isScalar(v any) bool {
+	switch v.(type) {
+	case map[string]any, []any, Sensitive, nil, bool:
+		return false
+	}
+	return true
+}
+
+// conceal marks every value that contains one of the secrets.
+func conceal(v any, secrets []string) any {
+	switch t := v.(type) {
+	case map[string]any:
+		m := make(map[string]any, len(t))
+		for k, e := range t {
+			m[k] = conceal(e, secrets)
+		}
+		return m
+	case []any:
+		list := make([]any, len(t))
+		for i, e := range t {
+			list[i] = conceal(e, secrets)
+		}
+		return list
+	}
+	if isScalar(v) {
+		text := fmt.Sprint(v)
+		for _, s := range secrets {
+			if strings.Contains(text, s) {
+				return Sensitive{v}
+			}
+		}
+	}
+	return v
+}

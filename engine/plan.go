@@ -1,0 +1,303 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// Action is what is done with a resource.
+type Action string
+
+// The actions. CreateReplacement and DeleteDeposed are the two halves of a replacement that creates before it destroys.
+const (
+	Create            Action = "create"
+	Update            Action = "update"
+	Replace           Action = "replace" // delete, then create
+	CreateReplacement Action = "create-replacement"
+	DeleteDeposed     Action = "delete-deposed"
+	Delete            Action = "delete"
+	Adopt             Action = "adopt"  // it exists and becomes the state's
+	Forget            Action = "forget" // it stays and is no longer the state's
+	NoOp              Action = "no-op"
+)
+
+// Step is what a plan does with one resource, and why.
+type Step struct {
+	ID      ID       `json:"id"`
+	Type    string   `json:"type"`
+	Action  Action   `json:"action"`
+	Cause   string   `json:"cause"`
+	Origin  string   `json:"origin,omitempty"`
+	Changes []Change `json:"changes,omitempty"`
+
+	resource Resource
+	inputs   map[string]any // resolved as far as they are known
+	record   *Record        // before the run
+	object   *Object
+	print    string // fingerprint of inputs
+	relearn  bool   // nothing differs, but the state has to take in what was found
+}
+
+// Plan is what a run would do, each resource behind what it needs, deletions last.
+type Plan struct {
+	Lineage string `json:"lineage"`
+	Serial  uint64 `json:"serial"`
+	Steps   []Step `json:"steps"`
+
+	needs map[ID][]ID
+}
+
+// Changed says whether the plan does anything to the world.
+func (p *Plan) Changed() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp })
+}
+
+// Plan finds out what has to be done so that exactly the given resources exist. It first mends what an earlier run left
+// unfinished (see Recover). All problems are found before anything is done; they are joined, each names its origin.
+func (e *Engine) Plan(ctx context.Context, resources []Resource) (*Plan, error) {
+	g, err := newGraph(resources, func(typ string) bool { _, ok := e.opts.Drivers[typ]; return ok })
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.Recover(ctx); err != nil {
+		return nil, err
+	}
+	p := &planner{engine: e, graph: g, records: e.state.Records(), steps: make([]Step, len(g.order)), errs: make([]error, len(g.order)),
+		outputs: make(map[ID]any, len(g.order))}
+	if p.targets, err = p.chosen(); err != nil {
+		return nil, err
+	}
+	p.planWanted(ctx)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(p.errs...); err != nil {
+		return nil, err
+	}
+	steps := slices.DeleteFunc(p.steps, func(s Step) bool { return s.Action == "" })
+	removals, err := p.removals()
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Lineage: e.state.Lineage(), Serial: e.state.Serial(), Steps: append(steps, removals...), needs: g.needs}, nil
+}
+
+type planner struct {
+	engine  *Engine
+	graph   *graph
+	records map[ID]*Record
+	targets map[ID]bool // nil for everything
+	steps   []Step
+	errs    []error
+
+	mu      sync.Mutex
+	outputs map[ID]any // what is known of each resource's outputs after the run
+}
+
+// chosen adds to the targets what they need.
+func (p *planner) chosen() (map[ID]bool, error) {
+	if len(p.engine.opts.Targets) == 0 {
+		return nil, nil
+	}
+	chosen := map[ID]bool{}
+	todo := slices.Clone(p.engine.opts.Targets)
+	for len(todo) > 0 {
+		id := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if chosen[id] {
+			continue
+		}
+		_, wanted := p.graph.resources[id]
+		if !wanted && p.records[id] == nil {
+			return nil, fmt.Errorf("the target %q is neither wanted nor in the state", id)
+		}
+		chosen[id] = true
+		todo = append(todo, p.graph.needs[id]...)
+	}
+	return chosen, nil
+}
+
+func (p *planner) planWanted(ctx context.Context) {
+	index := make(map[ID]int, len(p.graph.order))
+	for i, id := range p.graph.order {
+		index[id] = i
+	}
+	s := newSchedule(len(p.graph.order))
+	for i, id := range p.graph.order {
+		for _, need := range p.graph.needs[id] {
+			s.after(i, index[need])
+		}
+	}
+	s.run(ctx, p.engine.opts.Workers, nil, func(ctx context.Context, i int) bool {
+		id := p.graph.order[i]
+		if p.targets != nil && !p.targets[id] {
+			p.know(id, outputsOf(p.records[id]))
+			return true
+		}
+		step, outputs, err := p.planOne(ctx, p.graph.resources[id])
+		if err != nil {
+			p.errs[i] = &Problem{Origin: step.Origin, Resource: id, Msg: err.Error(), Cause: err}
+			return false
+		}
+		p.steps[i] = step
+		p.know(id, outputs)
+		return true
+	}, func(int) {})
+}
+
+func outputsOf(r *Record) any {
+	if r == nil {
+		return Unknown{}
+	}
+	return r.Outputs
+}
+
+func (p *planner) know(id ID, outputs any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.outputs[id] = outputs
+}
+
+func (p *planner) lookup(r Reference) (any, error) {
+	p.mu.Lock()
+	outputs := p.outputs[r.Resource]
+	p.mu.Unlock()
+	v, err := at(outputs, r.Path)
+	if err != nil {
+		return nil, fmt.Errorf("the reference to %s: %w", r, err)
+	}
+	return v, nil
+}
+
+func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
+	s := Step{ID: r.ID, Type: r.Type, Origin: r.Origin, resource: r, record: p.records[r.ID]}
+	resolved, err := substitute(r.Inputs, p.lookup)
+	if err != nil {
+		return s, nil, err
+	}
+	s.inputs, _ = resolved.(map[string]any)
+	d := p.engine.opts.Drivers[r.Type]
+	if s.record != nil && s.record.Type != r.Type {
+		s.Cause = fmt.Sprintf("its type changes from %s", s.record.Type)
+		return p.replacement(s)
+	}
+	s.print = fingerprint(p.engine.state.salt, d.Version(), s.inputs)
+	same := s.record != nil && s.print != "" && s.print == s.record.Fingerprint
+	refresh := p.engine.opts.Refresh
+	if s.record != nil && (refresh == RefreshNone || refresh == RefreshChanged && same) {
+		s.object = s.record.object()
+		if same {
+			s.Action, s.Cause, s.relearn = NoOp, "as it was applied", p.unlearned(r, s.record)
+			return s, s.record.Outputs, nil
+		}
+	} else {
+		req := Request{ID: r.ID, Inputs: s.inputs, Record: s.record}
+		if s.object, err = attempt(ctx, p.engine, r.ID, NoOp, r.Timeout, func(ctx context.Context) (*Object, error) { return d.Read(ctx, req) }); err != nil {
+			return s, nil, fmt.Errorf("it cannot be read: %w", err)
+		}
+	}
+	if s.object == nil {
+		s.Action, s.Cause = Create, "it does not exist"
+		if s.record != nil {
+			s.Cause = "it was deleted outside"
+		}
+		return s, Unknown{}, nil
+	}
+	return p.compare(ctx, d, s, same)
+}
+
+func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Step, any, error) {
+	c, err := d.Compare(ctx, Request{ID: s.ID, Inputs: s.inputs, Record: s.record}, s.object)
+	if err != nil {
+		return s, nil, err
+	}
+	s.Changes = c.Changes
+	switch {
+	case s.record == nil && c.Replace != "":
+		return s, nil, fmt.Errorf("it exists and cannot be brought to what is wanted: %s; delete it first", c.Replace)
+	case s.record == nil:
+		s.Action, s.Cause = Adopt, "it exists and is not in the state"
+	case len(c.Changes) == 0:
+		s.Action, s.Cause = NoOp, "nothing differs"
+		s.relearn = s.print != s.record.Fingerprint || s.record.Identity != s.object.Identity || p.unlearned(s.resource, s.record)
+		return s, s.object.Outputs, nil
+	case c.Replace != "":
+		s.Cause = c.Replace
+		return p.replacement(s)
+	case s.object.Identity != s.record.Identity:
+		s.Action, s.Cause = Update, "it was made anew outside"
+	case same:
+		s.Action, s.Cause = Update, "it was changed outside"
+	default:
+		s.Action, s.Cause = Update, "its inputs changed"
+	}
+	return s, afterUpdate(s.object.Outputs, c.Computed), nil
+}
+
+// unlearned says whether the state has to take in something that no driver looks at.
+func (p *planner) unlearned(r Resource, record *Record) bool {
+	return record.Keep != r.Keep || record.Protect != r.Protect || record.Timeout != r.Timeout || !slices.Equal(record.DependsOn, p.graph.needs[r.ID])
+}
+
+func (p *planner) replacement(s Step) (Step, any, error) {
+	if s.resource.Protect || s.record.Protect {
+		return s, nil, fmt.Errorf("it would have to be replaced and is protected: %s", s.Cause)
+	}
+	s.Action = Replace
+	if s.resource.CreateBeforeDestroy {
+		s.Action = CreateReplacement
+	}
+	return s, Unknown{}, nil
+}
+
+// afterUpdate makes the outputs unknown that an update may alter.
+func afterUpdate(outputs map[string]any, computed []string) any {
+	if slices.Contains(computed, "*") {
+		return Unknown{}
+	}
+	if len(computed) == 0 {
+		return outputs
+	}
+	known := maps.Clone(outputs)
+	if known == nil {
+		known = map[string]any{}
+	}
+	for _, name := range computed {
+		known[name] = Unknown{}
+	}
+	return known
+}
+
+// removals plans for what the state has and nobody wants any more.
+func (p *planner) removals() ([]Step, error) {
+	var steps []Step
+	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(p.records)) {
+		r := p.records[id]
+		if _, wanted := p.graph.resources[id]; wanted || p.targets != nil && !p.targets[id] {
+			continue
+		}
+		s := Step{ID: id, Type: r.Type, Action: Delete, Cause: "it is no longer wanted", record: r}
+		switch {
+		case r.Keep:
+			s.Action, s.Cause = Forget, "it is no longer wanted and to be kept"
+		case r.Protect:
+			errs = append(errs, &Problem{Resource: id, Msg: "it is no longer wanted and protected: take the protection off first, in a run of its own"})
+		}
+		if _, err := p.engine.driver(r.Type); err != nil && s.Action == Delete {
+			errs = append(errs, &Problem{Resource: id, Msg: err.Error(), Cause: err})
+		}
+		steps = append(steps, s)
+	}
+	deposed := p.engine.state.deposedRecords()
+	for _, id := range slices.Sorted(maps.Keys(deposed)) {
+		if p.targets == nil || p.targets[id] {
+			steps = append(steps, Step{ID: id, Type: deposed[id].Type, Action: DeleteDeposed, Cause: "it was replaced", record: deposed[id]})
+		}
+	}
+	return steps, errors.Join(errs...)
+}
