@@ -46,6 +46,7 @@ func controllers() []controller {
 		{"network policies", runPolicies},
 		{"volumes", runVolumes},
 		{"load balancers", runBalancers},
+		{"metrics", runMetrics},
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net"
 	"path/filepath"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/weft-dev/weft/embedded/cgroup"
 	"github.com/weft-dev/weft/embedded/controlplane"
 	"github.com/weft-dev/weft/embedded/pki"
@@ -24,6 +26,7 @@ func nodeCertificates(s State) error {
 		{Name: "kube-proxy", CommonName: "system:kube-proxy", Client: true},
 		{Name: "dns", CommonName: "weft:dns", Client: true},
 		{Name: "agent", CommonName: "weft:agent", Client: true},
+		{Name: "metrics", CommonName: "metrics", DNSNames: []string{metricsService + "." + metav1.NamespaceSystem + ".svc"}, IPs: ips[:1], Server: true},
 	}
 	for _, r := range requests {
 		if _, err := ca.Issue(r); err != nil {

@@ -200,6 +200,9 @@ func (c *cluster) startProcesses(ctx context.Context, registryListener net.Liste
 	if err := c.grantAddons(ctx); err != nil {
 		return err
 	}
+	if err := c.announceMetrics(ctx); err != nil {
+		return err
+	}
 	if err := c.startNode(ctx); err != nil {
 		return err
 	}
