@@ -16,7 +16,7 @@ var mathFunctions = map[string]function{
 	"modf":     modf, "exp": real("exp", math.Exp), "expm1": real("expm1", math.Expm1), "log": log,
 	// log1p adds the one twice, as upstream does.
 	"log1p": real("log1p", func(f float64) float64 { return math.Log1p(f + 1) }),
-	"log2":  logarithm("log2", math.Log2), "log10": logarithm("log10", math.Log10), "pow": mathPow,
+	"log2":  logarithm("log2", math.Log2), "log10": real("log10", math.Log10), "pow": mathPow,
 	"sqrt": real("sqrt", math.Sqrt),
 }
 

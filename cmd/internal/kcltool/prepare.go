@@ -134,7 +134,14 @@ func (p *prepared) apply(o *runOptions, s *settings.Settings) error {
 	p.options.Overrides = append(append([]string(nil), s.Overrides...), o.overrides...)
 	p.options.Select = s.PathSelectors
 	if len(o.selectors) > 0 {
-		p.options.Select = o.selectors
+		p.options.Select = nil
+		for _, text := range o.selectors {
+			if strings.ContainsAny(text, "[{") {
+				p.options.Select = append(p.options.Select, text)
+				continue
+			}
+			p.options.Select = append(p.options.Select, strings.Split(text, ",")...)
+		}
 	}
 	for _, a := range s.Arguments {
 		p.options.Arguments = append(p.options.Arguments, kcl.Argument{Name: a.Key, Value: a.Value})

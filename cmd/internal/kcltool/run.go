@@ -33,7 +33,7 @@ type runOptions struct {
 
 // languageFlags are the flags of output; runnerFlags come with them.
 func (o *runOptions) languageFlags(f *pflag.FlagSet) {
-	f.StringSliceVarP(&o.selectors, "path_selector", "S", nil, "Specify the path selectors")
+	f.StringArrayVarP(&o.selectors, "path_selector", "S", nil, "Specify the path selectors")
 	f.StringVarP(&o.output, "output", "o", "", "Specify the YAML/JSON output `file` path")
 	f.StringVarP(&o.git, "git", "", "", "Specify the KCL module git url")
 	f.StringVarP(&o.oci, "oci", "", "", "Specify the KCL module oci url")
