@@ -23,14 +23,18 @@ func (s *Source) git(ctx context.Context, args ...string) (string, error) {
 		"GIT_CONFIG_KEY_0=protocol.ext.allow", "GIT_CONFIG_VALUE_0=never", "GIT_CONFIG_KEY_1=core.hooksPath", "GIT_CONFIG_VALUE_1=/dev/null")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	verb := args[0]
+	if verb == "-C" {
+		verb = args[2]
+	}
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
 		if text := strings.TrimSpace(errs.String()); text != "" {
-			return "", fmt.Errorf("git %s: %s", args[0], text)
+			return "", fmt.Errorf("git %s: %s", verb, text)
 		}
-		return "", fmt.Errorf("git %s: %w", args[0], err)
+		return "", fmt.Errorf("git %s: %w", verb, err)
 	}
 	return out.String(), nil
 }
