@@ -2,6 +2,9 @@ package kcltool
 
 import (
 	"context"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +19,13 @@ func (t *Tool) lintCommand() *cobra.Command {
 		Long: `This command lints the kcl code. 'kcl lint' takes multiple input for arguments.
 
 For example, 'kcl lint path/to/kcl.k' will lint the file named path/to/kcl.k. The code is
-parsed and checked, not evaluated. Errors make the exit code 1, warnings do not.`,
+parsed and checked, not evaluated. Errors make the exit code 1, warnings do not. A folder
+followed by /... means every package at and below it.`,
 		Example: `  # Lint the current package
   kcl lint
+
+  # Lint all packages below this folder
+  kcl lint ./...
 
   # Lint multiple files, for a tool that reads SARIF
   kcl lint path/to/kcl1.k path/to/kcl2.k --error_format sarif`,
@@ -30,12 +37,58 @@ parsed and checked, not evaluated. Errors make the exit code 1, warnings do not.
 	return cmd
 }
 
+// lint checks the entries as one program, and the folders of dir/... each as a
+// program of its own.
 func (t *Tool) lint(ctx context.Context, o *runOptions, args []string) error {
-	p, err := t.prepare(ctx, o, args, t.machine())
+	var together []string
+	var failed error
+	var cache kcl.Cache
+	for _, arg := range args {
+		if !strings.HasSuffix(arg, "...") {
+			together = append(together, arg)
+			continue
+		}
+		folders, err := t.folders(arg)
+		if err != nil {
+			return err
+		}
+		for _, dir := range folders {
+			if err := t.report(t.lintProgram(ctx, o, []string{dir}, &cache), o.errorFormat, !o.noStyle); err != nil {
+				failed = err
+			}
+		}
+	}
+	if len(together) > 0 || len(args) == 0 {
+		if err := t.lintProgram(ctx, o, together, &cache); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// folders are the folders with programs at and below dir/... .
+func (t *Tool) folders(arg string) ([]string, error) {
+	files, err := t.sources([]string{arg})
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for _, name := range files {
+		base, dir := filepath.Base(name), filepath.Dir(name)
+		if !strings.HasPrefix(base, "_") && !strings.HasSuffix(base, testSuffix) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs, nil
+}
+
+func (t *Tool) lintProgram(ctx context.Context, o *runOptions, args []string, cache *kcl.Cache) error {
+	flags := *o
+	p, err := t.prepare(ctx, &flags, args, t.machine())
 	if err != nil {
 		return err
 	}
-	p.options.CompileOnly = true
+	p.options.CompileOnly, p.options.Cache = true, cache
 	result, err := kcl.Run(ctx, p.options)
 	if err != nil {
 		return err
