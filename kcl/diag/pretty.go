@@ -138,7 +138,10 @@ func Short(list []*Diagnostic) string {
 		if kind == "" {
 			kind = EvaluationError
 		}
-		fmt.Fprintf(&b, "%s:%d:%d: %s[%s]: %s", m.File, m.Line, max(m.Col, 0)+1, level, kind.Code(), m.Text)
+		if m.File != "" {
+			fmt.Fprintf(&b, "%s:%d:%d: ", m.File, m.Line, max(m.Col, 0)+1)
+		}
+		fmt.Fprintf(&b, "%s[%s]: %s", level, kind.Code(), m.Text)
 		for _, r := range d.Messages[1:] {
 			fmt.Fprintf(&b, " (related: %s:%d:%d: %s)", r.File, r.Line, max(r.Col, 0)+1, r.Text)
 		}

@@ -18,7 +18,7 @@ func (p *printer) expr(e syntax.Expr) {
 func (p *printer) node(e syntax.Expr) {
 	switch e := e.(type) {
 	case *syntax.Ident:
-		p.write(e.String())
+		p.write(p.ident(e))
 	case *syntax.Target:
 		p.target(e)
 	case *syntax.UnaryExpr:
@@ -48,7 +48,7 @@ func (p *printer) node(e syntax.Expr) {
 		if e.Question {
 			p.write("?")
 		}
-		p.write("." + e.Attr.String())
+		p.write("." + p.ident(e.Attr))
 	case *syntax.CallExpr:
 		p.call(e)
 	case *syntax.ParenExpr:
@@ -113,7 +113,7 @@ func (p *printer) arguments(args []syntax.Expr, keywords []*syntax.Keyword) {
 		p.comma()
 	}
 	between(len(keywords), p.comma, func(i int) {
-		p.write(keywords[i].Name.String())
+		p.write(p.ident(keywords[i].Name))
 		if keywords[i].Value != nil {
 			p.write("=")
 			p.expr(keywords[i].Value)
@@ -122,7 +122,7 @@ func (p *printer) arguments(args []syntax.Expr, keywords []*syntax.Keyword) {
 }
 
 func (p *printer) schemaExpr(e *syntax.SchemaExpr) {
-	p.write(e.Name.String())
+	p.write(p.ident(e.Name))
 	if len(e.Args) > 0 || len(e.Keywords) > 0 {
 		p.write("(")
 		p.arguments(e.Args, e.Keywords)
@@ -156,7 +156,7 @@ func (p *printer) subscript(e *syntax.SubscriptExpr) {
 func (p *printer) quantifier(e *syntax.QuantExpr) {
 	oneLine := p.last > 0 && p.line(e.Test) == p.last
 	p.write(e.Op + " ")
-	between(len(e.Vars), p.comma, func(i int) { p.write(e.Vars[i].String()) })
+	between(len(e.Vars), p.comma, func(i int) { p.write(p.ident(e.Vars[i])) })
 	p.write(" in ")
 	p.expr(e.Target)
 	p.write(" {")
@@ -173,7 +173,7 @@ func (p *printer) quantifier(e *syntax.QuantExpr) {
 func (p *printer) clauses(list []*syntax.CompClause) {
 	for _, c := range list {
 		p.write(" for ")
-		between(len(c.Targets), p.comma, func(i int) { p.write(c.Targets[i].String()) })
+		between(len(c.Targets), p.comma, func(i int) { p.write(p.ident(c.Targets[i])) })
 		p.write(" in ")
 		p.expr(c.Iter)
 		for _, cond := range c.Ifs {
@@ -356,7 +356,7 @@ func (p *printer) params(ps *syntax.Params) {
 }
 
 func (p *printer) param(ps *syntax.Params, i int) {
-	p.write(ps.Names[i].String())
+	p.write(p.ident(ps.Names[i]))
 	if ps.Types[i] != nil {
 		p.write(": " + ps.Types[i].String())
 	}

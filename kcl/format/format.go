@@ -181,3 +181,21 @@ func between(n int, sep func(), f func(i int)) {
 }
 
 func (p *printer) comma() { p.write(", ") }
+
+// name is a name as it was written: with the dollar sign that lets a keyword
+// be a name.
+func (p *printer) name(n syntax.Name) string {
+	if n.Start < n.End && p.file.Src[n.Start] == '$' {
+		return "$" + n.Text
+	}
+	return n.Text
+}
+
+// ident is an identifier as it was written.
+func (p *printer) ident(id *syntax.Ident) string {
+	parts := make([]string, len(id.Names))
+	for i, n := range id.Names {
+		parts[i] = p.name(n)
+	}
+	return strings.Join(parts, ".")
+}

@@ -31,10 +31,10 @@ func (p *printer) stmt(s syntax.Stmt) {
 	case *syntax.ExprStmt:
 		between(len(s.Exprs), p.comma, func(i int) { p.expr(s.Exprs[i]) })
 	case *syntax.UnifyStmt:
-		p.write(s.Target.String() + ": ")
+		p.write(p.ident(s.Target) + ": ")
 		p.schemaExpr(s.Value)
 	case *syntax.TypeAliasStmt:
-		p.write("type " + s.Name.String() + " = " + s.Type.String())
+		p.write("type " + p.ident(s.Name) + " = " + s.Type.String())
 	case *syntax.AssignStmt:
 		for i, t := range s.Targets {
 			p.target(t)
@@ -54,7 +54,7 @@ func (p *printer) stmt(s syntax.Stmt) {
 	case *syntax.ImportStmt:
 		p.write("import " + s.Path.Text)
 		if s.As != nil {
-			p.write(" as " + s.As.Text)
+			p.write(" as " + p.name(*s.As))
 		}
 	case *syntax.SchemaAttr:
 		p.attribute(s)
@@ -72,14 +72,14 @@ func (p *printer) stmt(s syntax.Stmt) {
 }
 
 func (p *printer) target(t *syntax.Target) {
-	p.write(t.Name.Text)
+	p.write(p.name(t.Name))
 	for _, m := range t.Paths {
 		if m.Index != nil {
 			p.write("[")
 			p.node(m.Index)
 			p.write("]")
 		} else if m.Name != nil {
-			p.write("." + m.Name.Text)
+			p.write("." + p.name(*m.Name))
 		}
 	}
 }
@@ -140,17 +140,17 @@ func (p *printer) schema(s *syntax.SchemaStmt) {
 	default:
 		p.write("schema ")
 	}
-	p.write(s.Name.Text)
+	p.write(p.name(s.Name))
 	if s.Params != nil {
 		p.write("[")
 		p.params(s.Params)
 		p.write("]")
 	}
 	if s.Parent != nil {
-		p.write("(" + s.Parent.String() + ")")
+		p.write("(" + p.ident(s.Parent) + ")")
 	}
 	if s.Host != nil {
-		p.write(" for " + s.Host.String())
+		p.write(" for " + p.ident(s.Host))
 	}
 	p.write(":\n")
 	p.indent++
@@ -163,7 +163,7 @@ func (p *printer) schema(s *syntax.SchemaStmt) {
 		p.enter()
 		between(len(s.Mixins), p.commaLine, func(i int) {
 			p.before(s.Mixins[i])
-			p.write(s.Mixins[i].String())
+			p.write(p.ident(s.Mixins[i]))
 		})
 		p.leave()
 		p.write("]\n")
@@ -204,7 +204,7 @@ func (p *printer) indexSignature(s *syntax.IndexSignature) {
 		p.write("...")
 	}
 	if s.Key != nil {
-		p.write(s.Key.Text + ": ")
+		p.write(p.name(*s.Key) + ": ")
 	}
 	p.write(s.KeyType.String() + "]: " + s.ValueType.String())
 	if s.Value != nil {
@@ -216,7 +216,7 @@ func (p *printer) indexSignature(s *syntax.IndexSignature) {
 
 func (p *printer) rule(s *syntax.RuleStmt) {
 	p.decorators(s.Decorators)
-	p.write("rule " + s.Name.Text)
+	p.write("rule " + p.name(s.Name))
 	if s.Params != nil {
 		p.write("[")
 		p.params(s.Params)
@@ -224,11 +224,11 @@ func (p *printer) rule(s *syntax.RuleStmt) {
 	}
 	if len(s.Parents) > 0 {
 		p.write("(")
-		between(len(s.Parents), p.comma, func(i int) { p.write(s.Parents[i].String()) })
+		between(len(s.Parents), p.comma, func(i int) { p.write(p.ident(s.Parents[i])) })
 		p.write(")")
 	}
 	if s.Host != nil {
-		p.write(" for " + s.Host.String())
+		p.write(" for " + p.ident(s.Host))
 	}
 	p.write(":")
 	p.enter()
@@ -244,7 +244,7 @@ func (p *printer) rule(s *syntax.RuleStmt) {
 
 func (p *printer) attribute(a *syntax.SchemaAttr) {
 	p.decorators(a.Decorators)
-	name := a.Name.Text
+	name := p.name(a.Name)
 	if quoted := a.Name.End > a.Name.Start && p.file.Src[a.Name.Start] == '"' || !isIdentifier(name); quoted {
 		name = strconv.Quote(name)
 	}

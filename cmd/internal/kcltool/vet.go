@@ -113,6 +113,15 @@ type vetFinding struct {
 	Column      int    `json:"column,omitempty"`
 	Message     string `json:"message,omitempty"`
 	CodeSnippet string `json:"codeSnippet,omitempty"`
+	// Schema is the place in the schema that says so.
+	Schema *vetSchema `json:"schema,omitempty"`
+}
+
+type vetSchema struct {
+	Filepath string `json:"filepath,omitempty"`
+	Line     int    `json:"line,omitempty"`
+	Column   int    `json:"column,omitempty"`
+	Details  string `json:"details,omitempty"`
 }
 
 func (t *Tool) vetJSON(err error) error {
@@ -141,6 +150,10 @@ func (t *Tool) vetJSON(err error) error {
 			}
 			if m.Source != nil {
 				f.CodeSnippet = m.Source.Text(m.Line)
+			}
+			if len(d.Messages) > 1 {
+				r := d.Messages[1]
+				f.Schema = &vetSchema{Filepath: r.File, Line: r.Line, Column: max(r.Col, 0) + 1, Details: r.Text}
 			}
 			result.Errors = append(result.Errors, f)
 		}
