@@ -88,9 +88,10 @@ func (t *Tool) Main(ctx context.Context, args []string) int {
 
 func (t *Tool) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Show the version of the command line",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Show the version of the command line",
+		Example: "  kcl version",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(t.Out, t.Version)
 			return err
