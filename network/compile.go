@@ -46,16 +46,19 @@ type Compiler struct {
 	config Config
 	store  store
 
-	pods      map[string]*podEntry
-	claims    map[netip.Addr][]*podEntry
-	spaces    map[string]*space
-	policies  map[string]*compiledPolicy
-	selectors map[string]*selector
-	wide      map[*selector]struct{} // selectors with a namespaceSelector
-	groups    map[string]*group
-	blockers  map[*group]struct{} // groups that find members by address
-	shared    map[string]*sharedSet
-	classes   map[string]*class
+	pods       map[string]*podEntry
+	claims     map[netip.Addr][]*podEntry
+	spaces     map[string]*space
+	policies   map[string]*compiledPolicy
+	cluster    map[string]*compiledCluster
+	nodes      map[string]Node
+	selectors  map[string]*selector
+	wide       map[*selector]struct{} // selectors with a namespaceSelector
+	groups     map[string]*group
+	blockers   map[*group]struct{} // groups that find members by address
+	nodeGroups map[*group]struct{}
+	shared     map[string]*sharedSet
+	classes    map[string]*class
 
 	classMaps [2][2]*setState // direction, family
 	self      [2]*setState
@@ -70,6 +73,7 @@ func NewCompiler(config Config) (*Compiler, error) {
 		config: config, store: newStore(),
 		pods: map[string]*podEntry{}, claims: map[netip.Addr][]*podEntry{}, spaces: map[string]*space{},
 		policies: map[string]*compiledPolicy{}, selectors: map[string]*selector{}, wide: map[*selector]struct{}{},
+		cluster: map[string]*compiledCluster{}, nodes: map[string]Node{}, nodeGroups: map[*group]struct{}{},
 		groups: map[string]*group{}, blockers: map[*group]struct{}{}, shared: map[string]*sharedSet{}, classes: map[string]*class{},
 	}
 	c.base()
@@ -344,9 +348,20 @@ func (c *Compiler) dropSpace(sp *space) {
 
 // matchSpace finds out anew which selectors by namespace labels look into the namespace.
 func (c *Compiler) matchSpace(sp *space) {
+	affected := map[*podEntry]struct{}{} // pods that other policies guard now
+	defer func() {
+		for e := range affected {
+			c.classify(e)
+		}
+	}()
 	for s := range c.wide {
 		_, had := sp.selectors[s]
 		has := s.namespaces.Matches(labels.Set(sp.labels))
+		if had != has && len(s.cluster) > 0 {
+			for _, e := range sp.pods {
+				affected[e] = struct{}{}
+			}
+		}
 		switch {
 		case has && !had:
 			sp.selectors[s] = struct{}{}

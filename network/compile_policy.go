@@ -22,6 +22,7 @@ type selector struct {
 	members    map[*podEntry]struct{}
 	groups     map[*group]struct{}
 	policies   map[*compiledPolicy]struct{} // whose subject this is
+	cluster    map[*compiledCluster]struct{}
 }
 
 // link makes the pod a member before it owns an address.
@@ -70,7 +71,8 @@ func (c *Compiler) acquireSelector(namespace string, namespaces, pods labels.Sel
 		return s
 	}
 	s := &selector{key: key, namespace: namespace, namespaces: namespaces, pods: pods, refs: 1,
-		members: map[*podEntry]struct{}{}, groups: map[*group]struct{}{}, policies: map[*compiledPolicy]struct{}{}}
+		members: map[*podEntry]struct{}{}, groups: map[*group]struct{}{}, policies: map[*compiledPolicy]struct{}{},
+		cluster: map[*compiledCluster]struct{}{}}
 	c.selectors[key] = s
 	spaces := []*space{}
 	if namespaces == nil {
@@ -127,7 +129,8 @@ func (c *Compiler) spacesOf(s *selector) []*space {
 type group struct {
 	key       string
 	selectors []*selector
-	blocks    []*block // members are found by address too
+	blocks    []*block          // members are found by address too
+	nodes     []labels.Selector // addresses of nodes are members
 	names     []portRange
 	refs      int
 	counts    map[string]int // how often an element is due
@@ -139,36 +142,55 @@ func (g *group) holds(a netip.Addr) bool {
 }
 
 func (g *group) count(e *podEntry, a netip.Addr, by int) {
-	set := g.sets[familyIndex(a)]
-	add := func(key string) {
-		n := g.counts[key] + by
-		switch {
-		case n == 0:
-			delete(g.counts, key)
-			set.remove(key)
-			return
-		case n == 1 && by > 0:
-			set.put(Element{Key: key})
-		}
-		g.counts[key] = n
-	}
 	if g.names == nil {
-		add(addressKey(a))
+		g.add(a, addressKey(a), by)
 		return
 	}
 	for _, p := range g.names {
 		if number, ok := e.pod.NamedPort(p.name, p.protocol); ok {
-			add(addressKey(a) + portKey(p.protocol, number))
+			g.add(a, addressKey(a)+portKey(p.protocol, number), by)
 		}
 	}
 }
 
+// countNode adds or removes the addresses of a node, if the group wants it.
+func (g *group) countNode(n Node, by int) {
+	for _, selector := range g.nodes {
+		if !selector.Matches(labels.Set(n.Labels)) {
+			continue
+		}
+		for _, a := range n.IPs {
+			g.add(a.Unmap(), addressKey(a.Unmap()), by)
+		}
+	}
+}
+
+func (g *group) add(a netip.Addr, key string, by int) {
+	n := g.counts[key] + by
+	switch {
+	case n == 0:
+		delete(g.counts, key)
+		g.sets[familyIndex(a)].remove(key)
+		return
+	case n == 1 && by > 0:
+		g.sets[familyIndex(a)].put(Element{Key: key})
+	}
+	g.counts[key] = n
+}
+
+// peerSet is what a rule's peers select.
+type peerSet struct {
+	selectors []*selector
+	blocks    []*block
+	nodes     []labels.Selector
+}
+
 // acquireGroup takes over the references to the selectors.
-func (c *Compiler) acquireGroup(prefix string, selectors []*selector, blocks []*block, names []portRange) *group {
-	key := prefix + "/" + digest(describeGroup(selectors, blocks, names))
+func (c *Compiler) acquireGroup(prefix string, peers peerSet, names []portRange) *group {
+	key := prefix + "/" + digest(peers.describe(names))
 	if g := c.groups[key]; g != nil {
 		g.refs++
-		for _, s := range selectors {
+		for _, s := range peers.selectors {
 			c.releaseSelector(s)
 		}
 		return g
@@ -177,12 +199,12 @@ func (c *Compiler) acquireGroup(prefix string, selectors []*selector, blocks []*
 	if names != nil {
 		kinds = [2]SetKind{AddressPorts4, AddressPorts6}
 	}
-	g := &group{key: key, selectors: selectors, blocks: blocks, names: names, refs: 1, counts: map[string]int{}}
+	g := &group{key: key, selectors: peers.selectors, blocks: peers.blocks, nodes: peers.nodes, names: names, refs: 1, counts: map[string]int{}}
 	for i := range kinds {
 		g.sets[i] = c.store.set(fmt.Sprintf("%s-%d", key, families[i]), kinds[i])
 	}
 	c.groups[key] = g
-	for _, s := range selectors {
+	for _, s := range peers.selectors {
 		s.groups[g] = struct{}{}
 		for e := range s.members {
 			for _, a := range e.owned {
@@ -190,7 +212,13 @@ func (c *Compiler) acquireGroup(prefix string, selectors []*selector, blocks []*
 			}
 		}
 	}
-	if len(blocks) > 0 {
+	if len(g.nodes) > 0 {
+		c.nodeGroups[g] = struct{}{}
+		for _, n := range c.nodes {
+			g.countNode(n, 1)
+		}
+	}
+	if len(g.blocks) > 0 {
 		c.blockers[g] = struct{}{}
 		for _, e := range c.pods {
 			for _, a := range e.owned {
@@ -209,6 +237,7 @@ func (c *Compiler) releaseGroup(g *group) {
 	}
 	delete(c.groups, g.key)
 	delete(c.blockers, g)
+	delete(c.nodeGroups, g)
 	for _, s := range g.selectors {
 		delete(s.groups, g)
 		c.releaseSelector(s)
@@ -218,13 +247,16 @@ func (c *Compiler) releaseGroup(g *group) {
 	}
 }
 
-func describeGroup(selectors []*selector, blocks []*block, names []portRange) string {
+func (p *peerSet) describe(names []portRange) string {
 	var parts []string
-	for _, s := range selectors {
+	for _, s := range p.selectors {
 		parts = append(parts, s.key)
 	}
-	for _, b := range blocks {
+	for _, b := range p.blocks {
 		parts = append(parts, fmt.Sprint(b.prefix, b.except))
+	}
+	for _, n := range p.nodes {
+		parts = append(parts, "nodes "+n.String())
 	}
 	slices.Sort(parts)
 	for _, p := range names {
@@ -272,12 +304,23 @@ func (c *Compiler) releaseSet(s *sharedSet) {
 	}
 }
 
+// holder remembers what to give back.
+type holder []func()
+
+func (h *holder) add(release func()) { *h = append(*h, release) }
+
+func (h holder) release() {
+	for _, f := range h {
+		f()
+	}
+}
+
 // compiledPolicy is a policy with all that it holds on to.
 type compiledPolicy struct {
 	policy  *policy
 	subject *selector
 	chains  [2]*chainState // by direction; nil where the policy does not isolate
-	release []func()
+	held    holder
 }
 
 func (c *Compiler) compilePolicy(p *policy) *compiledPolicy {
@@ -288,7 +331,7 @@ func (c *Compiler) compilePolicy(p *policy) *compiledPolicy {
 		}
 		var rules []Rule
 		for i, r := range p.rules(d) {
-			rules = append(rules, c.compileRule(out, d, i, &r)...)
+			rules = append(rules, c.compileRule(&out.held, out.subject, d, fmt.Sprintf("%s rule %d", d, i), &r)...)
 		}
 		out.chains[d] = c.store.chain(chainName(d.String()+"/"+p.key()), rules)
 	}
@@ -305,8 +348,7 @@ func chainName(name string) string {
 
 // compileRule makes a few rules of a policy's rule: their number follows from what is written in the policy, not from how many
 // pods that means.
-func (c *Compiler) compileRule(out *compiledPolicy, d Direction, index int, r *rule) []Rule {
-	comment := fmt.Sprintf("%s rule %d", d, index)
+func (c *Compiler) compileRule(held *holder, subject *selector, d Direction, comment string, r *rule) []Rule {
 	var numeric, named []portRange
 	for _, p := range r.ports {
 		if p.name != "" {
@@ -319,12 +361,12 @@ func (c *Compiler) compileRule(out *compiledPolicy, d Direction, index int, r *r
 	emit := func(family uint8, conditions ...Condition) {
 		rules = append(rules, Rule{Family: family, Conditions: conditions, Action: Accept, Comment: comment})
 	}
-	peers := c.peerConditions(out, d, r)
+	peers := c.peerConditions(held, d, r)
 	if r.anyPort || len(numeric) > 0 {
 		var port []Condition
 		if !r.anyPort {
 			set := c.acquireSet("ports", Ports, portElements(numeric))
-			out.release = append(out.release, func() { c.releaseSet(set) })
+			held.add(func() { c.releaseSet(set) })
 			port = []Condition{{PortIn, set.set.name}}
 		}
 		for _, p := range peers {
@@ -341,17 +383,19 @@ func (c *Compiler) compileRule(out *compiledPolicy, d Direction, index int, r *r
 	named = slices.Compact(named)
 	if d == Egress {
 		// The named port is that of the peer: address and number together say that it is one.
-		selectors, blocks := c.peerSelectors(r)
-		g := c.acquireGroup("named", selectors, blocks, named)
-		out.release = append(out.release, func() { c.releaseGroup(g) })
+		peers := c.peerSelectors(r)
+		peers.nodes = nil // nodes have no named ports
+		g := c.acquireGroup("named", peers, named)
+		held.add(func() { c.releaseGroup(g) })
 		for i, family := range families {
 			emit(family, Condition{TargetPortIn, g.sets[i].name})
 		}
 		return rules
 	}
 	// The named port is that of the isolated pod.
-	g := c.acquireGroup("named", []*selector{c.acquireSelector(out.policy.namespace, nil, out.policy.subject)}, nil, named)
-	out.release = append(out.release, func() { c.releaseGroup(g) })
+	subject.refs++ // the group takes one over
+	g := c.acquireGroup("named", peerSet{selectors: []*selector{subject}}, named)
+	held.add(func() { c.releaseGroup(g) })
 	for i, family := range families {
 		target := Condition{TargetPortIn, g.sets[i].name}
 		if r.anyPeer {
@@ -372,7 +416,7 @@ type familyConditions struct {
 }
 
 // peerConditions returns the ways in which a packet's other end can be a peer; none for a rule that names no peers.
-func (c *Compiler) peerConditions(out *compiledPolicy, d Direction, r *rule) []familyConditions {
+func (c *Compiler) peerConditions(held *holder, d Direction, r *rule) []familyConditions {
 	test := SourceIn
 	if d == Egress {
 		test = TargetIn
@@ -381,64 +425,67 @@ func (c *Compiler) peerConditions(out *compiledPolicy, d Direction, r *rule) []f
 	if r.anyPeer {
 		return nil
 	}
-	selectors, blocks := c.peerSelectors(r)
+	peers := c.peerSelectors(r)
 	// Selectors across namespaces find many pods and are common to many policies: each has a set that all share. Those of
 	// the policy's own namespace find few: one set holds them all.
-	var sets [][]*selector
-	var own []*selector
-	for _, s := range selectors {
+	var sets []peerSet
+	own := peerSet{nodes: peers.nodes}
+	for _, s := range peers.selectors {
 		if s.namespaces != nil {
-			sets = append(sets, []*selector{s})
+			sets = append(sets, peerSet{selectors: []*selector{s}})
 		} else {
-			own = append(own, s)
+			own.selectors = append(own.selectors, s)
 		}
 	}
-	if len(own) > 0 {
+	if len(own.selectors)+len(own.nodes) > 0 {
 		sets = append(sets, own)
 	}
 	for _, set := range sets {
-		g := c.acquireGroup("peers", set, nil, nil)
-		out.release = append(out.release, func() { c.releaseGroup(g) })
+		g := c.acquireGroup("peers", set, nil)
+		held.add(func() { c.releaseGroup(g) })
 		for i, family := range families {
 			list = append(list, familyConditions{family, []Condition{{test, g.sets[i].name}}})
 		}
 	}
 	for i, kind := range []SetKind{Blocks4, Blocks6} {
 		var elements []Element
-		for _, a := range blockRanges(blocks, i == 1) {
+		for _, a := range blockRanges(peers.blocks, i == 1) {
 			elements = append(elements, Element{Key: addressKey(a.first), End: addressKey(a.last)})
 		}
 		if len(elements) == 0 {
 			continue
 		}
 		set := c.acquireSet("blocks", kind, elements)
-		out.release = append(out.release, func() { c.releaseSet(set) })
+		held.add(func() { c.releaseSet(set) })
 		list = append(list, familyConditions{families[i], []Condition{{test, set.set.name}}})
 	}
 	return list
 }
 
 // peerSelectors acquires the selectors of a rule's peers; for a rule without peers one that finds every pod.
-func (c *Compiler) peerSelectors(r *rule) ([]*selector, []*block) {
+func (c *Compiler) peerSelectors(r *rule) peerSet {
 	if r.anyPeer {
-		return []*selector{c.acquireSelector("", labels.Everything(), labels.Everything())}, nil
+		return peerSet{selectors: []*selector{c.acquireSelector("", labels.Everything(), labels.Everything())}}
 	}
-	var selectors []*selector
-	var blocks []*block
+	var out peerSet
 	for i := range r.peers {
 		p := &r.peers[i]
-		if p.block != nil {
-			blocks = append(blocks, p.block)
+		switch {
+		case p.block != nil:
+			out.blocks = append(out.blocks, p.block)
+			continue
+		case p.nodes != nil:
+			out.nodes = append(out.nodes, p.nodes)
 			continue
 		}
 		s := c.acquireSelector(p.namespace, p.namespaces, p.pods)
-		if slices.Contains(selectors, s) {
+		if slices.Contains(out.selectors, s) {
 			c.releaseSelector(s)
 			continue
 		}
-		selectors = append(selectors, s)
+		out.selectors = append(out.selectors, s)
 	}
-	return selectors, blocks
+	return out
 }
 
 // releasePolicy gives back what old holds; chains that fresh uses under the same name stay.
@@ -452,92 +499,6 @@ func (c *Compiler) releasePolicy(old, fresh *compiledPolicy, affected map[*podEn
 			c.store.deleteChain(chain)
 		}
 	}
-	for _, release := range old.release {
-		release()
-	}
+	old.held.release()
 	c.releaseSelector(old.subject)
-}
-
-// class is what pods isolated by the same policies have in common: a chain.
-type class struct {
-	key   string
-	refs  int
-	chain *chainState // nil for the class of pods that no policy isolates
-}
-
-// classify finds the pod's classes and writes them to the maps.
-func (c *Compiler) classify(e *podEntry) {
-	if !c.local(e) {
-		return
-	}
-	for _, d := range []Direction{Ingress, Egress} {
-		var policies []*compiledPolicy
-		for s := range e.selectors {
-			for p := range s.policies {
-				if p.policy.isolates(d) {
-					policies = append(policies, p)
-				}
-			}
-		}
-		slices.SortFunc(policies, func(a, b *compiledPolicy) int { return cmp.Compare(a.policy.key(), b.policy.key()) })
-		fresh := c.acquireClass(d, policies)
-		c.releaseClass(e.class[d])
-		if fresh != e.class[d] {
-			e.class[d] = fresh
-			for _, a := range e.owned {
-				c.mapClass(e, a)
-			}
-		}
-	}
-}
-
-// mapClass writes the classes of one address, once they are known.
-func (c *Compiler) mapClass(e *podEntry, a netip.Addr) {
-	for d, cl := range e.class {
-		if cl == nil {
-			continue
-		}
-		element := Element{Key: addressKey(a)}
-		if cl.chain != nil {
-			element.Chain = cl.chain.name
-		}
-		c.classMaps[d][familyIndex(a)].put(element)
-	}
-}
-
-func (c *Compiler) acquireClass(d Direction, policies []*compiledPolicy) *class {
-	var names []string
-	for _, p := range policies {
-		names = append(names, p.policy.key())
-	}
-	key := d.String() + "\n" + strings.Join(names, "\n")
-	if cl := c.classes[key]; cl != nil {
-		cl.refs++
-		return cl
-	}
-	cl := &class{key: key, refs: 1}
-	c.classes[key] = cl
-	if len(policies) == 0 {
-		return cl
-	}
-	var rules []Rule
-	for _, p := range policies {
-		rules = append(rules, Rule{Action: Jump, Target: p.chains[d].name})
-	}
-	rules = append(rules, Rule{Action: Goto, Target: deniedChain(d)})
-	cl.chain = c.store.chain(fmt.Sprintf("%s-class/%s", d, digest(key)), rules)
-	return cl
-}
-
-func (c *Compiler) releaseClass(cl *class) {
-	if cl == nil {
-		return
-	}
-	if cl.refs--; cl.refs > 0 {
-		return
-	}
-	delete(c.classes, cl.key)
-	if cl.chain != nil {
-		c.store.deleteChain(cl.chain)
-	}
 }

@@ -33,6 +33,12 @@ func scratch(t testing.TB, o Objects) *Ruleset {
 	for _, np := range o.Policies {
 		c.SetPolicy(np)
 	}
+	for _, cp := range o.Cluster {
+		c.SetClusterPolicy(cp)
+	}
+	for _, n := range o.Nodes {
+		c.SetNode(n)
+	}
 	return c.Ruleset()
 }
 
@@ -41,10 +47,16 @@ type model struct {
 	pods       map[string]Pod
 	namespaces map[string]Namespace
 	policies   map[string]*networkingv1.NetworkPolicy
+	cluster    map[string]*ClusterPolicy
+	nodes      map[string]Node
+}
+
+func newModel() *model {
+	return &model{map[string]Pod{}, map[string]Namespace{}, map[string]*networkingv1.NetworkPolicy{}, map[string]*ClusterPolicy{}, map[string]Node{}}
 }
 
 func (m *model) objects() Objects {
-	return Objects{Pods: slices.Collect(maps.Values(m.pods)), Namespaces: slices.Collect(maps.Values(m.namespaces)),
+	return Objects{Cluster: slices.Collect(maps.Values(m.cluster)), Nodes: slices.Collect(maps.Values(m.nodes)), Pods: slices.Collect(maps.Values(m.pods)), Namespaces: slices.Collect(maps.Values(m.namespaces)),
 		Policies: slices.Collect(maps.Values(m.policies))}
 }
 
@@ -52,7 +64,23 @@ func (m *model) objects() Objects {
 func (m *model) step(g generator, c *Compiler) {
 	ns, name := pick(g, spaceNames...), pick(g, "a", "b", "c")
 	key := ns + "/" + name
-	switch g.IntN(8) {
+	switch g.IntN(12) {
+	case 8, 9:
+		cp := g.clusterPolicy(name)
+		m.cluster[name] = cp
+		c.SetClusterPolicy(cp)
+	case 10:
+		delete(m.cluster, name)
+		c.DeleteClusterPolicy(name)
+	case 11:
+		n := Node{Name: name, Labels: g.labels(), IPs: addrs(200 + g.IntN(3))}
+		if g.chance(50) {
+			delete(m.nodes, name)
+			c.DeleteNode(name)
+			break
+		}
+		m.nodes[name] = n
+		c.SetNode(n)
 	case 0, 1:
 		p := g.pod(ns, name, 1+g.IntN(12)) // two pods may claim one address
 		p.HostNetwork, p.Finished = g.chance(10), g.chance(10)
@@ -87,17 +115,17 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 	for seed := range uint64(60) {
 		g := newGenerator(seed)
 		c := newTestCompiler(t)
-		m := &model{map[string]Pod{}, map[string]Namespace{}, map[string]*networkingv1.NetworkPolicy{}}
+		m := newModel()
 		applied := replay{}
 		for i := range 60 {
 			m.step(g, c)
 			if want, got := scratch(t, m.objects()).String(), c.Ruleset().String(); want != got {
-				t.Fatalf("seed %d step %d: incremental\n%s\nfrom scratch\n%s", seed, i, got, want)
+				t.Fatalf("seed %d step %d: incremental (+) and from scratch (-) differ\n%s", seed, i, lineDifference(want, got))
 			}
 			if g.chance(40) {
 				applied.apply(t, c.Changes())
 				if want, got := c.Ruleset().String(), applied.ruleset().String(); want != got {
-					t.Fatalf("seed %d step %d: the changes lead to\n%s\nwanted\n%s", seed, i, got, want)
+					t.Fatalf("seed %d step %d: what the changes lead to (+) and what is wanted (-)\n%s", seed, i, lineDifference(want, got))
 				}
 			}
 		}
@@ -112,10 +140,16 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 		for ns := range m.namespaces {
 			c.DeleteNamespace(ns)
 		}
+		for name := range m.cluster {
+			c.DeleteClusterPolicy(name)
+		}
+		for name := range m.nodes {
+			c.DeleteNode(name)
+		}
 		if want, got := newTestCompiler(t).Ruleset().String(), c.Ruleset().String(); want != got {
 			t.Fatalf("seed %d: after everything is deleted there remains\n%s", seed, got)
 		}
-		if n := len(c.pods) + len(c.claims) + len(c.spaces) + len(c.selectors) + len(c.groups) + len(c.shared) + len(c.classes) + len(c.wide) + len(c.blockers); n > 0 {
+		if n := len(c.pods) + len(c.claims) + len(c.spaces) + len(c.selectors) + len(c.groups) + len(c.shared) + len(c.classes) + len(c.wide) + len(c.blockers) + len(c.cluster) + len(c.nodes) + len(c.nodeGroups); n > 0 {
 			t.Fatalf("seed %d: %d things are still held: %d spaces, %d selectors, %d groups, %d classes", seed, n, len(c.spaces), len(c.selectors), len(c.groups), len(c.classes))
 		}
 	}

@@ -178,9 +178,9 @@ func (s *Snapshot) nodeOf(e Endpoint) string {
 	return ""
 }
 
-// Evaluate decides a flow by the NetworkPolicies of the snapshot alone.
+// Evaluate decides a flow by all policies of the snapshot, in the order of Kubernetes: tier Admin, NetworkPolicies, tier Baseline.
 func Evaluate(s *Snapshot, from, to Endpoint, protocol Protocol, port uint16) Decision {
-	return NewEngine(NetworkPolicies{}).Evaluate(s, Flow{From: from, To: to, Protocol: protocol, Port: port})
+	return NewEngine(ClusterPolicies{AdminTier}, NetworkPolicies{}, ClusterPolicies{BaselineTier}).Evaluate(s, Flow{From: from, To: to, Protocol: protocol, Port: port})
 }
 
 // NetworkPolicies is the tier of networking.k8s.io/v1 NetworkPolicy: a pod that some policy selects for a direction accepts there only
@@ -254,8 +254,14 @@ func (s *Snapshot) peerMatches(r *rule, e Endpoint) bool {
 	}
 	for i := range r.peers {
 		p := &r.peers[i]
-		if p.block != nil {
+		switch {
+		case p.block != nil:
 			if p.block.contains(e.Addr) {
+				return true
+			}
+			continue
+		case p.nodes != nil:
+			if n := s.nodes[s.nodeOf(e)]; n != nil && p.nodes.Matches(labels.Set(n.Labels)) {
 				return true
 			}
 			continue

@@ -86,3 +86,23 @@ func everyFormCompiler(t testing.TB) *Compiler {
 	}
 	return c
 }
+
+// lineDifference lists the lines that only one of two texts has.
+func lineDifference(want, got string) string {
+	var b strings.Builder
+	have := map[string]int{}
+	for _, l := range strings.Split(want, "\n") {
+		have[l]++
+	}
+	for _, l := range strings.Split(got, "\n") {
+		if have[l]--; have[l] < 0 {
+			fmt.Fprintf(&b, "+ %s\n", l)
+		}
+	}
+	for l, n := range have {
+		if n > 0 {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
+	return b.String()
+}

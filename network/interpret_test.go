@@ -123,17 +123,7 @@ func within(k SetKind, key string, e Element) bool {
 // agree checks Evaluate against the compiled rules for flows between all places of the objects.
 func agree(t testing.TB, o Objects) {
 	t.Helper()
-	c := newTestCompiler(t)
-	for _, ns := range o.Namespaces {
-		c.SetNamespace(ns)
-	}
-	for _, p := range o.Pods {
-		c.SetPod(p)
-	}
-	for _, np := range o.Policies {
-		c.SetPolicy(np)
-	}
-	r, s := c.Ruleset(), NewSnapshot(o)
+	r, s := scratch(t, o), NewSnapshot(o)
 	places := [2][]netip.Addr{{mustParse("192.0.2.10")}, {mustParse("2001:db8::10")}}
 	for _, p := range o.Pods {
 		for _, a := range p.IPs {
@@ -149,7 +139,10 @@ func agree(t testing.TB, o Objects) {
 				}{{TCP, 80}, {TCP, 81}, {UDP, 80}, {UDP, 5005}, {SCTP, 8080}, {TCP, 65535}, {ICMP, 0}} {
 					d := Evaluate(s, s.Address(from), s.Address(to), probe.protocol, probe.port)
 					if got := r.passes(from, to, probe.protocol, probe.port); got != d.Allowed {
-						y, _ := yaml.Marshal(o.Policies)
+						y, _ := yaml.Marshal(struct {
+							Policies []*networkingv1.NetworkPolicy
+							Cluster  []*ClusterPolicy
+						}{o.Policies, o.Cluster})
 						t.Fatalf("%s -> %s %s %d: rules say %v, Evaluate %s\n%s", from, to, probe.protocol, probe.port, got, d, y)
 					}
 				}
@@ -181,6 +174,27 @@ func FuzzPolicy(f *testing.F) {
 		o := scenarioObjects(t, "")
 		o.Pods = o.Pods[:4]
 		o.Policies = []*networkingv1.NetworkPolicy{np}
+		agree(t, o)
+	})
+}
+
+// FuzzClusterPolicy does the same with cluster-wide policies.
+func FuzzClusterPolicy(f *testing.F) {
+	for _, s := range scenarios {
+		f.Add([]byte(s.policies))
+	}
+	for _, s := range badClusterPolicies {
+		f.Add([]byte("{spec: " + s.spec + "}"))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cp := &ClusterPolicy{}
+		if len(data) > 4096 || yaml.Unmarshal(data, cp) != nil {
+			return
+		}
+		cp.Name = "fuzz"
+		o := scenarioObjects(t, "")
+		o.Pods = o.Pods[:4]
+		o.Cluster = []*ClusterPolicy{cp}
 		agree(t, o)
 	})
 }

@@ -151,6 +151,7 @@ type Snapshot struct {
 	nodes      map[string]*Node
 	nodeByIP   map[netip.Addr]*Node
 	policies   map[string][]*policy // by namespace, sorted by name
+	cluster    map[ClusterTier][]*clusterPolicy
 	problems   []Problem
 }
 
@@ -160,6 +161,7 @@ type Objects struct {
 	Namespaces []Namespace
 	Nodes      []Node
 	Policies   []*networkingv1.NetworkPolicy
+	Cluster    []*ClusterPolicy
 }
 
 // NewSnapshot indexes the objects. Later objects replace earlier ones with the same name.
@@ -205,6 +207,15 @@ func NewSnapshot(objects Objects) *Snapshot {
 		}
 		s.policies[np.Namespace] = append(list, parsed)
 	}
+	cluster := map[string]*clusterPolicy{}
+	for _, cp := range objects.Cluster {
+		parsed, problems := parseClusterPolicy(cp)
+		s.problems = append(s.problems, problems...)
+		cluster[parsed.name] = parsed
+	}
+	var tied []Problem
+	s.cluster, tied = sortCluster(slices.Collect(maps.Values(cluster)))
+	s.problems = append(s.problems, tied...)
 	for _, list := range s.policies {
 		slices.SortFunc(list, func(a, b *policy) int { return cmp.Compare(a.name, b.name) })
 	}

@@ -44,6 +44,15 @@ func (e *enforcement) set(t testing.TB, o Objects) {
 	for _, np := range o.Policies {
 		e.compiler.SetPolicy(np)
 	}
+	for _, old := range e.objects.Cluster {
+		e.compiler.DeleteClusterPolicy(old.Name)
+	}
+	for _, cp := range o.Cluster {
+		e.compiler.SetClusterPolicy(cp)
+	}
+	for _, n := range o.Nodes {
+		e.compiler.SetNode(n)
+	}
 	e.objects = o
 	must(t, e.table.Apply(e.compiler.Changes()))
 }
@@ -98,6 +107,11 @@ func (w *world) compare(t testing.TB, o Objects) {
 		for _, np := range o.Policies {
 			y, _ := yaml.Marshal(np.Spec)
 			b.WriteString(np.Namespace + "/" + np.Name + "\n")
+			b.Write(y)
+		}
+		for _, cp := range o.Cluster {
+			y, _ := yaml.Marshal(cp.Spec)
+			b.WriteString(cp.Name + "\n")
 			b.Write(y)
 		}
 		t.Fatalf("%d of %d probes are wrong with\n%s", wrong, len(probes), b.String())

@@ -46,9 +46,10 @@ type rule struct {
 	ports   []portRange
 }
 
-// peer is a selector of pods or an IP block, never both (types.go NetworkPolicyPeer).
+// peer is a selector of pods, a selector of nodes or an IP block (types.go NetworkPolicyPeer).
 type peer struct {
 	block *block
+	nodes labels.Selector
 	// namespace is set when the peer has no namespaceSelector; namespaces otherwise.
 	namespace  string
 	namespaces labels.Selector
@@ -57,7 +58,7 @@ type peer struct {
 
 // matchesPod reports whether the pod is one the peer selects.
 func (p *peer) matchesPod(pod *Pod, namespaceLabels map[string]string) bool {
-	if p.block != nil || !pod.subject() {
+	if p.block != nil || p.nodes != nil || !pod.subject() {
 		return false
 	}
 	if p.namespaces == nil {

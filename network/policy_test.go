@@ -44,6 +44,64 @@ func TestBadPolicies(t *testing.T) {
 	}
 }
 
+// badClusterPolicies are spec.tier and so on of policies that deny or accept; each must deny what it concerns.
+var badClusterPolicies = []struct{ spec, problem string }{
+	{`{tier: Middle, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`, `spec.tier: unknown tier "Middle": expected Admin or Baseline`},
+	{`{tier: Admin, priority: 1001, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`, `spec.priority: 1001 is outside 0 to 1000`},
+	{`{tier: Admin, priority: 1, subject: {}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`, `spec.subject: expected exactly one of namespaces and pods`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Reject, from: [{namespaces: {}}]}]}`, `spec.ingress[0].action: unknown action "Reject": expected Accept, Deny or Pass`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Pass}]}`, `spec.ingress[0].from: 0 peers: expected 1 to 25`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Pass, to: [{namespaces: {}}], from: [{namespaces: {}}]}]}`, `spec.ingress[0].to: unknown field here: expected from`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Pass, from: [{networks: [10.0.0.0/8]}]}]}`, `spec.ingress[0].from[0]: nodes, networks and domainNames are peers of egress rules only`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: [10.0.0.0]}]}]}`, `spec.egress[0].to[0].networks[0]: "10.0.0.0" is not a CIDR`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{nodes: {matchExpressions: [{key: a, operator: Gt}]}}]}]}`, `spec.egress[0].to[0].nodes: `},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}, nodes: {}}]}]}`, `spec.egress[0].to[0]: 2 kinds of peers`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Pass, to: [{domainNames: [a.example]}]}]}`, `spec.egress[0].to[0].domainNames: names are not enforced`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{}]}]}`, `spec.egress[0].protocols[0]: 0 fields: expected exactly one of tcp, udp, sctp and destinationNamedPort`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {range: {start: 9, end: 9}}}}]}]}`, `spec.egress[0].protocols[0].tcp.destinationPort.range: start 9 is not less than end 9`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{udp: {destinationPort: {number: 70000}}}]}]}`, `spec.egress[0].protocols[0].udp.destinationPort: 70000 to 70000 is outside 1 to 65535`},
+	{`{tier: Admin, priority: 1, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{sctp: {destinationPort: {}}}]}]}`, `spec.egress[0].protocols[0].sctp.destinationPort: expected exactly one of number and range`},
+}
+
+func TestBadClusterPolicies(t *testing.T) {
+	for _, c := range badClusterPolicies {
+		o := scenarioObjects(t, "{kind: ClusterNetworkPolicy, metadata: {name: bad}, spec: "+c.spec+"}")
+		s := NewSnapshot(o)
+		var text []string
+		for _, p := range s.Problems() {
+			text = append(text, p.Error())
+		}
+		if got := strings.Join(text, "\n"); !strings.Contains(got, "ClusterNetworkPolicy bad: "+c.problem) {
+			t.Errorf("%s\ngave   %s\nwanted %s", c.spec, got, c.problem)
+		}
+		from, to := s.Between(s.Pod("x", "b"), s.Pod("x", "a"), false)
+		if d := Evaluate(s, from, to, TCP, 80); d.Allowed {
+			t.Errorf("%s: the defect allows: %s", c.spec, d)
+		}
+		agree(t, o)
+	}
+}
+
+// Two policies of one tier and priority have a fixed order, but nobody should rely on it.
+func TestTies(t *testing.T) {
+	const policy = `{kind: ClusterNetworkPolicy, metadata: {name: NAME}, spec: {tier: Admin, priority: 7, subject: {namespaces: {}}, ingress: [{name: r, action: ACTION, from: [{namespaces: {}}]}]}}`
+	text := func(name, action string) string {
+		return strings.NewReplacer("NAME", name, "ACTION", action).Replace(policy)
+	}
+	for _, order := range []string{text("a", "Deny") + "\n---\n" + text("b", "Accept"), text("b", "Accept") + "\n---\n" + text("a", "Deny")} {
+		o := scenarioObjects(t, order)
+		s := NewSnapshot(o)
+		if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0].Error(), "ClusterNetworkPolicy b: spec.priority: 7 is also the priority of a in tier Admin") {
+			t.Errorf("problems %v", p)
+		}
+		from, to := s.Between(s.Pod("x", "b"), s.Pod("x", "a"), true)
+		d := Evaluate(s, from, to, UDP, 80)
+		if d.Allowed || d.Deciding().Reason != "ingress rule 0 (r) of Admin policy a denies it" || d.Deciding().Policy != "a" {
+			t.Errorf("%s", d)
+		}
+	}
+}
+
 func TestReasons(t *testing.T) {
 	o := scenarioObjects(t, `{metadata: {name: web}, spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}], ports: [{port: 80}, {port: 8000, endPort: 8080, protocol: UDP}]}]}}
 ---

@@ -174,12 +174,81 @@ func (g generator) policy(ns, name string) *networkingv1.NetworkPolicy {
 	return np
 }
 
+func (g generator) clusterPods() *ClusterPods {
+	return &ClusterPods{NamespaceSelector: *g.selector(), PodSelector: *g.selector()}
+}
+
+func (g generator) clusterRule(egress bool) ClusterRule {
+	r := ClusterRule{Action: pick(g, ActionAccept, ActionDeny, ActionPass)}
+	var peers []ClusterPeer
+	for range 1 + g.IntN(2) {
+		switch n := g.IntN(10); {
+		case n < 4:
+			peers = append(peers, ClusterPeer{Namespaces: g.selector()})
+		case n < 7 || !egress:
+			peers = append(peers, ClusterPeer{Pods: g.clusterPods()})
+		case n < 9:
+			peers = append(peers, ClusterPeer{Networks: []string{g.block().CIDR, g.block().CIDR}})
+		default:
+			peers = append(peers, ClusterPeer{Nodes: g.selector()})
+		}
+	}
+	r.From = peers
+	if egress {
+		r.From, r.To = nil, peers
+	}
+	for range g.IntN(3) {
+		var p ClusterProtocol
+		var m ClusterPortMatch
+		if g.chance(80) {
+			m.DestinationPort = &ClusterPort{Number: int32(pick(g, listenPortsAll...))}
+			if g.chance(40) {
+				m.DestinationPort = &ClusterPort{Range: &ClusterPortRange{Start: m.DestinationPort.Number, End: m.DestinationPort.Number + 1 + g.Int32N(5000)}}
+			}
+		}
+		switch g.IntN(4) {
+		case 0:
+			p.TCP = &m
+		case 1:
+			p.UDP = &m
+		case 2:
+			p.SCTP = &m
+		case 3:
+			p.DestinationNamedPort = "web"
+		}
+		r.Protocols = append(r.Protocols, p)
+	}
+	return r
+}
+
+func (g generator) clusterPolicy(name string) *ClusterPolicy {
+	p := &ClusterPolicy{}
+	p.Name = name
+	p.Spec.Tier = pick(g, AdminTier, AdminTier, BaselineTier)
+	p.Spec.Priority = int32(g.IntN(20))
+	if g.chance(50) {
+		p.Spec.Subject.Namespaces = g.selector()
+	} else {
+		p.Spec.Subject.Pods = g.clusterPods()
+	}
+	for range g.IntN(4) {
+		p.Spec.Ingress = append(p.Spec.Ingress, g.clusterRule(false))
+	}
+	for range g.IntN(4) {
+		p.Spec.Egress = append(p.Spec.Egress, g.clusterRule(true))
+	}
+	return p
+}
+
 // objects is a whole random cluster of one node.
 func (g generator) objects() Objects {
 	o := Objects{Pods: g.pods(), Namespaces: g.namespaces(),
 		Nodes: []Node{{Name: "n1", IPs: []netip.Addr{mustParse("10.244.0.254"), mustParse("fd00:10:244::fe")}}}}
 	for i := range 1 + g.IntN(6) {
 		o.Policies = append(o.Policies, g.policy(pick(g, spaceNames...), fmt.Sprintf("p%d", i)))
+	}
+	for i := range g.IntN(4) {
+		o.Cluster = append(o.Cluster, g.clusterPolicy(fmt.Sprintf("c%d", i)))
 	}
 	return o
 }

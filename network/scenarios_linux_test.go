@@ -33,7 +33,7 @@ func TestScenarios(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			o := scenarioObjects(t, s.policies)
 			snapshot := NewSnapshot(o)
-			if p := snapshot.Problems(); len(p) > 0 {
+			if p := snapshot.Problems(); len(p) > 0 && !strings.Contains(s.name, "fails closed") {
 				t.Fatal(p)
 			}
 			e.set(t, o)

@@ -3,6 +3,8 @@ package network
 import (
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 // scenarios are policies with connections that must and must not work under them, written down from the documentation of
@@ -171,6 +173,80 @@ var scenarios = []struct {
 		allow: []string{"y/a > x/a tcp 80", "z/c > x/b tcp 80", "x/a > x/c tcp 80"},
 		deny:  []string{"x/b > x/a tcp 80", "x/a > x/b udp 80"},
 	},
+	{
+		name: "tier Admin denies what a NetworkPolicy allows",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: no-y}, spec: {tier: Admin, priority: 10, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{name: hands-off, action: Deny, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}]}}
+---
+{metadata: {name: open}, spec: {podSelector: {}, ingress: [{}]}}`,
+		allow: []string{"z/a > x/a tcp 80", "x/b > x/a udp 80", "outside > x/a tcp 80", "node > x/a tcp 80", "x/a > y/a tcp 80"},
+		deny:  []string{"y/a > x/a tcp 80", "y/b > x/c udp 81"},
+	},
+	{
+		name: "tier Admin accepts what a NetworkPolicy denies",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: monitoring}, spec: {tier: Admin, priority: 10, subject: {namespaces: {}},
+			ingress: [{action: Accept, from: [{pods: {namespaceSelector: {matchLabels: {ns: z}}, podSelector: {matchLabels: {pod: a}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}
+---
+{metadata: {name: deny}, spec: {podSelector: {}}}`,
+		allow: []string{"z/a > x/a tcp 80", "z/a > y/a tcp 81"},
+		deny:  []string{"z/a > x/a tcp 81", "z/a > x/a udp 80", "z/b > x/a tcp 80", "x/b > x/a tcp 80"},
+	},
+	{
+		name: "the first rule that matches decides, and Accept of egress does not decide about ingress",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 1, subject: {pods: {namespaceSelector: {matchLabels: {ns: x}}, podSelector: {matchLabels: {pod: a}}}},
+			egress: [{action: Accept, to: [{namespaces: {matchLabels: {ns: 'y'}}}], protocols: [{udp: {}}]}, {action: Deny, to: [{namespaces: {matchLabels: {ns: 'y'}}}]}]}}
+---
+{metadata: {name: deny, namespace: 'y'}, spec: {podSelector: {matchLabels: {pod: c}}}}`,
+		allow: []string{"x/a > y/a udp 80,5005", "x/a > z/a tcp 80", "x/b > y/a tcp 80"},
+		deny:  []string{"x/a > y/a tcp 80", "x/a > y/c udp 80"},
+	},
+	{
+		name: "the lower number is asked first; Pass skips the rest of the tier",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: late}, spec: {tier: Admin, priority: 20, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{action: Deny, from: [{namespaces: {}}]}]}}
+---
+{kind: ClusterNetworkPolicy, metadata: {name: early}, spec: {tier: Admin, priority: 10, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{action: Accept, from: [{namespaces: {matchLabels: {ns: z}}}]}, {action: Pass, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}]}}
+---
+{metadata: {name: some}, spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}]}]}}`,
+		allow: []string{"z/a > x/a tcp 80", "y/b > x/a tcp 80", "y/a > x/b tcp 80"},
+		deny:  []string{"x/b > x/a tcp 80", "y/a > x/a tcp 80", "x/c > x/b udp 80"},
+	},
+	{
+		name: "tier Baseline holds for pods that no NetworkPolicy isolates",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: isolate}, spec: {tier: Baseline, priority: 5, subject: {namespaces: {}},
+			ingress: [{action: Accept, from: [{namespaces: {matchLabels: {ns: z}}}]}, {action: Pass, from: [{pods: {namespaceSelector: {}, podSelector: {matchLabels: {pod: c}}}}]}, {action: Deny, from: [{namespaces: {}}]}]}}
+---
+{metadata: {name: own}, spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{podSelector: {matchLabels: {pod: b}}}]}]}}`,
+		allow: []string{"x/b > x/a tcp 80", "z/b > x/b tcp 80", "y/c > x/b udp 80", "outside > x/b tcp 80", "node > y/a tcp 80"},
+		deny:  []string{"z/b > x/a tcp 80", "y/c > x/a tcp 80", "y/a > x/b tcp 80", "x/a > x/b tcp 80"},
+	},
+	{
+		name: "Pass of tier Admin leads to tier Baseline",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: a}, spec: {tier: Admin, priority: 5, subject: {namespaces: {matchLabels: {ns: x}}},
+			egress: [{action: Pass, to: [{namespaces: {matchLabels: {ns: 'y'}}}]}, {action: Accept, to: [{namespaces: {}}]}]}}
+---
+{kind: ClusterNetworkPolicy, metadata: {name: b}, spec: {tier: Baseline, priority: 5, subject: {namespaces: {}}, egress: [{action: Deny, to: [{namespaces: {}}]}]}}`,
+		allow: []string{"x/a > z/a tcp 80", "x/a > outside tcp 80", "y/a > outside udp 80"},
+		deny:  []string{"x/a > y/a tcp 80", "y/a > z/a tcp 80", "z/a > z/b udp 80"},
+	},
+	{
+		name: "networks, ranges of ports and named ports",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 5, subject: {namespaces: {matchLabels: {ns: x}}}, egress: [
+			{action: Accept, to: [{namespaces: {}}], protocols: [{destinationNamedPort: serve-81}]},
+			{action: Accept, to: [{networks: [192.0.2.0/24, "2001:db8::/32"]}], protocols: [{tcp: {destinationPort: {range: {start: 80, end: 90}}}}, {udp: {destinationPort: {number: 5005}}}]},
+			{action: Deny, to: [{networks: [0.0.0.0/0, "::/0"]}]}]}}`,
+		allow: []string{"x/a > x/b tcp 81", "x/a > outside tcp 80,81", "x/a > outside udp 5005", "y/a > x/a tcp 80"},
+		deny:  []string{"x/a > x/c tcp 81", "x/a > x/b tcp 80", "x/a > outside tcp 8080", "x/a > outside udp 80"},
+	},
+	{
+		name: "a rule that is not understood fails closed",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 5, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{action: Accept, from: [{}]}, {action: Deny, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}],
+			egress: [{action: Pass, to: [{domainNames: [example.com]}]}, {action: Accept, to: [{namespaces: {}}]}]}}`,
+		allow: []string{"z/a > x/a tcp 80"},
+		deny:  []string{"y/a > x/a tcp 80", "x/a > z/a tcp 80", "x/a > outside tcp 80"},
+	},
 }
 
 // scenarioObjects are pods a, b and c in x, y and z; port 81 of a and b is called serve-81.
@@ -188,8 +264,22 @@ func scenarioObjects(t testing.TB, policies string) Objects {
 	for i := range o.Namespaces {
 		o.Namespaces[i].Labels = map[string]string{"ns": o.Namespaces[i].Name}
 	}
-	if policies != "" {
-		o.Policies = parseYAML(t, strings.ReplaceAll(policies, "\t", " "))
+	o.Cluster = nil
+	var plain []string
+	for _, doc := range strings.Split(strings.ReplaceAll(policies, "\t", " "), "\n---\n") {
+		switch {
+		case strings.Contains(doc, "ClusterNetworkPolicy"):
+			cp := &ClusterPolicy{}
+			if err := yaml.UnmarshalStrict([]byte(doc), cp); err != nil {
+				t.Fatal(err)
+			}
+			o.Cluster = append(o.Cluster, cp)
+		case doc != "":
+			plain = append(plain, doc)
+		}
+	}
+	if len(plain) > 0 {
+		o.Policies = parseYAML(t, strings.Join(plain, "\n---\n"))
 	}
 	return o
 }

@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // The nft program, reading the text form, must make the very table that netlink makes.
@@ -39,7 +37,7 @@ func TestKernelFollowsChanges(t *testing.T) {
 		c := newTestCompiler(t)
 		must(t, table.Replace(c.Ruleset()))
 		c.Changes()
-		m := &model{map[string]Pod{}, map[string]Namespace{}, map[string]*networkingv1.NetworkPolicy{}}
+		m := newModel()
 		for i := range 40 {
 			for range 1 + g.IntN(4) {
 				m.step(g, c)
