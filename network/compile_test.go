@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 )
@@ -282,5 +283,57 @@ func TestBadConfig(t *testing.T) {
 		if _, err := NewCompiler(Config{Table: name}); err == nil || !strings.Contains(err.Error(), "table name") {
 			t.Errorf("table name %q: %v", name, err)
 		}
+	}
+}
+
+// What is done and undone between two writes is not written.
+func TestNothingChanged(t *testing.T) {
+	c := newTestCompiler(t)
+	o := newGenerator(4).objects()
+	for _, p := range o.Pods {
+		c.SetPod(p)
+	}
+	for _, np := range o.Policies {
+		c.SetPolicy(np)
+	}
+	for _, cp := range o.Cluster {
+		c.SetClusterPolicy(cp)
+	}
+	c.Changes()
+	other := o.Pods[0]
+	other.IPs, other.Labels = addrs(99), map[string]string{"app": "elsewhere"}
+	c.SetPod(other)
+	c.SetPod(o.Pods[0])
+	for _, np := range o.Policies {
+		c.DeletePolicy(np.Namespace, np.Name)
+	}
+	for _, np := range o.Policies {
+		c.SetPolicy(np)
+	}
+	for _, cp := range o.Cluster {
+		c.SetClusterPolicy(cp)
+	}
+	if changes := c.Changes(); !changes.Empty() {
+		t.Errorf("nothing changed, but %d things are written: %+v", changes.Size(), changes)
+	}
+}
+
+// A pod that has ended has lost its address: whoever got it is judged as itself. Of two living ones the younger has it.
+func TestAddressIsUsedAgain(t *testing.T) {
+	o := scenarioObjects(t, `{metadata: {name: deny}, spec: {podSelector: {matchLabels: {pod: old}}}}`)
+	old := Pod{Namespace: "x", Name: "old", Labels: map[string]string{"pod": "old"}, IPs: addrs(100), Node: "n1", Created: time.Unix(200, 0)}
+	young := Pod{Namespace: "y", Name: "young", Labels: map[string]string{"pod": "young"}, IPs: addrs(100), Node: "n1", Created: time.Unix(100, 0)}
+	for _, c := range []struct {
+		finished bool
+		want     bool
+	}{{true, true}, {false, false}} {
+		old.Finished = c.finished
+		o.Pods = append(o.Pods[:9:9], old, young)
+		s := NewSnapshot(o)
+		d := Evaluate(s, s.Address(addrs(2)[0]), s.Address(addrs(100)[0]), TCP, 80)
+		if d.Allowed != c.want {
+			t.Errorf("finished %v: %s", c.finished, d)
+		}
+		agree(t, o)
 	}
 }

@@ -202,10 +202,10 @@ var scenarios = []struct {
 	},
 	{
 		name: "the lower number is asked first; Pass skips the rest of the tier",
-		policies: `{kind: ClusterNetworkPolicy, metadata: {name: late}, spec: {tier: Admin, priority: 20, subject: {namespaces: {matchLabels: {ns: x}}},
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: a-late}, spec: {tier: Admin, priority: 20, subject: {namespaces: {matchLabels: {ns: x}}},
 			ingress: [{action: Deny, from: [{namespaces: {}}]}]}}
 ---
-{kind: ClusterNetworkPolicy, metadata: {name: early}, spec: {tier: Admin, priority: 10, subject: {namespaces: {matchLabels: {ns: x}}},
+{kind: ClusterNetworkPolicy, metadata: {name: z-early}, spec: {tier: Admin, priority: 10, subject: {namespaces: {matchLabels: {ns: x}}},
 			ingress: [{action: Accept, from: [{namespaces: {matchLabels: {ns: z}}}]}, {action: Pass, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}]}}
 ---
 {metadata: {name: some}, spec: {podSelector: {matchLabels: {pod: a}}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {pod: b}}}]}]}}`,
