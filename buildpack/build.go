@@ -12,13 +12,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/sandbox"
@@ -36,6 +35,11 @@ type Options struct {
 
 	State    string // folder for caches and what is known of earlier builds; may be shared by builds of different images
 	Programs Programs
+
+	Buildpacks []string // folders or IDs of bundled ones, to be used together; nil: project.toml decides, else the bundled ones are tried
+	Descriptor string   // file to read instead of project.toml of the source
+	RunImage   string   // name of the image to put the application on; "": an empty one
+	Layout     string   // folder that becomes the image in the OCI layout, instead of a registry
 
 	Env            map[string]string // variables for buildpacks
 	DefaultProcess string            // type of the process that the image starts, instead of what buildpacks say
@@ -137,10 +141,12 @@ func Build(ctx context.Context, opts Options) (Result, error) {
 
 // build is one build under way.
 type build struct {
-	opts   Options
-	target *target.Registry
-	state  string // folder of this image's state
-	log    *progress
+	opts       Options
+	target     target.Target
+	repository string
+	state      string // folder of this image's state
+	log        *progress
+	project    project
 
 	result      Result
 	fingerprint string
@@ -182,12 +188,26 @@ func newBuild(opts Options) (*build, error) {
 	if opts.Registry == nil {
 		opts.Registry = registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
 	}
-	to, err := target.NewRegistry(opts.Registry, opts.Image)
+	ref, err := registry.ParseReference(opts.Image)
 	if err != nil {
 		return nil, err
 	}
-	return &build{opts: opts, target: to, state: imageState(opts.State, to.Repository()), log: &progress{to: opts.Events}}, nil
+	b := &build{opts: opts, repository: ref.Repository.String(), log: &progress{to: opts.Events}}
+	b.state = imageState(opts.State, b.repository)
+	if opts.Layout != "" {
+		b.target = target.NewFolder(opts.Layout)
+	} else {
+		b.target, err = target.NewRegistry(opts.Registry, opts.Image)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.project, err = readProject(opts.Source, opts.Descriptor, execEnv)
+	return b, err
 }
+
+// execEnv is what images are built for (buildpack.md, "Execution Environments").
+const execEnv = "production"
 
 func (b *build) run(ctx context.Context) (Result, error) {
 	b.result.Image = b.opts.Image
@@ -255,11 +275,11 @@ func (b *build) phase(name string, do func() (cache string, err error)) error {
 	cache, err := do()
 	took := time.Since(started)
 	b.log.flush()
-	b.log.send(Event{Kind: PhaseDone, Phase: name, Duration: took, Cache: cache})
-	b.result.Phases = append(b.result.Phases, Phase{name, took, cache})
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	b.log.send(Event{Kind: PhaseDone, Phase: name, Duration: took, Cache: cache})
+	b.result.Phases = append(b.result.Phases, Phase{name, took, cache})
 	return nil
 }
 
@@ -271,24 +291,50 @@ func (b *build) platformAPI() spec.PlatformAPI {
 	return api
 }
 
-func (b *build) imageTarget() spec.ImageTarget {
-	return spec.ImageTarget{OS: "linux", Arch: runtime.GOARCH}
+// imageTarget is what the image is made for: what the run image says, the distribution else of the build image.
+func (b *build) imageTarget() (spec.ImageTarget, error) {
+	t, err := lifecycle.TargetOf(b.run0.image)
+	if err == nil && t.Distro == nil {
+		t.Distro = lifecycle.DistroOf("/etc/os-release")
+	}
+	return t, err
 }
 
 func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, error) {
+	on, err := b.imageTarget()
+	if err != nil {
+		return spec.Group{}, spec.Plan{}, err
+	}
 	d := &lifecycle.Detector{API: b.platformAPI(), Folders: w.folders, Executor: w.executor(b, true), Logger: b.log, Environ: w.environ(),
-		Target: b.imageTarget(), ExecEnv: "production"}
-	group, plan, err := d.Detect(ctx, bundled.Order())
+		Target: on, ExecEnv: execEnv}
+	group, plan, err := d.Detect(ctx, w.order)
 	if lifecycle.KindOf(err) == lifecycle.KindNotDetected {
 		return group, plan, &lifecycle.Error{Kind: lifecycle.KindNotDetected, Err: fmt.Errorf(
-			"no buildpack knows what to do with %s: the bundled ones look for go.mod", b.opts.Source)}
+			"no buildpack knows what to do with %s; tried: %s", b.opts.Source, tried(w.order))}
 	}
 	return group, plan, err
 }
 
+// tried lists the buildpacks of an order.
+func tried(order spec.Order) string {
+	var ids []string
+	for _, g := range order {
+		for _, e := range g.Group {
+			if !slices.Contains(ids, e.ID) {
+				ids = append(ids, e.ID)
+			}
+		}
+	}
+	return strings.Join(ids, ", ")
+}
+
 func (b *build) build(ctx context.Context, w *work, group spec.Group, plan spec.Plan) (spec.BuildMetadata, error) {
+	on, err := b.imageTarget()
+	if err != nil {
+		return spec.BuildMetadata{}, err
+	}
 	lb := &lifecycle.Builder{API: b.platformAPI(), Folders: w.folders, Executor: w.executor(b, false), Logger: b.log, Environ: w.environ(),
-		Target: b.imageTarget(), ExecEnv: "production", Output: b.log, Prepare: giveOne,
+		Target: on, ExecEnv: execEnv, Output: b.log, Prepare: giveOne,
 		Begin: func(e spec.Element) { b.log.begin(e.String()) }}
 	return lb.Build(ctx, group, plan)
 }
@@ -297,7 +343,11 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 	x := &lifecycle.Exporter{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Target: b.target,
 		Names: append([]string{b.opts.Image}, b.opts.Tags...), Compression: b.opts.Compression, Owner: layer.Owner{UID: userID, GID: userID},
 		RunImage: b.run0.image, RunImageRef: b.run0.reference, RunImageName: b.run0.name, Previous: previous,
-		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: "production"}
+		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: execEnv}
+	if b.project.Source != nil {
+		x.Project.Source = &spec.ProjectSource{Type: "project", Version: map[string]any{"declared": b.project.Source["version"]},
+			Metadata: map[string]any{"url": b.project.Source["url"]}}
+	}
 	if previous != nil {
 		original, err := lifecycle.LayersLabel(previous)
 		if err != nil {
@@ -311,7 +361,7 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 		return "", err
 	}
 	b.result.Digest = out.Digest.String()
-	b.result.Ref = b.target.Repository() + "@" + b.result.Digest
+	b.result.Ref = b.repository + "@" + b.result.Digest
 	return fmt.Sprintf("%d layers reused, %d added (%s)", out.Reused, out.Added, bytesText(out.Bytes)), nil
 }
 

@@ -86,8 +86,8 @@ func (b *build) recordFile() string {
 // analyze compares with the last build. If nothing has changed the result is complete.
 func (b *build) analyze(ctx context.Context) (v1.Image, buildRecord, error) {
 	var err error
-	if b.run0, err = emptyRunImage(); err != nil {
-		return nil, buildRecord{}, err
+	if b.run0, err = b.runImage(ctx); err != nil {
+		return nil, buildRecord{}, fmt.Errorf("the run image: %w", err)
 	}
 	record := readRecord(b.recordFile())
 	var previous v1.Image
@@ -115,7 +115,7 @@ func (b *build) analyze(ctx context.Context) (v1.Image, buildRecord, error) {
 	if digest.String() != record.Digest {
 		return previous, record, nil
 	}
-	b.result.Unchanged, b.result.Digest, b.result.Ref = true, record.Digest, b.target.Repository()+"@"+record.Digest
+	b.result.Unchanged, b.result.Digest, b.result.Ref = true, record.Digest, b.repository+"@"+record.Digest
 	b.result.Buildpacks, b.result.Processes = record.Buildpacks, record.Processes
 	return previous, record, nil
 }
@@ -161,7 +161,8 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 	for _, name := range names {
 		item("env", name, b.opts.Env[name])
 	}
-	item("options", b.opts.Image, strings.Join(b.opts.Tags, " "), b.opts.DefaultProcess, string(b.opts.Compression), fmt.Sprint(b.opts.NoNetwork))
+	item("options", b.opts.Image, strings.Join(b.opts.Tags, " "), b.opts.DefaultProcess, string(b.opts.Compression), fmt.Sprint(b.opts.NoNetwork),
+		fmt.Sprintf("%q", b.opts.Buildpacks), b.opts.Layout)
 	digest, err := bundled.Digest()
 	if err != nil {
 		return "", err
@@ -172,6 +173,16 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 		return "", err
 	}
 	item("run image", runDigest.String())
+	item("project", fmt.Sprintf("%q", b.project.Project))
+	for _, one := range slices.Concat(b.project.Pre, b.chosen(), b.project.Post) {
+		if dir := b.folderOf(one); dir != "" {
+			sum, err := hashTree(ctx, dir, nil)
+			if err != nil {
+				return "", fmt.Errorf("the buildpack %s: %w", one.URI, err)
+			}
+			item("buildpack", one.URI, sum)
+		}
+	}
 	launcher, err := hashFile(b.opts.Programs.Launcher)
 	if err != nil {
 		return "", fmt.Errorf("the launcher: %w", err)
@@ -182,7 +193,7 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 		return "", err
 	}
 	item("toolchain", string(toolchain))
-	source, err := hashTree(ctx, b.opts.Source)
+	source, err := hashTree(ctx, b.opts.Source, &b.project)
 	if err != nil {
 		return "", fmt.Errorf("read the source: %w", err)
 	}
@@ -190,32 +201,12 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
-// ignored names of the top folder are no part of the source.
-func ignored(rel string) bool { return rel == ".git" || strings.HasPrefix(rel, ".git/") }
-
 // hashTree sums up names, modes and contents of a folder.
-func hashTree(ctx context.Context, root string) (string, error) {
+func hashTree(ctx context.Context, root string, p *project) (string, error) {
 	var lines []string
 	var files []int // of lines
 	var paths []string
-	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, name)
-		if err != nil {
-			return err
-		}
-		if ignored(rel) {
-			if e.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
+	err := walkSource(root, p, func(rel, name string, info fs.FileInfo) error {
 		line := fmt.Sprintf("%q %o", rel, info.Mode())
 		switch {
 		case info.Mode()&fs.ModeSymlink != 0:

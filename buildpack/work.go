@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
@@ -28,6 +27,7 @@ type work struct {
 	root    sandbox.Mount
 	mounts  []sandbox.Mount
 	path    string // PATH of programs
+	order   spec.Order
 }
 
 // prepare copies the source and sets up the folders that programs will see.
@@ -49,10 +49,11 @@ func (b *build) prepare() (*work, error) {
 }
 
 func (b *build) fill(w *work) error {
-	buildpacks, err := bundled.Install(filepath.Join(b.opts.State, "buildpacks"))
+	buildpacks, order, err := b.assemble(w)
 	if err != nil {
-		return fmt.Errorf("bundled buildpacks: %w", err)
+		return err
 	}
+	w.order = order
 	layers := filepath.Join(b.state, "layers")
 	if b.opts.ClearCache {
 		if err := removeAll(layers); err != nil {
@@ -72,12 +73,15 @@ func (b *build) fill(w *work) error {
 			return err
 		}
 	}
-	if err := copyTree(b.opts.Source, w.folders.App.Host); err != nil {
+	if err := copyTree(b.opts.Source, w.folders.App.Host, &b.project); err != nil {
 		return fmt.Errorf("copy the source: %w", err)
 	}
 	variables, err := hostVariables()
 	if err != nil {
 		return err
+	}
+	for _, v := range b.project.Env {
+		variables[v.Name] = v.Value
 	}
 	for name, value := range b.opts.Env {
 		variables[name] = value
@@ -408,27 +412,40 @@ func giveOne(name string) error {
 	return os.Lchown(name, sandboxUser, sandboxUser)
 }
 
-// copyTree copies files, links and folders. What is neither is left out: sockets and pipes are no source.
-func copyTree(from, to string) error {
-	return filepath.WalkDir(from, func(name string, e fs.DirEntry, err error) error {
+// walkSource visits what of a folder is source, folders before what they have. A nil project takes all.
+func walkSource(root string, p *project, visit func(rel, name string, info fs.FileInfo) error) error {
+	return filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(from, name)
+		rel, err := filepath.Rel(root, name)
 		if err != nil {
 			return err
 		}
-		if ignored(rel) {
-			if e.IsDir() {
+		if p != nil && rel != "." && p.ignore(rel) {
+			switch {
+			case !e.IsDir():
+				return nil
+			case rel == ".git" || !p.includes():
 				return fs.SkipDir
 			}
-			return nil
+			return nil // something below may be included
 		}
 		info, err := e.Info()
 		if err != nil {
 			return err
 		}
+		return visit(rel, name, info)
+	})
+}
+
+// copyTree copies files, links and folders. What is neither is left out: sockets and pipes are no source.
+func copyTree(from, to string, p *project) error {
+	return walkSource(from, p, func(rel, name string, info fs.FileInfo) error {
 		target := filepath.Join(to, rel)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
 		switch {
 		case info.IsDir():
 			if err := os.MkdirAll(target, 0o755); err != nil {

@@ -2,6 +2,8 @@ package lifecycle
 
 import (
 	"errors"
+	"os"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -56,4 +58,26 @@ func TargetOf(img v1.Image) (spec.ImageTarget, error) {
 		t.Distro = &spec.Distro{Name: name, Version: version}
 	}
 	return t, nil
+}
+
+// DistroOf reads the distribution from an os-release file, nil if it does not tell.
+func DistroOf(file string) *spec.Distro {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var d spec.Distro
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "ID":
+			d.Name = strings.Trim(value, `" `)
+		case "VERSION_ID":
+			d.Version = strings.Trim(value, `" `)
+		}
+	}
+	if d == (spec.Distro{}) {
+		return nil
+	}
+	return &d
 }

@@ -23,7 +23,18 @@ import (
 // HOST/REPOSITORY/ALGORITHM/HEX (platform.md, "Map an image reference to a path in the layout directory").
 type Layout struct {
 	dir   string
-	first string // the name whose folder takes the blobs
+	first string // the folder that takes the blobs
+	flat  bool   // there is only that folder, whatever the image is called
+}
+
+// NewFolder gives the folder of one image, which has no further folders for its names.
+func NewFolder(dir string) *Layout { return &Layout{dir, dir, true} }
+
+func (l *Layout) path(name string) (string, error) {
+	if l.flat {
+		return l.first, nil
+	}
+	return LayoutPath(l.dir, name)
 }
 
 // NewLayout gives the folder dir for an image called name.
@@ -32,7 +43,7 @@ func NewLayout(dir, name string) (*Layout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Layout{dir, path}, nil
+	return &Layout{dir, path, false}, nil
 }
 
 // LayoutPath is where the image of a name lies below dir.
@@ -109,7 +120,7 @@ func (l *Layout) Publish(_ context.Context, config, manifest []byte, mediaType t
 		return v1.Hash{}, err
 	}
 	for _, name := range names {
-		at, err := LayoutPath(l.dir, name)
+		at, err := l.path(name)
 		if err != nil {
 			return v1.Hash{}, err
 		}
@@ -117,6 +128,9 @@ func (l *Layout) Publish(_ context.Context, config, manifest []byte, mediaType t
 			return v1.Hash{}, err
 		}
 		for _, b := range blobs[1:] {
+			if at == l.first {
+				break
+			}
 			h, err := hashOf(b.Digest)
 			if err != nil {
 				return v1.Hash{}, err
@@ -152,7 +166,7 @@ func (l *Layout) Publish(_ context.Context, config, manifest []byte, mediaType t
 
 // Previous gives the image in the folder of a name, nil if there is none.
 func (l *Layout) Previous(_ context.Context, name string) (v1.Image, error) {
-	at, err := LayoutPath(l.dir, name)
+	at, err := l.path(name)
 	if err != nil {
 		return nil, err
 	}

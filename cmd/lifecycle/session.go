@@ -338,30 +338,9 @@ func (s *session) imageTarget(md spec.Analyzed) spec.ImageTarget {
 		t.Arch = runtime.GOARCH
 	}
 	if t.Distro == nil {
-		t.Distro = osRelease("/etc/os-release")
+		t.Distro = lifecycle.DistroOf("/etc/os-release")
 	}
 	return t
-}
-
-func osRelease(file string) *spec.Distro {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil
-	}
-	var d spec.Distro
-	for line := range strings.Lines(string(data)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		switch key {
-		case "ID":
-			d.Name = strings.Trim(value, `" `)
-		case "VERSION_ID":
-			d.Version = strings.Trim(value, `" `)
-		}
-	}
-	if d == (spec.Distro{}) {
-		return nil
-	}
-	return &d
 }
 
 // openCache opens the cache that the platform names, if it does.
