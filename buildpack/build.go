@@ -247,7 +247,7 @@ func (b *build) run(ctx context.Context) (Result, error) {
 	b.result.Buildpacks = group.Group
 	var md spec.BuildMetadata
 	err = b.phase(PhaseBuild, func() (string, error) {
-		kept, err := work.restore(group)
+		kept, err := b.restore(ctx, work, group, previous)
 		if err != nil {
 			return "", err
 		}
@@ -315,6 +315,35 @@ func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, err
 	return group, plan, err
 }
 
+// restore prepares the layers folder: cached layers are there already, of layers that only the image has the metadata comes back.
+func (b *build) restore(ctx context.Context, w *work, group spec.Group, previous v1.Image) (string, error) {
+	kept, err := w.restore(group)
+	if err != nil || previous == nil || b.opts.ClearCache {
+		return kept, err
+	}
+	original, err := lifecycle.LayersLabel(previous)
+	if err != nil {
+		b.log.Warnf("the previous image is not used: %v", err)
+		return kept, nil
+	}
+	r := &lifecycle.Restorer{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Original: original}
+	if err := r.Restore(ctx, group); err != nil {
+		return kept, err
+	}
+	for _, e := range group.Group {
+		files, err := filepath.Glob(filepath.Join(w.folders.Layers.Host, spec.EscapeID(e.ID), "*.toml"))
+		if err != nil {
+			return kept, err
+		}
+		for _, f := range files {
+			if err := giveOne(f); err != nil {
+				return kept, err
+			}
+		}
+	}
+	return kept, nil
+}
+
 // tried lists the buildpacks of an order.
 func tried(order spec.Order) string {
 	var ids []string
@@ -344,6 +373,8 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 		Names: append([]string{b.opts.Image}, b.opts.Tags...), Compression: b.opts.Compression, Owner: layer.Owner{UID: userID, GID: userID},
 		RunImage: b.run0.image, RunImageRef: b.run0.reference, RunImageName: b.run0.name, Previous: previous,
 		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: execEnv}
+	seen := b.layerMarks(w)
+	x.Unchanged = seen.diffID
 	if b.project.Source != nil {
 		x.Project.Source = &spec.ProjectSource{Type: "project", Version: map[string]any{"declared": b.project.Source["version"]},
 			Metadata: map[string]any{"url": b.project.Source["url"]}}
@@ -358,6 +389,9 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 	}
 	out, err := x.Export(ctx, group, md)
 	if err != nil {
+		return "", err
+	}
+	if err := seen.save(out.Metadata); err != nil {
 		return "", err
 	}
 	b.result.Digest = out.Digest.String()

@@ -271,6 +271,82 @@ func testContainerEndsOnSIGTERM(t *testing.T, m *machine) {
 	}
 }
 
+// TestOwnBuildpacks builds with buildpacks of the project: an inline script, a layer that is made once, one that is kept.
+func TestOwnBuildpacks(t *testing.T) {
+	m := newMachine(t)
+	source := files(t, map[string]string{
+		"project.toml": `
+[_]
+schema-version = "0.2"
+[io.buildpacks]
+exclude = ["*.md", "/secret"]
+[[io.buildpacks.group]]
+uri = "bp"
+[[io.buildpacks.group]]
+id = "test/inline"
+[io.buildpacks.group.script]
+api = "0.10"
+inline = "ls >list; printf '%s' \"$COLOUR\" >colour"
+[[io.buildpacks.build.env]]
+name = "COLOUR"
+value = "green"
+`,
+		"readme.md": "x", "secret/key": "x", "page": "one",
+		"bp/buildpack.toml": "api = \"0.10\"\n[buildpack]\nid = \"test/own\"\nversion = \"1\"\n",
+		"bp/bin/detect":     "#!/bin/sh\n",
+		"bp/bin/build": `#!/bin/sh
+cd "$CNB_LAYERS_DIR"
+if [ ! -f once.toml ]; then mkdir once; echo made >once/file; echo "made once"; fi
+printf '[types]\nlaunch = true\n[metadata]\nv = 1\n' >once.toml
+[ -f kept/file ] || { mkdir -p kept; head -c 100000 /dev/urandom >kept/file; echo "made kept"; }
+printf '[types]\nlaunch = true\ncache = true\n' >kept.toml
+printf '[[processes]]\ntype = "web"\ncommand = ["none"]\n' >launch.toml
+`})
+	for _, name := range []string{"bp/bin/detect", "bp/bin/build"} {
+		if err := os.Chmod(filepath.Join(source, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := m.build(source, "own")
+	if !strings.Contains(m.output(), "made once") || !strings.Contains(m.output(), "made kept") {
+		t.Fatalf("the buildpack did not run as expected:\n%s", m.output())
+	}
+	root := unpack(t, m.pull(first.Ref))
+	list, err := os.ReadFile(filepath.Join(root, "workspace/list"))
+	if want := "bp\nlist\npage\nproject.toml\n"; err != nil || string(list) != want {
+		t.Errorf("the source was %q (%v), want %q", list, err, want)
+	}
+	if colour, err := os.ReadFile(filepath.Join(root, "workspace/colour")); string(colour) != "green" {
+		t.Errorf("the variable of project.toml is %q (%v)", colour, err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "page"), []byte("two"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := m.build(source, "own")
+	if strings.Contains(m.output(), "made once") || strings.Contains(m.output(), "made kept") {
+		t.Errorf("layers were made again:\n%s", m.output())
+	}
+	for _, file := range []string{"layers/test_own/once/file", "layers/test_own/kept/file"} {
+		a, errA := os.ReadFile(filepath.Join(root, file))
+		b, errB := os.ReadFile(filepath.Join(unpack(t, m.pull(second.Ref)), file))
+		if errA != nil || errB != nil || string(a) != string(b) {
+			t.Errorf("%s is not the same in both images (%v, %v)", file, errA, errB)
+		}
+	}
+	// What a program changes behind the caches' back is seen.
+	kept, err := filepath.Glob(filepath.Join(m.state, "images", "*", "layers", "test_own", "kept", "file"))
+	if err != nil || len(kept) != 1 {
+		t.Fatal(kept, err)
+	}
+	if err := errors.Join(os.WriteFile(kept[0], []byte("changed"), 0o644), os.WriteFile(filepath.Join(source, "page"), []byte("three"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	third := m.build(source, "own")
+	if got, err := os.ReadFile(filepath.Join(unpack(t, m.pull(third.Ref)), "layers/test_own/kept/file")); string(got) != "changed" {
+		t.Errorf("a changed layer was taken for unchanged: %.20q %v", got, err)
+	}
+}
+
 // testRegistryFaults shows that what a registry does wrong for a while is overcome, and that for good nothing is published.
 func testRegistryFaults(t *testing.T, m *machine) {
 	source := files(t, map[string]string{"go.mod": "module example.com/faults\n\ngo 1.24\n", "main.go": mainGo, "page.txt": "one"})

@@ -245,6 +245,11 @@ func extractEntry(r io.Reader, h *tar.Header, layers *os.Root, rel string) error
 		}
 		return layers.Chmod(rel, mode)
 	case tar.TypeReg:
+		for key := range h.PAXRecords {
+			if strings.HasPrefix(key, "GNU.sparse.") {
+				return errors.New("files with holes are not allowed") // a few bytes could fill the disk
+			}
+		}
 		if err := layers.MkdirAll(path.Dir(rel), 0o777); err != nil {
 			return err
 		}
