@@ -127,6 +127,13 @@ var sysctls = map[string]string{
 // setUpMounts gives the node its own /run and /var/lib, the resolver of its way out, and files in place of the sysctls
 // that are global. What programs write there stays in the state folder or vanishes with the namespace.
 func setUpMounts(s State) error {
+	// The state folder may lie below what is covered here, so it is held open and reached through that.
+	dir, err := os.Open(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	held := State{Dir: fmt.Sprintf("/proc/self/fd/%d", dir.Fd())}
 	steps := []struct {
 		source, target, kind string
 		flags                uintptr
@@ -135,11 +142,11 @@ func setUpMounts(s State) error {
 		// Nothing goes to the host; inside, mounts reach pods that ask for propagation.
 		{"", "/", "", unix.MS_REC | unix.MS_SLAVE, ""},
 		{"", "/", "", unix.MS_REC | unix.MS_SHARED, ""},
-		{s.Data("var-lib"), "/var/lib", "", unix.MS_BIND, ""},
+		{held.Data("var-lib"), "/var/lib", "", unix.MS_BIND, ""},
 		// A kubelet removes the logs of pods it does not know: those of another cluster.
-		{s.Data("var-log"), "/var/log", "", unix.MS_BIND, ""},
+		{held.Data("var-log"), "/var/log", "", unix.MS_BIND, ""},
 	}
-	resolver := filepath.Join(s.Run(), "resolv.conf")
+	resolver := filepath.Join(held.Run(), "resolv.conf")
 	if err := os.WriteFile(resolver, resolverText(), 0o644); err != nil {
 		return err
 	}
@@ -152,12 +159,6 @@ func setUpMounts(s State) error {
 	if err != nil {
 		return err
 	}
-	// The state folder may lie below /run, so it is held open while /run is covered.
-	dir, err := os.Open(s.Dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=256m"); err != nil {
 		return fmt.Errorf("mounting /run: %w", err)
 	}
@@ -166,7 +167,7 @@ func setUpMounts(s State) error {
 			return err
 		}
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", dir.Fd()), stateMount, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount(held.Dir, stateMount, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting the state folder at %s: %w", stateMount, err)
 	}
 	if linked != "" {

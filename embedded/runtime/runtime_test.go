@@ -138,17 +138,3 @@ func TestRegistryHost(t *testing.T) {
 		t.Error("a URL without scheme was taken")
 	}
 }
-
-func TestMayLowerOOMScore(t *testing.T) {
-	for status, want := range map[string]bool{
-		"Name:\tx\nCapEff:\t000001ffffffffff\n": true,
-		"CapEff:\t000001fffeffffff\n":           false,
-	} {
-		if got, err := MayLowerOOMScore(status); err != nil || got != want {
-			t.Errorf("%q: %v %v", status, got, err)
-		}
-	}
-	if _, err := MayLowerOOMScore("Name:\tx\n"); err == nil {
-		t.Error("a status without capabilities was taken")
-	}
-}

@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,5 +37,29 @@ func TestPodOnControlGroups2(t *testing.T) {
 	}
 	if !strings.Contains(out, "--- PASS: TestPodOnContainerd") {
 		t.Error("the pod's test did not run")
+	}
+}
+
+// TestClusterOnControlGroups2 starts the embedded cluster with a node there,
+// runs a pod, looks at it from within and takes everything down again.
+func TestClusterOnControlGroups2(t *testing.T) {
+	needs(t)
+	folder := repository(t)
+	if _, err := os.Stat(filepath.Join(folder, "bin/weft-node")); err != nil {
+		t.Skip("bin/weft-node is not built; run `make build` first")
+	}
+	out := run(t, folder, `export WEFT_STATE=/var/lib/weft PATH=$PWD/bin:$PATH
+weft up || { weft status; tail -n 30 /var/lib/weft/logs/*; exit 1; }
+weft kubectl run web --image=weft.local/testpod:1 --overrides='{"spec":{"containers":[{"name":"web","image":"weft.local/testpod:1","resources":{"limits":{"memory":"64Mi"}}}]}}' &&
+weft kubectl wait --for=condition=Ready pod/web --timeout=600s &&
+echo "limit $(weft kubectl exec web -- cat /sys/fs/cgroup/memory.max)" &&
+weft kubectl logs web &&
+weft kubectl delete pod web --timeout=300s &&
+weft down &&
+echo "left in control groups: $(find /sys/fs/cgroup -mindepth 1 -type d -name '*weft*' | wc -l)"`)
+	for _, want := range []string{"limit 67108864", "level=INFO msg=serving", "left in control groups: 0"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the guest did not print %q", want)
+		}
 	}
 }
