@@ -251,8 +251,9 @@ func (l *loader) resolve(pkg *Package, f *File, stmt *syntax.ImportStmt) (Import
 		im.Kind = System
 		return im, nil, nil
 	}
-	name, root, rest, ok := l.locate(pkg, path)
-	if ok && name == pkg.Name && name != Main {
+	owner := l.owner(pkg, f)
+	name, root, rest, ok := l.locate(owner, path)
+	if ok && name == owner.Name && name != Main {
 		im.Path = name + "." + rest
 	}
 	if ok && l.program.Packages[im.Path] != nil {
@@ -326,6 +327,23 @@ func (l *loader) absolute(pkg *Package, f *File, raw string) string {
 		dirs = append(dirs, rest)
 	}
 	return strings.Join(dirs, ".")
+}
+
+// owner is the module that a file belongs to. A file of the main package may
+// lie in another module, as entries such as ${base:KCL_MOD}/render.k do: its
+// imports are then that module's own.
+func (l *loader) owner(pkg *Package, f *File) *Package {
+	if pkg.Name != Main {
+		return pkg
+	}
+	found := pkg
+	for name, dir := range l.Externals {
+		inside := strings.HasPrefix(f.Name, strings.TrimSuffix(dir, "/")+"/")
+		if inside && len(dir) > len(found.Root) || inside && !strings.HasPrefix(f.Name, found.Root+"/") {
+			found = &Package{Name: name, Root: dir}
+		}
+	}
+	return found
 }
 
 // locate finds the module of a path, its root and the path below it.
