@@ -225,7 +225,7 @@ func (c *Compiler) DeleteClusterPolicy(name string) {
 func (c *Compiler) renderClasses(p *compiledCluster) {
 	for _, cl := range c.classes {
 		if slices.Contains(cl.cluster, p) {
-			cl.chain.rules = cl.clusterRules()
+			c.store.chain(cl.chain.name, cl.clusterRules())
 		}
 	}
 }

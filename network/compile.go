@@ -44,7 +44,7 @@ func (c *Config) validate() error {
 // a change depends on what it touches, not on the size of the cluster. It is not safe for concurrent use.
 type Compiler struct {
 	config Config
-	store  store
+	store  *store
 
 	pods       map[string]*podEntry
 	claims     map[netip.Addr][]*podEntry

@@ -9,12 +9,19 @@ import (
 type store struct {
 	sets   map[string]*setState
 	chains map[string]*chainState
+	// What may differ from the last state taken.
+	dirtySets   map[*setState]struct{}
+	dirtyChains map[*chainState]struct{}
 }
 
-func newStore() store { return store{sets: map[string]*setState{}, chains: map[string]*chainState{}} }
+func newStore() *store {
+	return &store{sets: map[string]*setState{}, chains: map[string]*chainState{},
+		dirtySets: map[*setState]struct{}{}, dirtyChains: map[*chainState]struct{}{}}
+}
 
 // setState is a set with, for each key touched since the last state taken, what was there (nil for nothing).
 type setState struct {
+	store    *store
 	name     string
 	kind     SetKind
 	elements map[string]Element
@@ -27,14 +34,16 @@ type setState struct {
 func (s *store) set(name string, kind SetKind) *setState {
 	st := s.sets[name]
 	if st == nil {
-		st = &setState{name: name, kind: kind, elements: map[string]Element{}, before: map[string]*Element{}}
+		st = &setState{store: s, name: name, kind: kind, elements: map[string]Element{}, before: map[string]*Element{}}
 		s.sets[name] = st
 	}
 	st.dead = false
+	s.dirtySets[st] = struct{}{}
 	return st
 }
 
 func (st *setState) touch(key string) {
+	st.store.dirtySets[st] = struct{}{}
 	if _, ok := st.before[key]; ok || !st.taken {
 		return
 	}
@@ -67,6 +76,7 @@ func (s *store) deleteSet(st *setState) {
 		st.remove(key)
 	}
 	st.dead = true
+	s.dirtySets[st] = struct{}{}
 }
 
 func (st *setState) export() Set {
@@ -97,6 +107,7 @@ func (s *store) chain(name string, rules []Rule) *chainState {
 		s.chains[name] = ch
 	}
 	ch.rules, ch.dead = rules, false
+	s.dirtyChains[ch] = struct{}{}
 	return ch
 }
 
@@ -105,7 +116,10 @@ func (s *store) baseChain(name string, hook Hook, priority int32, rules []Rule) 
 	ch.hook, ch.priority = hook, priority
 }
 
-func (s *store) deleteChain(ch *chainState) { ch.dead = true }
+func (s *store) deleteChain(ch *chainState) {
+	ch.dead = true
+	s.dirtyChains[ch] = struct{}{}
+}
 
 func (ch *chainState) export() Chain {
 	return Chain{Name: ch.name, Hook: ch.hook, Priority: ch.priority, Rules: ch.rules}
@@ -130,14 +144,14 @@ func (s *store) ruleset(table string) *Ruleset {
 
 func (s *store) changes(table string) *Changes {
 	out := &Changes{Table: table}
-	for name, st := range s.sets {
+	for st := range s.dirtySets {
 		switch {
 		case st.dead && st.taken:
-			out.DeleteSets = append(out.DeleteSets, Set{Name: name, Kind: st.kind})
-			delete(s.sets, name)
+			out.DeleteSets = append(out.DeleteSets, Set{Name: st.name, Kind: st.kind})
+			delete(s.sets, st.name)
 			continue
 		case st.dead:
-			delete(s.sets, name)
+			delete(s.sets, st.name)
 			continue
 		case !st.taken:
 			out.AddSets = append(out.AddSets, st.export())
@@ -147,14 +161,14 @@ func (s *store) changes(table string) *Changes {
 		st.taken = true
 		clear(st.before)
 	}
-	for name, ch := range s.chains {
+	for ch := range s.dirtyChains {
 		switch {
 		case ch.dead && ch.taken:
-			out.DeleteChains = append(out.DeleteChains, name)
-			delete(s.chains, name)
+			out.DeleteChains = append(out.DeleteChains, ch.name)
+			delete(s.chains, ch.name)
 			continue
 		case ch.dead:
-			delete(s.chains, name)
+			delete(s.chains, ch.name)
 			continue
 		case !ch.taken:
 			out.AddChains = append(out.AddChains, ch.export())
@@ -163,6 +177,8 @@ func (s *store) changes(table string) *Changes {
 		}
 		ch.taken, ch.before = true, ch.rules
 	}
+	clear(s.dirtySets)
+	clear(s.dirtyChains)
 	for _, sets := range [][]Set{out.AddSets, out.AddElements, out.DeleteElements, out.DeleteSets} {
 		sortSets(sets)
 	}
