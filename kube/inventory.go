@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -186,13 +187,9 @@ func (c *Client) saveInventory(ctx context.Context, owner Owner, inv *Inventory)
 	}
 	u := &unstructured.Unstructured{Object: object}
 	unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
-	client := c.on(secretResource, owner.Namespace)
-	var saved *unstructured.Unstructured
-	if inv.resourceVersion == "" {
-		saved, err = client.Create(ctx, u, metav1.CreateOptions{FieldManager: c.manager})
-	} else {
-		saved, err = client.Update(ctx, u, metav1.UpdateOptions{FieldManager: c.manager})
-	}
+	saved, err := retry(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return c.writeSecret(ctx, u, data)
+	})
 	switch {
 	case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err), inv.resourceVersion != "" && apierrors.IsNotFound(err):
 		return errInventoryChanged
@@ -202,6 +199,36 @@ func (c *Client) saveInventory(ctx context.Context, owner Owner, inv *Inventory)
 	inv.resourceVersion = saved.GetResourceVersion()
 	return nil
 }
+
+// writeSecret creates or updates the inventory's Secret. If it is refused because it is there or has changed, an earlier
+// attempt may have been carried out although its answer was lost: then it holds what is to be written.
+func (c *Client) writeSecret(ctx context.Context, u *unstructured.Unstructured, data map[string][]byte) (*unstructured.Unstructured, error) {
+	client := c.on(secretResource, u.GetNamespace())
+	var saved *unstructured.Unstructured
+	var err error
+	if u.GetResourceVersion() == "" {
+		saved, err = client.Create(ctx, u, metav1.CreateOptions{FieldManager: c.manager})
+	} else {
+		saved, err = client.Update(ctx, u, metav1.UpdateOptions{FieldManager: c.manager})
+	}
+	if !apierrors.IsAlreadyExists(err) && !apierrors.IsConflict(err) {
+		return saved, err
+	}
+	there, readErr := client.Get(ctx, u.GetName(), metav1.GetOptions{})
+	if readErr != nil {
+		return nil, readErr
+	}
+	text, _, _ := unstructured.NestedString(there.Object, "data", "inventory")
+	if text == base64.StdEncoding.EncodeToString(data["inventory"]) {
+		return there, nil
+	}
+	return nil, &changedError{err}
+}
+
+// changedError keeps a conflict from being tried again: only a new plan can mend it.
+type changedError struct{ error }
+
+func (e *changedError) Unwrap() error { return e.error }
 
 // deleteInventory removes the inventory of a set that owns nothing any more.
 func (c *Client) deleteInventory(ctx context.Context, owner Owner, inv *Inventory) error {

@@ -43,7 +43,8 @@ func retry[T any](ctx context.Context, request func(context.Context) (T, error))
 
 // transient tells whether the same request may succeed later.
 func transient(err error) bool {
-	if isFieldConflict(err) {
+	var changed *changedError
+	if isFieldConflict(err) || errors.As(err, &changed) {
 		return false
 	}
 	var status apierrors.APIStatus

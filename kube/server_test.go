@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -756,5 +758,63 @@ func TestWaitEndsInTime(t *testing.T) {
 	set.Progress = func(Event) { cancel() }
 	if _, err := b.Apply(ctx, set); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestFlakyServer answers many requests with 429 or 503, and cuts off the answers of others that were carried out.
+func TestFlakyServer(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(1, 2))
+	faults := 0
+	cfg := rest.CopyConfig(b.place.Config)
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			n := random.IntN(10)
+			if n < 3 && strings.Contains(r.URL.Path, b.place.Namespace) {
+				faults++
+			} else {
+				n = 9
+			}
+			mu.Unlock()
+			answer := func(code int) (*http.Response, error) {
+				return &http.Response{StatusCode: code, Status: http.StatusText(code), Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			}
+			switch n {
+			case 0:
+				return answer(http.StatusTooManyRequests)
+			case 1:
+				return answer(http.StatusServiceUnavailable)
+			case 2:
+				if response, err := rt.RoundTrip(r); err == nil {
+					response.Body.Close()
+				}
+				return nil, syscall.ECONNRESET
+			}
+			return rt.RoundTrip(r)
+		})
+	})
+	flaky, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := b.set(objects(40, "x"))
+	if _, err := flaky.Apply(b.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	if faults == 0 {
+		t.Fatal("no fault was injected")
+	}
+	if r := b.apply(set); r.Changed() || r.Counts[Unchanged] != 40 {
+		t.Errorf("counts %v\n%s", r.Counts, describePlan(r.Plan))
+	}
+	set.Objects = nil
+	if _, err := flaky.Apply(b.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	left, err := b.place.Clients.CoreV1().ConfigMaps(b.place.Namespace).List(b.Context(), metav1.ListOptions{LabelSelector: OwnerLabel})
+	if err != nil || len(left.Items) != 0 {
+		t.Errorf("%d objects left, %v", len(left.Items), err)
 	}
 }
