@@ -16,7 +16,8 @@ type Driver interface {
 	// Read returns what exists for the resource, nil if nothing does. The record is nil if the state knows nothing of it.
 	Read(ctx context.Context, r Request) (*Object, error)
 	// Compare says what making the resource so would change. The object is what Read returned, or what the state holds
-	// when nothing was read. Inputs may hold Unknown.
+	// when nothing was read. Inputs may hold Unknown. It is asked with a nil object about what is to be created, so that
+	// wrong inputs are refused before anything is done.
 	Compare(ctx context.Context, r Request, object *Object) (Comparison, error)
 	// Create makes it.
 	Create(ctx context.Context, r Request) (*Object, error)
@@ -37,6 +38,16 @@ type Request struct {
 type Object struct {
 	Identity string         // what tells it from another one made later under the same name (a UID, a digest); may be empty
 	Outputs  map[string]any // what others may refer to; a driver marks sensitive values
+	// Mark stands for the state of what exists as far as it is the resource's. While mark and inputs are as recorded,
+	// nothing differs and Compare is not asked. Empty asks every time.
+	Mark string
+}
+
+// Prefetcher is a driver that can read many resources at once, which is faster than one by one.
+type Prefetcher interface {
+	// Prefetch returns what exists for those of the requests that it can tell; the others are read singly. References in
+	// the inputs are not resolved yet.
+	Prefetch(ctx context.Context, requests []Request) (map[ID]*Object, error)
 }
 
 // Comparison is a driver's answer to Compare.
@@ -65,6 +76,7 @@ type Record struct {
 	Inputs      map[string]any `json:"inputs,omitempty"` // as they were applied
 	Outputs     map[string]any `json:"outputs,omitempty"`
 	Fingerprint string         `json:"fingerprint,omitempty"` // of inputs and driver version; empty asks for a look
+	Mark        string         `json:"mark,omitempty"`        // see Object.Mark
 	Keep        bool           `json:"keep,omitempty"`
 	Protect     bool           `json:"protect,omitempty"`
 	Timeout     time.Duration  `json:"timeout,omitempty"`
@@ -74,14 +86,22 @@ func (r *Record) object() *Object {
 	if r == nil {
 		return nil
 	}
-	return &Object{Identity: r.Identity, Outputs: r.Outputs}
+	return &Object{Identity: r.Identity, Outputs: r.Outputs, Mark: r.Mark}
 }
 
 // learn takes in what exists. Outputs that give a sensitive input away become sensitive, should the driver not say so.
 func (r *Record) learn(o *Object) {
-	r.Identity, r.Outputs = o.Identity, o.Outputs
+	r.Identity, r.Outputs, r.Mark = o.Identity, o.Outputs, o.Mark
+	secrets := secretsIn(r.Inputs)
+	if len(secrets) > 0 {
+		r.Outputs, _ = conceal(o.Outputs, secrets).(map[string]any)
+	}
+}
+
+// secretsIn returns the texts of the sensitive values in a tree that are long enough to be told from others.
+func secretsIn(tree any) []string {
 	var secrets []string
-	walk(r.Inputs, func(v any) {
+	walk(tree, func(v any) {
 		if s, ok := v.(Sensitive); ok {
 			walk(s.Value, func(v any) {
 				if text := fmt.Sprint(v); isScalar(v) && len(text) >= minSecret {
@@ -90,9 +110,7 @@ func (r *Record) learn(o *Object) {
 			})
 		}
 	})
-	if len(secrets) > 0 {
-		r.Outputs, _ = conceal(o.Outputs, secrets).(map[string]any)
-	}
+	return secrets
 }
 
 // minSecret is the length, in bytes, below which a value is too common to be found in others.

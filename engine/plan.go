@@ -71,6 +71,9 @@ func (e *Engine) Plan(ctx context.Context, resources []Resource) (*Plan, error) 
 	if p.targets, err = p.chosen(); err != nil {
 		return nil, err
 	}
+	if err := p.prefetch(ctx); err != nil {
+		return nil, err
+	}
 	p.planWanted(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -93,6 +96,8 @@ type planner struct {
 	targets map[ID]bool // nil for everything
 	steps   []Step
 	errs    []error
+
+	fetched map[ID]*Object
 
 	mu      sync.Mutex
 	outputs map[ID]any // what is known of each resource's outputs after the run
@@ -119,6 +124,29 @@ func (p *planner) chosen() (map[ID]bool, error) {
 		todo = append(todo, p.graph.needs[id]...)
 	}
 	return chosen, nil
+}
+
+// prefetch lets the drivers that can read many resources at once.
+func (p *planner) prefetch(ctx context.Context) error {
+	p.fetched = map[ID]*Object{}
+	if p.engine.opts.Refresh == RefreshNone {
+		return nil
+	}
+	requests := map[string][]Request{}
+	for _, id := range p.graph.order {
+		r := p.graph.resources[id]
+		if _, ok := p.engine.opts.Drivers[r.Type].(Prefetcher); ok && (p.targets == nil || p.targets[id]) {
+			requests[r.Type] = append(requests[r.Type], Request{ID: id, Inputs: r.Inputs, Record: p.records[id]})
+		}
+	}
+	for _, typ := range slices.Sorted(maps.Keys(requests)) {
+		found, err := p.engine.opts.Drivers[typ].(Prefetcher).Prefetch(ctx, requests[typ])
+		if err != nil {
+			return fmt.Errorf("read the resources of type %s: %w", typ, err)
+		}
+		maps.Copy(p.fetched, found)
+	}
+	return nil
 }
 
 func (p *planner) planWanted(ctx context.Context) {
@@ -194,6 +222,8 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 			s.Action, s.Cause, s.relearn = NoOp, "as it was applied", p.unlearned(r, s.record)
 			return s, s.record.Outputs, nil
 		}
+	} else if fetched, ok := p.fetched[r.ID]; ok {
+		s.object = fetched
 	} else {
 		req := Request{ID: r.ID, Inputs: s.inputs, Record: s.record}
 		if s.object, err = attempt(ctx, p.engine, r.ID, NoOp, r.Timeout, func(ctx context.Context) (*Object, error) { return d.Read(ctx, req) }); err != nil {
@@ -205,7 +235,12 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 		if s.record != nil {
 			s.Cause = "it was deleted outside"
 		}
-		return s, Unknown{}, nil
+		_, err := d.Compare(ctx, Request{ID: r.ID, Inputs: s.inputs}, nil)
+		return s, Unknown{}, err
+	}
+	if same && s.object.Mark != "" && s.object.Mark == s.record.Mark && s.object.Identity == s.record.Identity {
+		s.Action, s.Cause, s.relearn = NoOp, "as it was applied", p.unlearned(r, s.record)
+		return s, s.object.Outputs, nil
 	}
 	return p.compare(ctx, d, s, same)
 }
@@ -216,6 +251,11 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 		return s, nil, err
 	}
 	s.Changes = c.Changes
+	if s.record != nil {
+		concealChanges(s.Changes, append(secretsIn(s.inputs), secretsIn(s.record.Inputs)...))
+	} else {
+		concealChanges(s.Changes, secretsIn(s.inputs))
+	}
 	switch {
 	case s.record == nil && c.Replace != "":
 		return s, nil, fmt.Errorf("it exists and cannot be brought to what is wanted: %s; delete it first", c.Replace)
@@ -223,7 +263,7 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 		s.Action, s.Cause = Adopt, "it exists and is not in the state"
 	case len(c.Changes) == 0:
 		s.Action, s.Cause = NoOp, "nothing differs"
-		s.relearn = s.print != s.record.Fingerprint || s.record.Identity != s.object.Identity || p.unlearned(s.resource, s.record)
+		s.relearn = s.print != s.record.Fingerprint || s.object.Mark != s.record.Mark || s.record.Identity != s.object.Identity || p.unlearned(s.resource, s.record)
 		return s, s.object.Outputs, nil
 	case c.Replace != "":
 		s.Cause = c.Replace
@@ -241,6 +281,16 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 // unlearned says whether the state has to take in something that no driver looks at.
 func (p *planner) unlearned(r Resource, record *Record) bool {
 	return record.Keep != r.Keep || record.Protect != r.Protect || record.Timeout != r.Timeout || !slices.Equal(record.DependsOn, p.graph.needs[r.ID])
+}
+
+// concealChanges marks the values in changes that contain one of the secrets.
+func concealChanges(changes []Change, secrets []string) {
+	if len(secrets) == 0 {
+		return
+	}
+	for i := range changes {
+		changes[i].Before, changes[i].After = conceal(changes[i].Before, secrets), conceal(changes[i].After, secrets)
+	}
 }
 
 func (p *planner) replacement(s Step) (Step, any, error) {

@@ -44,6 +44,21 @@ type Unknown struct{}
 // Sensitive marks a value that must not be shown and is encrypted at rest.
 type Sensitive struct{ Value any }
 
+// String never shows the value.
+func (Sensitive) String() string { return "(sensitive)" }
+
+// GoString never shows the value.
+func (Sensitive) GoString() string { return "(sensitive)" }
+
+// MarshalJSON never shows the value; a state is written in another way.
+func (Sensitive) MarshalJSON() ([]byte, error) { return []byte(`"(sensitive)"`), nil }
+
+// String is how plans show it.
+func (Unknown) String() string { return "(known after apply)" }
+
+// MarshalJSON is how plans show it.
+func (Unknown) MarshalJSON() ([]byte, error) { return []byte(`"(known after apply)"`), nil }
+
 // Reference stands for an output of another resource.
 type Reference struct {
 	Resource ID

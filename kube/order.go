@@ -82,3 +82,6 @@ var precious = map[schema.GroupKind]string{
 var secretResource = Resource{GVR: schema.GroupVersionResource{Version: "v1", Resource: "secrets"}, Kind: "Secret", Namespaced: true}
 
 var namespaceResource = Resource{GVR: schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}, Kind: "Namespace"}
+
+// Precious says what would go with an object of the kind if it were deleted; empty for kinds that may be deleted freely.
+func Precious(gk schema.GroupKind) string { return precious[gk] }
