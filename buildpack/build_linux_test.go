@@ -36,6 +36,7 @@ type machine struct {
 	registry *registrytest.Registry
 	host     string
 	state    string
+	env      map[string]string
 	events   []buildpack.Event
 }
 
@@ -51,7 +52,7 @@ func newMachine(t testing.TB) *machine {
 
 func (m *machine) options(source, image string) buildpack.Options {
 	m.events = nil
-	return buildpack.Options{Source: source, Image: m.host + "/" + image, State: m.state,
+	return buildpack.Options{Source: source, Image: m.host + "/" + image, State: m.state, Env: m.env,
 		Programs: buildpack.Programs{
 			Sandbox:  sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/sandbox"),
 			Launcher: sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/launcher"),
@@ -113,7 +114,7 @@ import (
 
 func main() {
 	page, err := os.ReadFile("page.txt")
-	fmt.Printf("%s %v pid=%d args=%v\n", page, err, os.Getpid(), os.Args[1:])
+	fmt.Printf("%s %v pid=%d args=%v %s\n", page, err, os.Getpid(), os.Args[1:], os.Getenv("GREETING"))
 	if len(os.Args) > 1 && os.Args[1] == "wait" {
 		time.Sleep(time.Hour)
 	}
@@ -192,6 +193,8 @@ func testApplication(t *testing.T, m *machine) {
 		"page.txt": "hello",
 		"Procfile": "web: /layers/weft_go/app/bin/hello from procfile\n",
 	})
+	m.env = map[string]string{"BPE_GREETING": "it's \"fine\" $HOME"}
+	defer func() { m.env = nil }()
 	first := m.build(source, "team/hello:v1")
 	if first.Unchanged || first.Digest == "" || first.Ref != m.host+"/team/hello@"+first.Digest {
 		t.Errorf("unexpected result %+v", first)
@@ -199,7 +202,7 @@ func testApplication(t *testing.T, m *machine) {
 	img := m.pull(m.host + "/team/hello:v1")
 
 	out, err := container(t, img).CombinedOutput()
-	if want := "hello <nil> pid=1 args=[from procfile]\n"; err != nil || string(out) != want {
+	if want := "hello <nil> pid=1 args=[from procfile] it's \"fine\" $HOME\n"; err != nil || string(out) != want {
 		t.Errorf("the container printed %q (%v), want %q", out, err, want)
 	}
 	if m.build(source, "team/hello:v1"); !strings.Contains(m.output(), "unchanged") || strings.Contains(m.output(), "detect") {

@@ -16,7 +16,7 @@ import (
 	"github.com/weft-dev/weft/buildpack/spec"
 )
 
-//go:embed go procfile
+//go:embed go procfile env
 var files embed.FS
 
 // Order says which of the bundled buildpacks are tried together.
@@ -29,7 +29,7 @@ func Order() spec.Order {
 		}
 		return g
 	}
-	return spec.Order{group("go", "procfile?")}
+	return spec.Order{group("go", "procfile?", "env?")}
 }
 
 // Version of all bundled buildpacks.

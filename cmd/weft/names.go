@@ -16,7 +16,7 @@ var names = map[string]struct {
 }{
 	"kusion":      {of: "Kusion"},
 	"dtm":         {of: "DevStream"},
-	"pack":        {of: "Cloud Native Buildpacks"},
+	"pack":        {of: "Cloud Native Buildpacks", command: packCommand},
 	"nydusify":    {of: "Nydus"},
 	"nydus-image": {of: "Nydus"},
 	"ofn":         {of: "OpenFunction"},

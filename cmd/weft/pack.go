@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-dev/weft/buildpack/lifecycle"
+	"github.com/weft-dev/weft/buildpack/spec"
+	"github.com/weft-dev/weft/buildpack/target"
+	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/registry"
+)
+
+// rebaseCommand puts an image on a new run image.
+func (a *app) rebaseCommand() *cobra.Command {
+	var runImage, previous string
+	var tags []string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "rebase IMAGE",
+		Short: "Put an image that buildpacks made on a newer run image, without building",
+		Long: `Replace the layers of the run image below an application by those of another run image. Nothing is built and no layer of the
+application is sent; only configuration and manifest are written.
+
+Without --run-image it is the one that the image names, as it is now.`,
+		Example: "  weft rebase registry.example.com/team/app:v1\n  weft rebase registry.example.com/team/app:v1 --run-image registry.example.com/run:patched",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.rebase(cmd.Context(), args[0], previous, runImage, tags, force)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&runImage, "run-image", "", "run `IMAGE`")
+	flags.StringVar(&previous, "previous-image", "", "`IMAGE` to take the application from, if it is another")
+	flags.StringSliceVarP(&tags, "tag", "t", nil, "more `NAMES` in the same registry")
+	flags.BoolVar(&force, "force", false, "rebase even if the images say that it is unsafe")
+	return cmd
+}
+
+// quietLogger tells warnings only.
+type quietLogger struct{ print *output.Printer }
+
+func (quietLogger) Debugf(string, ...any)              {}
+func (quietLogger) Infof(string, ...any)               {}
+func (l quietLogger) Warnf(format string, args ...any) { l.print.Warn(format, args...) }
+
+func (a *app) rebase(ctx context.Context, image, previous, runImage string, tags []string, force bool) error {
+	api, err := spec.Platform(spec.NewestPlatform.String())
+	if err != nil {
+		return err
+	}
+	client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+	to, err := target.NewRegistry(client, image)
+	if err != nil {
+		return output.Usagef("%w", err)
+	}
+	if previous == "" {
+		previous = image
+	}
+	app, err := a.imageOf(ctx, client, previous)
+	if err != nil {
+		return err
+	}
+	if runImage == "" {
+		md, err := lifecycle.LayersLabel(app.Image)
+		if err != nil {
+			return err
+		}
+		if runImage = md.RunImage.Image; runImage == "" {
+			return output.Advise(fmt.Errorf("%s does not say which run image it stands on", image), "Name one with --run-image.")
+		}
+	}
+	run, err := a.imageOf(ctx, client, runImage)
+	if err != nil {
+		return fmt.Errorf("the run image: %w", err)
+	}
+	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{image}, tags...), Force: force}
+	report, err := r.Rebase(ctx, app.Image, run)
+	if err != nil {
+		return err
+	}
+	return a.print().Result(report.Image, func(page *output.Page) {
+		page.Line("%s stands on %s now: %s", image, run.Reference, report.Image.Digest)
+	})
+}
+
+// imageOf gives an image that must be there.
+func (a *app) imageOf(ctx context.Context, client *registry.Client, name string) (lifecycle.NamedImage, error) {
+	from, err := target.NewRegistry(client, name)
+	if err != nil {
+		return lifecycle.NamedImage{}, output.Usagef("%w", err)
+	}
+	img, err := from.Previous(ctx, name)
+	if err != nil {
+		return lifecycle.NamedImage{}, err
+	}
+	if img == nil {
+		return lifecycle.NamedImage{}, fmt.Errorf("%s was not found, or there is no right to read it", name)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return lifecycle.NamedImage{}, err
+	}
+	return lifecycle.NamedImage{Name: name, Reference: from.Repository() + "@" + digest.String(), Image: img}, nil
+}
+
+// inspection is what `weft inspect -o json` prints.
+type inspection struct {
+	Image      string              `json:"image"`
+	Digest     string              `json:"digest"`
+	RunImage   spec.RunImageRef    `json:"runImage"`
+	Rebasable  bool                `json:"rebasable"`
+	Buildpacks []spec.Element      `json:"buildpacks"`
+	Processes  []spec.Process      `json:"processes"`
+	Default    string              `json:"defaultProcess"`
+	Layers     []inspectedLayer    `json:"layers"`
+	Target     spec.ImageTarget    `json:"target"`
+	Metadata   spec.LayersMetadata `json:"-"`
+}
+
+type inspectedLayer struct {
+	DiffID    string `json:"diffId"`
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"` // compressed, bytes
+	CreatedBy string `json:"createdBy"`
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "inspect IMAGE",
+		Aliases: []string{"inspect-image"},
+		Short:   "Show how buildpacks made an image: buildpacks, processes, layers, run image",
+		Example: "  weft inspect registry.example.com/team/app:v1\n  weft inspect registry.example.com/team/app:v1 -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+			named, err := a.imageOf(cmd.Context(), client, args[0])
+			if err != nil {
+				return err
+			}
+			i, err := inspect(named)
+			if err != nil {
+				return err
+			}
+			return a.print().Result(i, func(page *output.Page) { inspectPage(page, i) })
+		},
+	}
+}
+
+func inspect(named lifecycle.NamedImage) (inspection, error) {
+	i := inspection{Image: named.Name, Digest: named.Reference[strings.LastIndexByte(named.Reference, '@')+1:]}
+	config, err := named.Image.ConfigFile()
+	if err != nil {
+		return i, err
+	}
+	if config.Config.Labels[spec.LabelLifecycle] == "" {
+		return i, fmt.Errorf("%s was not made by buildpacks: it has no label %s", named.Name, spec.LabelLifecycle)
+	}
+	if i.Metadata, err = lifecycle.LayersLabel(named.Image); err != nil {
+		return i, err
+	}
+	var build spec.BuildMetadata
+	if err := json.Unmarshal([]byte(config.Config.Labels[spec.LabelBuild]), &build); err != nil {
+		return i, fmt.Errorf("the label %s of %s: %w", spec.LabelBuild, named.Name, err)
+	}
+	i.RunImage, i.Rebasable = i.Metadata.RunImage, config.Config.Labels[spec.LabelRebasable] != "false"
+	i.Buildpacks, i.Processes = build.Buildpacks, build.Processes
+	if i.Target, err = lifecycle.TargetOf(named.Image); err != nil {
+		return i, err
+	}
+	if len(config.Config.Entrypoint) == 1 {
+		if t, ok := strings.CutPrefix(config.Config.Entrypoint[0], "/cnb/process/"); ok {
+			i.Default = t
+		}
+	}
+	manifest, err := named.Image.Manifest()
+	if err != nil {
+		return i, err
+	}
+	for n, l := range manifest.Layers {
+		one := inspectedLayer{Digest: l.Digest.String(), Size: l.Size}
+		if n < len(config.RootFS.DiffIDs) {
+			one.DiffID = config.RootFS.DiffIDs[n].String()
+		}
+		if n < len(config.History) {
+			one.CreatedBy = config.History[n].CreatedBy
+		}
+		i.Layers = append(i.Layers, one)
+	}
+	return i, nil
+}
+
+func inspectPage(page *output.Page, i inspection) {
+	page.Line("%s", i.Image)
+	page.Line("  digest     %s", i.Digest)
+	page.Line("  for        %s/%s", i.Target.OS, i.Target.Arch)
+	if i.RunImage.Image != "" || i.RunImage.Reference != "" {
+		page.Line("  run image  %s (%s)", i.RunImage.Image, i.RunImage.Reference)
+	}
+	var rows [][]output.Cell
+	for _, b := range i.Buildpacks {
+		rows = append(rows, output.Row(b.ID, b.Version, b.Homepage))
+	}
+	page.Table([]string{"BUILDPACK", "VERSION", "HOMEPAGE"}, rows)
+	rows = nil
+	for _, p := range i.Processes {
+		mark := ""
+		if p.Type == i.Default {
+			mark = "default"
+		}
+		rows = append(rows, output.Row(p.Type, mark, strings.Join(append(slices.Clone(p.Command.Entries), p.Args...), " ")))
+	}
+	page.Table([]string{"PROCESS", "", "COMMAND"}, rows)
+	rows = nil
+	for _, l := range i.Layers {
+		rows = append(rows, output.Row(l.DiffID[:min(19, len(l.DiffID))], fmt.Sprint(l.Size), l.CreatedBy))
+	}
+	page.Table([]string{"LAYER", "BYTES", "MADE BY"}, rows)
+}
+
+func (a *app) sbomCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "sbom", Short: "Work with the bills of materials of images",
+		Example: "  weft sbom download registry.example.com/team/app:v1"}
+	var to string
+	download := &cobra.Command{
+		Use:     "download IMAGE",
+		Short:   "Write the SBOM files of an image to a folder",
+		Example: "  weft sbom download registry.example.com/team/app:v1 --output-dir sbom",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.downloadSBOM(cmd.Context(), args[0], to) },
+	}
+	download.Flags().StringVar(&to, "output-dir", ".", "`FOLDER` for the files")
+	cmd.AddCommand(download)
+	return cmd
+}
+
+func (a *app) downloadSBOM(ctx context.Context, image, to string) error {
+	client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+	named, err := a.imageOf(ctx, client, image)
+	if err != nil {
+		return err
+	}
+	md, err := lifecycle.LayersLabel(named.Image)
+	if err != nil {
+		return err
+	}
+	if md.SBOM == nil || md.SBOM.SHA == "" {
+		return fmt.Errorf("%s has no SBOM layer", image)
+	}
+	config, err := named.Image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	inside := "/layers"
+	for _, kv := range config.Config.Env {
+		if v, ok := strings.CutPrefix(kv, "CNB_LAYERS_DIR="); ok {
+			inside = v
+		}
+	}
+	at := filepath.Join(to, "layers")
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return err
+	}
+	if err := lifecycle.RestoreSBOM(named.Image, md, lifecycle.Folder{Host: at, Inside: inside}); err != nil {
+		return err
+	}
+	return a.print().Result(map[string]string{"folder": at}, func(page *output.Page) { page.Line("The files are in %s.", at) })
+}
+
+// packCommand is weft under the name pack.
+func packCommand(a *app) *cobra.Command {
+	root := &cobra.Command{Use: "pack", Short: "Cloud Native Buildpacks, answered by weft without a daemon",
+		Long:          "The verbs of pack that need no daemon. An image goes to the registry that its name says, without one to that of the embedded cluster.",
+		Example:       "  pack build registry.example.com/team/app:v1 --path .\n  pack inspect registry.example.com/team/app:v1",
+		SilenceErrors: true, SilenceUsage: true, PersistentPreRun: a.begin}
+	group(root)
+	flags := root.PersistentFlags()
+	a.options.AddFlags(flags)
+	flags.StringVar(&a.state, "state", "", "state `folder` of the embedded cluster (default $WEFT_STATE, else ~/.local/state/weft)")
+	build := a.buildCommand()
+	build.Flags().Bool("publish", true, "push to a registry, which is what always happens")
+	root.AddCommand(build, a.rebaseCommand(), a.inspectCommand(), a.sbomCommand(), a.versionCommand())
+	root.SetOut(a.out)
+	return root
+}
