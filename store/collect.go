@@ -13,9 +13,10 @@ import (
 
 // Policy says what a collection may remove.
 type Policy struct {
-	Grace     time.Duration // content used within this time stays even if nothing holds it
-	Abandoned time.Duration // an ingest not written for this time is dropped; 0 means a day
-	DryRun    bool          // only report
+	Grace     time.Duration          // content used within this time stays even if nothing holds it
+	Abandoned time.Duration          // an ingest not written for this time is dropped; 0 means a day
+	DryRun    bool                   // only report
+	Without   func(root string) bool // with DryRun: roots that count as deleted; nil for none
 }
 
 // Report is what a collection did, or with Policy.DryRun would have done.
@@ -31,13 +32,16 @@ type Report struct {
 // References counts for each digest the roots and the running leases that hold it.
 func (s *Store) References(ctx context.Context) (map[digest.Digest]int, error) {
 	counts := map[digest.Digest]int{}
-	err := s.Update(ctx, func(tx *Tx) error { return tx.mark(ctx, counts, nil) })
+	err := s.Update(ctx, func(tx *Tx) error { return tx.mark(ctx, counts, nil, nil) })
 	return counts, err
 }
 
-// mark counts the holders of each digest; it tells expired the paths of leases that have ended.
-func (tx *Tx) mark(ctx context.Context, counts map[digest.Digest]int, expired func(path string)) error {
+// mark counts the holders of each digest, but for roots to leave out; it tells expired the paths of leases that have ended.
+func (tx *Tx) mark(ctx context.Context, counts map[digest.Digest]int, without func(root string) bool, expired func(path string)) error {
 	err := tx.WalkRoots(ctx, "", func(name string) error {
+		if without != nil && without(name) {
+			return nil
+		}
 		r, err := tx.Root(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -77,9 +81,12 @@ func (s *Store) Collect(ctx context.Context, p Policy) (Report, error) {
 
 func (tx *Tx) collect(ctx context.Context, p Policy, report *Report) error {
 	s, now := tx.store, tx.store.now()
+	if !p.DryRun {
+		p.Without = nil
+	}
 	held := map[digest.Digest]int{}
 	var ended []string
-	if err := tx.mark(ctx, held, func(path string) { ended = append(ended, path) }); err != nil {
+	if err := tx.mark(ctx, held, p.Without, func(path string) { ended = append(ended, path) }); err != nil {
 		return err
 	}
 	report.ExpiredLeases = len(ended)

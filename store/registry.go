@@ -40,8 +40,16 @@ func (r registryStorage) Exclusive(ctx context.Context, f func(server.Tx) error)
 	return r.store.Exclusive(ctx, func(tx *Tx) error { return f(registryTx{tx}) })
 }
 
-func (r registryStorage) Sweep(ctx context.Context, grace time.Duration, dryRun bool) (map[digest.Digest]int64, error) {
-	report, err := r.store.Collect(ctx, Policy{Grace: grace, DryRun: dryRun})
+func (r registryStorage) Sweep(ctx context.Context, grace time.Duration, preview *server.Preview) (map[digest.Digest]int64, error) {
+	policy := Policy{Grace: grace}
+	if preview != nil {
+		policy.DryRun = true
+		policy.Without = func(root string) bool {
+			name, ours := strings.CutPrefix(root, registryRoots+"/")
+			return ours && preview.Deleted[name]
+		}
+	}
+	report, err := r.store.Collect(ctx, policy)
 	removed := map[digest.Digest]int64{}
 	for _, info := range report.Removed {
 		removed[info.Digest] = info.Size

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ type repository struct {
 // and what they have put or found present within the grace period stays.
 func (s *Server) Collect(ctx context.Context, p Policy) (Report, error) {
 	report := Report{DryRun: p.DryRun, Manifests: []string{}}
+	deleted := map[string]bool{}
 	err := s.storage.Exclusive(ctx, func(tx Tx) error {
 		repositories, err := readRepositories(ctx, tx)
 		if err != nil {
@@ -60,7 +62,7 @@ func (s *Server) Collect(ctx context.Context, p Policy) (Report, error) {
 		}
 		sort.Strings(names)
 		for _, name := range names {
-			if err := s.collectRepository(tx, name, repositories[name], p, &report); err != nil {
+			if err := s.collectRepository(tx, name, repositories[name], p, &report, deleted); err != nil {
 				return err
 			}
 		}
@@ -69,7 +71,11 @@ func (s *Server) Collect(ctx context.Context, p Policy) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	swept, err := s.storage.Sweep(ctx, p.Grace, p.DryRun)
+	var preview *Preview
+	if p.DryRun {
+		preview = &Preview{deleted}
+	}
+	swept, err := s.storage.Sweep(ctx, p.Grace, preview)
 	for _, size := range swept {
 		report.Blobs++
 		report.RemovedBytes += size
@@ -107,7 +113,7 @@ func readRepositories(ctx context.Context, tx Tx) (map[string]*repository, error
 	return all, err
 }
 
-func (s *Server) collectRepository(tx Tx, name string, repo *repository, p Policy, report *Report) error {
+func (s *Server) collectRepository(tx Tx, name string, repo *repository, p Policy, report *Report, deleted map[string]bool) error {
 	now := s.now()
 	repo.mark(p, now)
 	needed := map[digest.Digest]bool{}
@@ -119,6 +125,7 @@ func (s *Server) collectRepository(tx Tx, name string, repo *repository, p Polic
 			continue
 		}
 		report.Manifests = append(report.Manifests, name+"@"+string(d))
+		deleted[manifestRecord(name, d)] = true
 		if !p.DryRun {
 			if err := dropManifest(tx, name, d); err != nil {
 				return err
@@ -131,6 +138,7 @@ func (s *Server) collectRepository(tx Tx, name string, repo *repository, p Polic
 			continue
 		}
 		report.Links++
+		deleted[blobRecord(name, d)] = true
 		if !p.DryRun {
 			if err := tx.Delete(blobRecord(name, d)); err != nil {
 				return err
@@ -142,35 +150,31 @@ func (s *Server) collectRepository(tx Tx, name string, repo *repository, p Polic
 
 // mark sets keep on what tags, the policy and the grace period keep, and on all that follows from it.
 func (repo *repository) mark(p Policy, now time.Time) {
-	var visit func(d digest.Digest)
+	roots := append(slices.Clone(repo.tagged), p.Keep...)
+	for d, m := range repo.manifests {
+		if now.Sub(m.used) < p.Grace {
+			roots = append(roots, d)
+		}
+	}
+	repo.reach(roots)
+}
+
+// reach sets keep on these manifests, on what their indexes list, and on what refers to any of them.
+func (repo *repository) reach(roots []digest.Digest) {
 	referrers := map[digest.Digest][]digest.Digest{}
 	for d, m := range repo.manifests {
 		if m.data.Subject != "" {
 			referrers[m.data.Subject] = append(referrers[m.data.Subject], d)
 		}
 	}
-	visit = func(d digest.Digest) {
+	for len(roots) > 0 {
+		d := roots[len(roots)-1]
+		roots = roots[:len(roots)-1]
 		m := repo.manifests[d]
 		if m == nil || m.keep {
-			return
+			continue
 		}
 		m.keep = true
-		for _, child := range m.data.Manifests {
-			visit(child)
-		}
-		for _, r := range referrers[d] {
-			visit(r)
-		}
-	}
-	for _, d := range repo.tagged {
-		visit(d)
-	}
-	for _, d := range p.Keep {
-		visit(d)
-	}
-	for d, m := range repo.manifests {
-		if now.Sub(m.used) < p.Grace {
-			visit(d)
-		}
+		roots = append(append(roots, m.data.Manifests...), referrers[d]...)
 	}
 }

@@ -119,11 +119,14 @@ func (m *memory) Exclusive(_ context.Context, f func(Tx) error) error {
 	return f((*memoryTx)(m))
 }
 
-func (m *memory) Sweep(_ context.Context, grace time.Duration, dryRun bool) (map[digest.Digest]int64, error) {
+func (m *memory) Sweep(_ context.Context, grace time.Duration, preview *Preview) (map[digest.Digest]int64, error) {
 	m.change.Lock()
 	defer m.change.Unlock()
 	held := map[digest.Digest]bool{}
 	for _, r := range m.records {
+		if preview != nil && preview.Deleted[r.Name] {
+			continue
+		}
 		for _, d := range r.Digests {
 			held[d] = true
 		}
@@ -134,7 +137,7 @@ func (m *memory) Sweep(_ context.Context, grace time.Duration, dryRun bool) (map
 			continue
 		}
 		removed[d] = int64(len(b.data))
-		if !dryRun {
+		if preview == nil {
 			delete(m.blobs, d)
 		}
 	}

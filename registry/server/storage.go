@@ -24,9 +24,12 @@ type Storage interface {
 	// Exclusive runs a change while nothing else changes.
 	Exclusive(ctx context.Context, f func(Tx) error) error
 	// Sweep removes the blobs that nothing holds and that were not used within grace. It returns what it removed
-	// (with dryRun: would remove) in bytes by digest.
-	Sweep(ctx context.Context, grace time.Duration, dryRun bool) (map[digest.Digest]int64, error)
+	// in bytes by digest. With preview it removes nothing and says what it would remove if these records were deleted.
+	Sweep(ctx context.Context, grace time.Duration, preview *Preview) (map[digest.Digest]int64, error)
 }
+
+// Preview are records that count as deleted.
+type Preview struct{ Deleted map[string]bool }
 
 // ErrBusy says that another request is writing the same upload.
 var ErrBusy = errors.New("the upload is being written by another request")
