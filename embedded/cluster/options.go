@@ -24,6 +24,8 @@ type Options struct {
 	APIPort  int           // on the host; 0 means the last one, or 6443, or a free one
 	Grace    time.Duration // the longest that pods may take to end when the supervisor is stopped by a signal
 
+	StartTimeout time.Duration // the longest that a start may take; 0 means DefaultStartTimeout
+
 	AuthorizationConfig string
 	AdmissionManifests  string
 	APIServerArgs       []string

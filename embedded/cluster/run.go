@@ -24,9 +24,9 @@ import (
 const (
 	defaultAPIPort      = 6443
 	defaultRegistryPort = 5000
-	// startPatience is how long a start may take on a busy machine.
-	startPatience = 3 * time.Minute
-	stopPatience  = 20 * time.Second
+	// DefaultStartTimeout is how long a start may take on a busy machine.
+	DefaultStartTimeout = 3 * time.Minute
+	stopPatience        = 20 * time.Second
 )
 
 // cluster is one running cluster, as its supervisor holds it.
@@ -50,6 +50,9 @@ type cluster struct {
 // Run starts the cluster of a state folder and keeps it running until ctx ends or a client asks for its end. It returns
 // nil after an orderly end. Whatever an earlier run left behind is removed first.
 func Run(ctx context.Context, o Options) error {
+	if o.StartTimeout <= 0 {
+		o.StartTimeout = DefaultStartTimeout
+	}
 	dir, err := filepath.Abs(o.State)
 	if err != nil {
 		return err
@@ -66,7 +69,7 @@ func Run(ctx context.Context, o Options) error {
 	c.background, c.endBackground = context.WithCancel(context.Background())
 	defer c.endBackground()
 
-	startCtx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("the start took longer than %s; the files in %s say what each part did", startPatience, c.state.path("logs")))
+	startCtx, cancel := context.WithTimeoutCause(ctx, o.StartTimeout, fmt.Errorf("the start took longer than %s; the files in %s say what each part did", o.StartTimeout, c.state.path("logs")))
 	defer cancel()
 	started := make(chan error, 1)
 	go func() { started <- c.start(startCtx) }()

@@ -82,6 +82,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Programs, "programs", filepath.Join(filepath.Dir(self), "node"), "folder of the node's programs")
 	f.IntVar(&o.APIPort, "api-port", 0, "port of the API on the host's loopback (0: the last one, 6443, or a free one)")
 	f.BoolVar(&ephemeral, "ephemeral", false, "do not wait for the disk; for tests, a power cut loses data")
+	f.DurationVar(&o.StartTimeout, "start-timeout", cluster.DefaultStartTimeout, "the longest that a start may take; slow machines need more")
 	f.DurationVar(&o.Grace, "grace", 10*time.Second, "the longest that pods may take to end on SIGTERM or Ctrl-C")
 	f.StringVar(&o.AuthorizationConfig, "authorization-config", "", "file with an AuthorizationConfiguration (default: Node and RBAC)")
 	f.StringVar(&o.AdmissionManifests, "admission-manifests", "", "folder of admission policies that hold from the first request and cannot be changed by the API")
