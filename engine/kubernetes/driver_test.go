@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { kubetest.Main(m) }
 
-type object = map[string]any
+type tree = map[string]any
 
 func driver(t testing.TB, place kubetest.Place, opts Options) *Driver {
 	client, err := kube.New(place.Config)
@@ -30,9 +30,9 @@ func driver(t testing.TB, place kubetest.Place, opts Options) *Driver {
 	return New(client, opts)
 }
 
-func configMap(name string, data object) engine.Resource {
+func configMap(name string, data tree) engine.Resource {
 	return engine.Resource{ID: engine.ID("v1:ConfigMap:" + name), Type: "kubernetes",
-		Inputs: object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": name}, "data": data}}
+		Inputs: tree{"apiVersion": "v1", "kind": "ConfigMap", "metadata": tree{"name": name}, "data": data}}
 }
 
 func TestCompliance(t *testing.T) {
@@ -40,8 +40,8 @@ func TestCompliance(t *testing.T) {
 	maps := place.Clients.CoreV1().ConfigMaps(place.Namespace)
 	drivertest.Kit{
 		Driver:   driver(t, place, Options{Force: true}),
-		Resource: configMap("kit", object{"a": "1", "b": "2"}),
-		Changed:  configMap("kit", object{"a": "3"}),
+		Resource: configMap("kit", tree{"a": "1", "b": "2"}),
+		Changed:  configMap("kit", tree{"a": "3"}),
 		Disturb: func(t testing.TB) {
 			if _, err := maps.Patch(t.Context(), "kit", types.MergePatchType, []byte(`{"data":{"a":"theirs"}}`), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
 				t.Fatal(err)
@@ -151,9 +151,9 @@ func TestUnchangedPlanListsEachKindOnce(t *testing.T) {
 	r := &rig{TB: t, driver: New(client, Options{Owner: "test", Namespace: place.Namespace})}
 	var set []engine.Resource
 	for i := range 20 {
-		set = append(set, configMap(fmt.Sprint("c", i), object{"i": fmt.Sprint(i)}))
+		set = append(set, configMap(fmt.Sprint("c", i), tree{"i": fmt.Sprint(i)}))
 	}
-	account := engine.Resource{ID: "v1:ServiceAccount:a", Type: "kubernetes", Inputs: object{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": object{"name": "a"}}}
+	account := engine.Resource{ID: "v1:ServiceAccount:a", Type: "kubernetes", Inputs: tree{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": tree{"name": "a"}}}
 	set = append(set, account)
 	r.apply(set...)
 	mu.Lock()
@@ -174,14 +174,14 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func TestReferencesUnknownAndDiff(t *testing.T) {
 	place := kubetest.Namespace(t)
 	r := &rig{TB: t, driver: driver(t, place, Options{})}
-	a := configMap("a", object{"x": "1"})
-	b := configMap("b", object{"uid": engine.Reference{Resource: a.ID, Path: []string{"metadata", "uid"}}, "x": engine.Reference{Resource: a.ID, Path: []string{"data", "x"}}})
+	a := configMap("a", tree{"x": "1"})
+	b := configMap("b", tree{"uid": engine.Reference{Resource: a.ID, Path: []string{"metadata", "uid"}}, "x": engine.Reference{Resource: a.ID, Path: []string{"data", "x"}}})
 	r.apply(b, a)
 	live, err := place.Clients.CoreV1().ConfigMaps(place.Namespace).Get(t.Context(), "b", metav1.GetOptions{})
 	if err != nil || live.Data["x"] != "1" || len(live.Data["uid"]) != 36 {
 		t.Fatal(live.Data, err)
 	}
-	a.Inputs = configMap("a", object{"x": "2"}).Inputs
+	a.Inputs = configMap("a", tree{"x": "2"}).Inputs
 	p, e := r.plan(b, a)
 	if got := actions(p); got != `update v1:ConfigMap:a: its inputs changed
   data.x: 1 -> 2
@@ -203,7 +203,7 @@ func TestReplaceImmutableField(t *testing.T) {
 	place := kubetest.Namespace(t)
 	r := &rig{TB: t, driver: driver(t, place, Options{})}
 	secret := func(value string) engine.Resource {
-		return engine.Resource{ID: "s", Type: "kubernetes", Inputs: object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": "s"}, "immutable": true, "stringData": object{"a": value}}}
+		return engine.Resource{ID: "s", Type: "kubernetes", Inputs: tree{"apiVersion": "v1", "kind": "Secret", "metadata": tree{"name": "s"}, "immutable": true, "stringData": tree{"a": value}}}
 	}
 	r.apply(secret("1"))
 	p, _ := r.plan(secret("2"))
@@ -220,11 +220,11 @@ func TestReplaceImmutableField(t *testing.T) {
 func TestWrongFieldsConflictsAndPreciousKinds(t *testing.T) {
 	place := kubetest.Namespace(t)
 	r := &rig{TB: t, driver: driver(t, place, Options{})}
-	wrong := engine.Resource{ID: "d", Type: "kubernetes", Origin: "stack.k:7:3", Inputs: object{"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": "d"}, "dada": object{}}}
+	wrong := engine.Resource{ID: "d", Type: "kubernetes", Origin: "stack.k:7:3", Inputs: tree{"apiVersion": "v1", "kind": "ConfigMap", "metadata": tree{"name": "d"}, "dada": tree{}}}
 	if _, err := r.engine().Plan(t.Context(), []engine.Resource{wrong}); err == nil || !strings.Contains(err.Error(), "stack.k:7:3: d: ") || !strings.Contains(err.Error(), "dada: unknown field") {
 		t.Errorf("error %v", err)
 	}
-	a := configMap("a", object{"x": "1"})
+	a := configMap("a", tree{"x": "1"})
 	r.apply(a)
 	if _, err := place.Clients.CoreV1().ConfigMaps(place.Namespace).Patch(t.Context(), "a", types.MergePatchType, []byte(`{"data":{"x":"theirs"}}`), metav1.PatchOptions{FieldManager: "someone"}); err != nil {
 		t.Fatal(err)
@@ -235,7 +235,7 @@ func TestWrongFieldsConflictsAndPreciousKinds(t *testing.T) {
 	if _, err := r.engine().Plan(t.Context(), []engine.Resource{a, {ID: "other", Type: "kubernetes", Inputs: a.Inputs}}); err == nil || !strings.Contains(err.Error(), "are the same object") {
 		t.Errorf("error %v", err)
 	}
-	ns := engine.Resource{ID: "ns", Type: "kubernetes", Inputs: object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": place.Namespace + "-x"}}}
+	ns := engine.Resource{ID: "ns", Type: "kubernetes", Inputs: tree{"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": place.Namespace + "-x"}}}
 	second := &rig{TB: t, driver: driver(t, place, Options{})}
 	second.apply(ns)
 	p, e := second.plan()
