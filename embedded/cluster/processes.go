@@ -28,6 +28,8 @@ const systemGroup = "system"
 // spawn starts a process and keeps it alive. On a node it runs in the node's namespaces and control group.
 func (c *cluster) spawn(ctx context.Context, spec supervise.Spec) (*supervise.Process, error) {
 	spec.Log = c.state.Log(spec.Name)
+	// What the whole cluster stands on is tried again soon, however often it was killed.
+	spec.Backoff = supervise.Backoff{Initial: 100 * time.Millisecond, Max: time.Second, Reset: 5 * time.Second}
 	if c.ns != nil && spec.Enter == nil {
 		spec.Enter = c.ns.Enter
 	}

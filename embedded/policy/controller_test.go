@@ -183,6 +183,15 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Pods are refused until the namespace's service account is there.
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err = f.client.CoreV1().ServiceAccounts(space.Name).Get(t.Context(), "default", metav1.GetOptions{}); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no default service account: %v", err)
+		}
+	}
 	f.space = space.Name
 	f.options = Options{Client: f.client, Node: "n1", Table: "weft-test", NetNS: newNetns(t),
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd00:42::/64")},
