@@ -5,13 +5,11 @@ import (
 )
 
 var (
-	crdKind        = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
-	namespaceKind  = schema.GroupKind{Kind: "Namespace"}
-	volumeKind     = schema.GroupKind{Kind: "PersistentVolume"}
-	claimKind      = schema.GroupKind{Kind: "PersistentVolumeClaim"}
-	secretKind     = schema.GroupKind{Kind: "Secret"}
-	podKind        = schema.GroupKind{Kind: "Pod"}
-	apiServiceKind = schema.GroupKind{Group: "apiregistration.k8s.io", Kind: "APIService"}
+	crdKind       = schema.GroupKind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}
+	namespaceKind = schema.GroupKind{Kind: "Namespace"}
+	volumeKind    = schema.GroupKind{Kind: "PersistentVolume"}
+	claimKind     = schema.GroupKind{Kind: "PersistentVolumeClaim"}
+	podKind       = schema.GroupKind{Kind: "Pod"}
 )
 
 // Objects are applied in waves, each after the one before it, and deleted in the opposite order. Within a wave nothing

@@ -135,7 +135,7 @@ func (t *Table) Watch(ctx context.Context, changed func()) error {
 		conn.Close()
 		return fmt.Errorf("nftables notifications: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) }) // ends Receive
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }) // ends Receive
 	go func() {
 		defer conn.Close()
 		defer stop()

@@ -125,7 +125,7 @@ func (r *blobReader) request() error {
 		req.accept = append(req.accept, http.StatusPartialContent)
 	}
 	ctx, cancel := context.WithCancelCause(r.ctx)
-	resp, err := r.client.do(ctx, req)
+	resp, err := r.client.do(ctx, req) //nolint:bodyclose // closed with the reader that wraps it
 	if err != nil {
 		cancel(nil)
 		return err

@@ -50,7 +50,7 @@ type Mirrors interface {
 	Hosts(ctx context.Context, registry string) ([]Host, error)
 }
 
-// Explicit mirrors by registry ("docker.io" or "registry.example.com:5000", "*" for all others), as URLs such as
+// ExplicitMirrors are mirrors by registry ("docker.io" or "registry.example.com:5000", "*" for all others), as URLs such as
 // https://mirror.example.com or https://cache.example.com/v2/hub. They are used for pulling; the registry itself is
 // asked last.
 type ExplicitMirrors map[string][]string

@@ -81,7 +81,7 @@ func (b *Ranged) ReadAt(ctx context.Context, p []byte, offset int64) (int, error
 func (b *Ranged) readOnce(ctx context.Context, h Host, p []byte, offset int64) (int, error) {
 	last := offset + int64(len(p)) - 1
 	ctx, cancel := context.WithCancelCause(ctx)
-	resp, err := b.client.do(ctx, request{host: h, repo: b.repo, method: http.MethodGet, path: blobPath(b.repo, b.desc.Digest), once: true,
+	resp, err := b.client.do(ctx, request{host: h, repo: b.repo, method: http.MethodGet, path: blobPath(b.repo, b.desc.Digest), once: true, //nolint:bodyclose // closed with the reader that wraps it
 		header: http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", offset, last)}, "Accept-Encoding": {"identity"}},
 		accept: []int{http.StatusOK, http.StatusPartialContent}})
 	if err != nil {

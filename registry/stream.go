@@ -131,7 +131,7 @@ func (w *BlobWriter) Abort() {
 	if w.err == nil {
 		w.err = errors.New("the push was aborted")
 	}
-	if w.err != errCommitted {
+	if !errors.Is(w.err, errCommitted) {
 		w.up.cancel(context.WithoutCancel(w.ctx))
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func flock(ctx context.Context, f *os.File, how int) error {
 		}
 		return err
 	case <-ctx.Done():
-		go func() { <-done; f.Close() }()
+		go func() { _ = <-done; f.Close() }()
 		return ctx.Err()
 	}
 }
@@ -75,7 +76,7 @@ func tryFlock(f *os.File, how int) error {
 
 func ignoringEINTR(f func() error) error {
 	for {
-		if err := f(); err != unix.EINTR {
+		if err := f(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

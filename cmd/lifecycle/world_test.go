@@ -69,15 +69,6 @@ func (w *world) write(name, text string) {
 	}
 }
 
-func (w *world) read(name string) string {
-	w.t.Helper()
-	data, err := os.ReadFile(filepath.Join(w.dir, name))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return string(data)
-}
-
 // runImage pushes an image with one file and gives its name.
 func (w *world) runImage(name, content string, labels map[string]string) string {
 	w.t.Helper()

@@ -259,7 +259,8 @@ func (p *pkg) aliasValue(name string, depth int) value.Value {
 
 // typeValue is the schema or rule that a name stands for, or nil.
 func (m *machine) typeValue(u *unit, id *syntax.Ident, depth int) value.Value {
-	p, name := u.pkg, ""
+	p := u.pkg
+	var name string
 	switch len(id.Names) {
 	case 1:
 		name = id.Names[0].Text

@@ -33,7 +33,6 @@ type unit struct {
 type alias struct {
 	unit *unit
 	typ  syntax.Type
-	busy bool
 }
 
 // lazy is the state of one name that several statements may set.

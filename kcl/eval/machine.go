@@ -9,6 +9,7 @@ package eval
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -207,7 +208,7 @@ func (m *machine) check(err error) {
 	if err == nil {
 		return
 	}
-	if f, ok := err.(*fault); ok {
+	if f := (*fault)(nil); errors.As(err, &f) {
 		panic(f)
 	}
 	panic(&fault{msg: err.Error(), at: m.at})

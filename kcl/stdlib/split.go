@@ -110,7 +110,7 @@ func rsplit(s string, a *args) (value.Value, error) {
 func lastSpace(s string) int { return strings.LastIndexAny(s, " \t\n\v\f\r") }
 
 func splitlines(s string, a *args) (value.Value, error) {
-	keep := false
+	var keep bool
 	if len(a.Args) > 0 {
 		keep = value.Truthy(a.Args[0])
 	} else {

@@ -331,7 +331,7 @@ func (r *renderer) blockHelper(n *node, f *frame) error {
 	}
 	defer func() { r.depth-- }()
 	name := n.expr.path
-	arg := value.Value(value.None)
+	var arg value.Value = value.None
 	switch name {
 	case "if", "unless", "each", "with":
 		if len(n.expr.params) == 0 {

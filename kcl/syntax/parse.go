@@ -161,13 +161,6 @@ func (p *parser) is(k keyword) bool { return p.tok.kind == tIdent && keyword(p.t
 
 func (t token) isWord(k keyword) bool { return t.kind == tIdent && keyword(t.lit) == k }
 
-func (p *parser) bumpWord(k keyword) {
-	if !p.is(k) {
-		p.unexpected([]string{k.String()}, p.tok)
-	}
-	p.bump()
-}
-
 // bumpKind takes the token even when it is another one.
 func (p *parser) bumpKind(k kind) {
 	if p.tok.kind != k {

@@ -156,7 +156,7 @@ var operatorWords = []string{
 }
 
 func (p *parser) unary() Expr {
-	op := ""
+	var op string
 	switch {
 	case p.tok.kind == tTilde, p.tok.kind == tPlus, p.tok.kind == tMinus:
 		op = p.tok.kind.String()

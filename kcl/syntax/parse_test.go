@@ -12,7 +12,7 @@ func TestCorpus(t *testing.T) {
 		t.Skip("KCL_CORPUS names no folder with KCL files")
 	}
 	bad, all := 0, 0
-	filepath.Walk(root, func(path string, info os.FileInfo, err error) error {
+	_ = filepath.Walk(root, func(path string, info os.FileInfo, err error) error {
 		if err != nil || filepath.Ext(path) != ".k" {
 			return nil
 		}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -61,7 +61,7 @@ func checkName(meta map[string]any, fail func(field, msg, hint string)) {
 	case name == "":
 		fail("metadata.name", "is empty", "give the object a name")
 	default:
-		if wrong := path.IsValidPathSegmentName(name); len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(name); len(wrong) > 0 {
 			fail("metadata.name", fmt.Sprintf("%q %s", name, strings.Join(wrong, ", ")), "")
 		}
 	}

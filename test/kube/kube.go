@@ -207,9 +207,9 @@ func (s *server) awaitReady() error {
 		select {
 		case err := <-s.ended:
 			s.ended <- err
-			return fmt.Errorf("the cluster ended while it started: %v", err)
+			return fmt.Errorf("the cluster ended while it started: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("the cluster was not ready after %s: %v", readyTimeout, err)
+			return fmt.Errorf("the cluster was not ready after %s: %w", readyTimeout, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -239,11 +239,11 @@ func (s *server) stop() error {
 	if s.cmd.Process != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 		select {
-		case <-s.ended:
+		case _ = <-s.ended:
 		case <-time.After(30 * time.Second):
 			err = errors.New("the cluster did not end within 30 s and was killed")
 			_ = s.cmd.Process.Kill()
-			<-s.ended
+			_ = <-s.ended
 		}
 	}
 	return errors.Join(err, os.RemoveAll(s.state))

@@ -2,6 +2,7 @@ package kcltool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -22,7 +23,7 @@ func (t *Tool) watch(ctx context.Context, o *runOptions, args []string) error {
 		files.watch, files.seen = true, map[string]bool{}
 		flags := *o
 		if err := t.report(t.run(ctx, &flags, args, files), o.errorFormat, !o.noStyle); err != nil && ctx.Err() == nil {
-			if _, ok := err.(*Failure); !ok {
+			if failure := (*Failure)(nil); !errors.As(err, &failure) {
 				return err
 			}
 		}
