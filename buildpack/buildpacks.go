@@ -12,6 +12,7 @@ import (
 	ignore "github.com/sabhiram/go-gitignore"
 
 	"github.com/weft-dev/weft/buildpack/bundled"
+	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
 )
 
@@ -86,10 +87,11 @@ func (b *build) assemble(w *work) (string, spec.Order, error) {
 	if err := copyTree(installed, dir, nil); err != nil {
 		return "", nil, err
 	}
+	place := &placement{dir}
 	add := func(list []spec.ProjectBuildpack) ([]spec.Element, error) {
 		var out []spec.Element
 		for _, one := range list {
-			e, err := b.install(dir, one)
+			e, err := b.install(place, one)
 			if err != nil {
 				return nil, err
 			}
@@ -121,12 +123,55 @@ func (b *build) assemble(w *work) (string, spec.Order, error) {
 	return dir, order, nil
 }
 
-// install copies a buildpack into the folder of the build. A folder that holds several gives them all; the composite among them, or
-// else the only one, joins the group.
-func (b *build) install(dir string, one spec.ProjectBuildpack) (spec.Element, error) {
+// placement is the folder of a build's buildpacks. Those of the user are not copied: links lead this process to them, mounts the
+// sandbox.
+type placement struct{ dir string }
+
+func (p *placement) add(e spec.Element, from string) error {
+	to := filepath.Join(p.dir, spec.EscapeID(e.ID), e.Version)
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(from, to); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("the buildpack %s is there twice", e)
+		}
+		return err
+	}
+	return nil
+}
+
+// buildpackMounts gives a mount for every buildpack.
+func (w *work) buildpackMounts() ([]sandbox.Mount, error) {
+	f := w.folders.Buildpacks
+	all, err := filepath.Glob(filepath.Join(f.Host, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var out []sandbox.Mount
+	for _, at := range all {
+		real, err := filepath.EvalSymlinks(at)
+		if err != nil {
+			return nil, err
+		}
+		rel, err := filepath.Rel(f.Host, at)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sandbox.Mount{Kind: sandbox.Bind, Source: real, Target: f.Join(rel).Inside, ReadOnly: true})
+	}
+	return out, nil
+}
+
+// install brings a buildpack into the folder of the build.
+func (b *build) install(place *placement, one spec.ProjectBuildpack) (spec.Element, error) {
 	switch {
 	case one.Script.Inline != "":
-		return installScript(dir, one)
+		return installScript(place.dir, one)
 	case one.URI == "":
 		return b.bundledElement(one.ID, one.Version)
 	}
@@ -143,11 +188,11 @@ func (b *build) install(dir string, one spec.ProjectBuildpack) (spec.Element, er
 		}
 		return spec.Element{}, fmt.Errorf("the buildpack %q is neither a folder with a buildpack.toml nor bundled (%s)", one.URI, strings.Join(bundledIDs(), ", "))
 	}
-	return installFolder(dir, from, map[string]bool{})
+	return installFolder(place, from, map[string]bool{})
 }
 
-// installFolder copies a buildpack, and the parts of a composite one, which are looked for in the folders beside it.
-func installFolder(dir, from string, seen map[string]bool) (spec.Element, error) {
+// installFolder brings in a buildpack, and the parts of a composite one, which are looked for in the folders beside it.
+func installFolder(place *placement, from string, seen map[string]bool) (spec.Element, error) {
 	d, err := descriptorOf(from)
 	if err != nil {
 		return spec.Element{}, err
@@ -157,12 +202,8 @@ func installFolder(dir, from string, seen map[string]bool) (spec.Element, error)
 		return e, nil
 	}
 	seen[e.String()] = true
-	to := filepath.Join(dir, spec.EscapeID(e.ID), e.Version)
-	if err := os.MkdirAll(to, 0o755); err != nil {
+	if err := place.add(e, from); err != nil {
 		return e, err
-	}
-	if err := copyTree(from, to, nil); err != nil {
-		return e, fmt.Errorf("copy the buildpack %s: %w", e, err)
 	}
 	if !d.Composite() {
 		return e, nil
@@ -173,7 +214,7 @@ func installFolder(dir, from string, seen map[string]bool) (spec.Element, error)
 	}
 	for _, g := range d.Order {
 		for _, part := range g.Group {
-			if _, err := os.Stat(filepath.Join(dir, spec.EscapeID(part.ID), part.Version)); err == nil {
+			if _, err := os.Stat(filepath.Join(place.dir, spec.EscapeID(part.ID), part.Version)); err == nil {
 				continue
 			}
 			at := slices.IndexFunc(beside, func(file string) bool {
@@ -183,7 +224,7 @@ func installFolder(dir, from string, seen map[string]bool) (spec.Element, error)
 			if at < 0 {
 				return e, fmt.Errorf("the buildpack %s needs %s, which is neither bundled nor in a folder beside %s", e, part, from)
 			}
-			if _, err := installFolder(dir, filepath.Dir(beside[at]), seen); err != nil {
+			if _, err := installFolder(place, filepath.Dir(beside[at]), seen); err != nil {
 				return e, err
 			}
 		}

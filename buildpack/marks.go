@@ -70,8 +70,17 @@ func (m *marks) look(dir string) (string, error) {
 	if known := m.present[dir]; known != "" {
 		return known, nil
 	}
+	looks, err := markOf(filepath.Join(m.layers, dir))
+	if err != nil {
+		return "", err
+	}
+	m.present[dir] = looks
+	return m.present[dir], nil
+}
+
+// markOf sums up what a folder looks like from outside: names, modes, sizes and times of all that is in it, but no contents.
+func markOf(root string) (string, error) {
 	h := sha256.New()
-	root := filepath.Join(m.layers, dir)
 	err := filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -90,8 +99,7 @@ func (m *marks) look(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	m.present[dir] = fmt.Sprintf("%x", h.Sum(nil))
-	return m.present[dir], nil
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
 }
 
 // save remembers the layers that are kept for the next build.

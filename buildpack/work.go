@@ -146,7 +146,12 @@ func (w *work) hostImage() error {
 		w.path = at + "/bin:" + w.path
 	}
 	f := w.folders
-	w.mounts = append(w.mounts, readOnly(f.Buildpacks.Host, f.Buildpacks.Inside), readOnly(f.Platform.Host, f.Platform.Inside),
+	buildpacks, err := w.buildpackMounts()
+	if err != nil {
+		return err
+	}
+	w.mounts = append(w.mounts, buildpacks...)
+	w.mounts = append(w.mounts, readOnly(f.Platform.Host, f.Platform.Inside),
 		sandbox.Mount{Kind: sandbox.Bind, Source: f.Scratch.Host, Target: f.Scratch.Inside},
 		sandbox.Mount{Kind: sandbox.Bind, Source: f.App.Host, Target: f.App.Inside},
 		sandbox.Mount{Kind: sandbox.Bind, Source: f.Layers.Host, Target: f.Layers.Inside},

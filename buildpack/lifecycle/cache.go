@@ -40,8 +40,9 @@ type Cache interface {
 	Metadata(ctx context.Context) (CacheMetadata, error)
 	// Layer gives the tar of a layer after it has been verified.
 	Layer(ctx context.Context, diffID string) (io.ReadCloser, error)
-	// Add puts a layer into the next state of the cache and gives its diffID. One that is there already is not written again.
-	Add(ctx context.Context, content layer.Content, expected string) (diffID string, err error)
+	// Add puts a layer into the next state of the cache and gives its diffID. before is the diffID that the layer had in the last
+	// build, known the one that it has now, if it has been measured. A layer that is there already is not written again.
+	Add(ctx context.Context, content layer.Content, before, known string) (diffID string, err error)
 	// Commit makes the next state the present one, all at once.
 	Commit(ctx context.Context, md CacheMetadata) error
 }
@@ -137,16 +138,19 @@ func (c *VolumeCache) verify(diffID string) error {
 }
 
 // Add implements Cache.
-func (c *VolumeCache) Add(_ context.Context, content layer.Content, expected string) (string, error) {
-	if expected != "" && c.verify(expected) == nil {
-		diffID, err := layer.DiffID(content)
-		if err != nil {
-			return "", err
+func (c *VolumeCache) Add(_ context.Context, content layer.Content, before, known string) (string, error) {
+	if before != "" && (known == "" || known == before) && c.verify(before) == nil {
+		if known == "" {
+			diffID, err := layer.DiffID(content)
+			if err != nil {
+				return "", err
+			}
+			known = diffID.String()
 		}
-		if diffID.String() == expected {
-			err := os.Link(c.at("committed", expected+".tar"), c.at("staging", expected+".tar"))
+		if known == before {
+			err := os.Link(c.at("committed", before+".tar"), c.at("staging", before+".tar"))
 			if err == nil || errors.Is(err, fs.ErrExist) {
-				return expected, nil
+				return before, nil
 			}
 		}
 	}
@@ -218,7 +222,7 @@ func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group
 				e.Logger.Warnf("Failed to cache layer '%s' because it has no contents", id)
 				continue
 			}
-			sha, err := cache.Add(ctx, e.layersFolder(layers, path.Join(dir, name)), before.For(bp.ID).Layers[name].SHA)
+			sha, err := cache.Add(ctx, e.layersFolder(layers, path.Join(dir, name)), before.For(bp.ID).Layers[name].SHA, e.measured[id])
 			if err != nil {
 				e.Logger.Warnf("Failed to cache layer '%s': %s", id, err)
 				continue
@@ -230,7 +234,7 @@ func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group
 	}
 	if e.API.SBOM {
 		if _, err := layers.Stat("sbom/cache"); err == nil {
-			if md.SBOM.SHA, err = cache.Add(ctx, e.layersFolder(layers, "sbom/cache"), before.SBOM.SHA); err != nil {
+			if md.SBOM.SHA, err = cache.Add(ctx, e.layersFolder(layers, "sbom/cache"), before.SBOM.SHA, ""); err != nil {
 				return err
 			}
 		}

@@ -62,6 +62,8 @@ type Exporter struct {
 	// Unchanged gives the diffID of a layer folder ("ID/NAME") that is known not to have changed since the previous image, "" if it
 	// may have. May be nil.
 	Unchanged func(dir string) string
+
+	measured map[string]string // diffIDs of the layers of the last Export, by their name ID:NAME
 }
 
 // Exported is what came of an export.
@@ -124,7 +126,11 @@ func (e *Exporter) Export(ctx context.Context, group spec.Group, build spec.Buil
 		return Exported{}, err
 	}
 	out := Exported{}
+	e.measured = map[string]string{}
 	for _, p := range parts {
+		if p.content != nil {
+			e.measured[p.id] = p.blob.DiffID.String()
+		}
 		if p.set != nil {
 			p.set(p.blob.DiffID.String())
 		}

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -158,18 +157,45 @@ func (b *bench) measure(before func() error, program string, args ...string) (ti
 		}
 		cmd := exec.Command(program, args...)
 		cmd.Env = []string{"PATH=/usr/bin:/bin:" + os.Getenv("PATH"), "HOME=" + b.dir, "XDG_CACHE_HOME=" + b.dir + "/cache-home", "CNB_PLATFORM_API=0.14", "CNB_RUN_PATH=" + b.dir + "/run.toml"}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
 		began := time.Now()
-		out, err := cmd.CombinedOutput()
-		times = append(times, time.Since(began))
-		if err != nil {
-			return 0, 0, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out)
+		if err := cmd.Start(); err != nil {
+			return 0, 0, err
 		}
-		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			memory = max(memory, usage.Maxrss)
+		stop := make(chan struct{})
+		peak := make(chan int64)
+		go func() { peak <- watchMemory(cmd.Process.Pid, stop) }()
+		err := cmd.Wait()
+		times = append(times, time.Since(began))
+		close(stop)
+		memory = max(memory, <-peak)
+		if err != nil {
+			return 0, 0, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out.String())
 		}
 	}
 	slices.Sort(times)
 	return times[runs/2], memory, nil
+}
+
+// watchMemory gives the greatest resident memory of a process in KiB. The kernel's own account at its end would not do: it begins
+// with the memory of the process that started it.
+func watchMemory(pid int, stop <-chan struct{}) int64 {
+	var peak int64
+	for {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if _, rest, ok := strings.Cut(string(data), "VmHWM:"); err == nil && ok {
+			var kib int64
+			if _, err := fmt.Sscan(rest, &kib); err == nil {
+				peak = max(peak, kib)
+			}
+		}
+		select {
+		case <-stop:
+			return peak
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 func (b *bench) row(what string, ours, theirs time.Duration) {
