@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint bench-up test-guest clean
+.PHONY: help build up down test lint bench-up bench-kcl test-guest clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,10 @@ test: build ## run the tests
 
 lint: ## run the linters
 	@.ci/lint
+
+bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)
+	go build -o bin/kcl ./cmd/kcl
+	cd test/benchkcl && go run . -kcl ../../bin/kcl -k8s "$(K8S)"
 
 bench-up: build ## measure the start of the embedded Kubernetes
 	@go run ./test/bench-up
