@@ -202,8 +202,8 @@ func oneLine[N syntax.Node](p *printer, items []N) bool {
 
 func (p *printer) list(e *syntax.ListExpr) {
 	inline := oneLine(p, e.Items)
-	if len(e.Items) > 0 {
-		if _, ok := e.Items[0].(*syntax.ListIfItem); ok {
+	for _, item := range e.Items {
+		if _, ok := item.(*syntax.ListIfItem); ok {
 			inline = false
 		}
 	}

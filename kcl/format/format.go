@@ -30,15 +30,32 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string { return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg) }
 
-// Source formats the text of one file. A text with a syntax error is not
-// formatted: the answer is then an *Error for the first one.
+// maxPasses bounds how often a text is formatted until it stays the same.
+const maxPasses = 4
+
+// Source formats the text of one file, until formatting changes nothing any
+// more. A text with a syntax error is not formatted: the answer is then an
+// *Error for the first one.
 func Source(name, src string, o Options) (string, error) {
 	f := syntax.Parse(name, src)
 	if len(f.Errors) > 0 {
 		line, col := f.Position(f.Errors[0].Start)
 		return "", &Error{name, line, col + 1, f.Errors[0].Msg}
 	}
-	return File(f, o), nil
+	text := File(f, o)
+	for range maxPasses - 1 {
+		f = syntax.Parse(name, text)
+		if len(f.Errors) > 0 {
+			e := f.Errors[0]
+			return "", &Error{name, f.Line(e.Start), 1, "the formatted text would be no program, so nothing is changed: " + e.Msg}
+		}
+		next := File(f, o)
+		if next == text {
+			break
+		}
+		text = next
+	}
+	return text, nil
 }
 
 // File formats a syntax tree.
