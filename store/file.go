@@ -78,7 +78,7 @@ func (s *Store) explain(err error) error {
 	free := ""
 	var st unix.Statfs_t
 	if unix.Statfs(s.dir, &st) == nil {
-		free = fmt.Sprintf(" (%d bytes free)", uint64(st.Bavail)*uint64(st.Bsize))
+		free = fmt.Sprintf(" (%d bytes free)", st.Bavail*uint64(st.Bsize))
 	}
 	return fmt.Errorf("%w: %s%s; make room on that disk or remove unused content, then try again: %w", ErrFull, s.dir, free, err)
 }

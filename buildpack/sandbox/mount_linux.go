@@ -102,10 +102,18 @@ func bind(source, target string, readOnly bool) error {
 	return err
 }
 
+// overlayPath escapes what separates options and layers in the options of an overlay (Documentation/filesystems/overlayfs.rst,
+// "Multiple lower layers").
+var overlayPath = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
+
 func mountOverlay(m Mount, target string, rootless bool) error {
-	options := "lowerdir=" + strings.Join(m.Lower, ":")
+	lower := make([]string, len(m.Lower))
+	for i, path := range m.Lower {
+		lower[i] = overlayPath.Replace(path)
+	}
+	options := "lowerdir=" + strings.Join(lower, ":")
 	if m.Upper != "" {
-		options += ",upperdir=" + m.Upper + ",workdir=" + m.Work
+		options += ",upperdir=" + overlayPath.Replace(m.Upper) + ",workdir=" + overlayPath.Replace(m.Work)
 	}
 	if rootless {
 		options += ",userxattr"

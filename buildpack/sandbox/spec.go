@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"strings"
 	"time"
 )
 
@@ -76,16 +75,6 @@ func (s *Spec) validate() error {
 	}
 	if s.UID <= 0 || s.GID <= 0 {
 		return errors.New("sandbox: the program must run as an ordinary user and group, not as 0")
-	}
-	for _, m := range append([]Mount{s.Root}, s.Mounts...) {
-		if m.Kind != Overlay {
-			continue
-		}
-		for _, p := range append([]string{m.Upper, m.Work}, m.Lower...) {
-			if strings.ContainsAny(p, ":,\\") {
-				return fmt.Errorf("sandbox: the path %q has a character (one of : , \\) that the overlay file system cannot take", p)
-			}
-		}
 	}
 	for _, m := range s.Mounts {
 		if !path.IsAbs(m.Target) || path.Clean(m.Target) != m.Target {

@@ -201,21 +201,23 @@ func (a *app) buildFailure(ctx context.Context, image project.Image, follow *bui
 // buildProgress shows the events of a build in one item.
 type buildProgress struct {
 	item *output.Item
-	last []string // lines that buildpacks printed, the newest last
+	last []string // lines of the build, the newest last
 }
 
 func (b *buildProgress) show(e buildpack.Event) {
 	switch e.Kind {
 	case buildpack.PhaseStarted:
-		b.item.Wait(e.Phase)
-	case buildpack.Output, buildpack.Warning:
+		if e.Phase == buildpack.PhaseAnalyze {
+			b.item.Wait(e.Phase) // often all there is, and over at once
+			return
+		}
+		b.item.Note("%s", e.Phase)
+	case buildpack.Output, buildpack.Warning, buildpack.Message:
 		b.last = append(b.last, e.Line)
 		if n := len(b.last) - 40; n > 0 {
 			b.last = b.last[n:]
 		}
 		b.item.Wait(e.Phase + ": " + strings.TrimSpace(e.Line))
-	case buildpack.Message:
-		b.item.Wait(e.Phase + ": " + e.Line)
 	}
 }
 

@@ -197,7 +197,9 @@ func TestCrashes(t *testing.T) {
 		Killed: func(t testing.TB, dir, _ string) {
 			told := 0
 			if data, err := os.ReadFile(filepath.Join(dir, "told")); err == nil {
-				fmt.Sscan(string(data), &told)
+				if _, err := fmt.Sscan(string(data), &told); err != nil {
+					t.Fatal(err)
+				}
 			}
 			c, _, err := Read(dir)
 			if err != nil {
@@ -217,7 +219,9 @@ func TestCrashes(t *testing.T) {
 			}
 			first := 1
 			if c.Snapshot != nil {
-				fmt.Sscan(string(c.Snapshot), &first)
+				if _, err := fmt.Sscan(string(c.Snapshot), &first); err != nil {
+					t.Fatal(err)
+				}
 				first++
 			}
 			for i, r := range c.Records {
