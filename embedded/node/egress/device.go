@@ -85,7 +85,8 @@ func openTun(namespace netns.NsHandle, name string) (int, error) {
 }
 
 func (d Device) configure(namespace netns.NsHandle) error {
-	handle, err := netlink.NewHandleAt(namespace)
+	// Only this protocol: by itself the library opens all, and a kernel without one of them then refuses.
+	handle, err := netlink.NewHandleAt(namespace, unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
