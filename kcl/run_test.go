@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -126,4 +127,43 @@ func setOption(o *Options, word string) {
 	case ok:
 		o.Arguments = append(o.Arguments, Argument{name, value})
 	}
+}
+
+// TestConcurrent runs every program of the archives at once, twice, with one
+// cache: the outputs are those of a run alone.
+func TestConcurrent(t *testing.T) {
+	paths, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	var cache Cache
+	var wg sync.WaitGroup
+	for _, path := range paths {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, want := fstest.MapFS{}, map[string]string{}
+		for _, f := range archive.Files {
+			files[f.Name] = &fstest.MapFile{Data: f.Data}
+			want[f.Name] = string(f.Data)
+		}
+		for _, f := range append(archive.Files, archive.Files...) {
+			name, ok := strings.CutSuffix(f.Name, ".yaml")
+			program, has := want[name+".k"]
+			if !ok || !has || strings.HasPrefix(program, "# with ") {
+				continue
+			}
+			wg.Go(func() {
+				r, err := Run(context.Background(), Options{Files: []string{name + ".k"}, WorkDir: "/w", Root: "/w",
+					FileSystem: memory{files}, Cache: &cache})
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				} else if got := strings.TrimSuffix(r.YAML(), "\n") + "\n"; got != want[f.Name] {
+					t.Errorf("%s\ngot:\n%s\nwant:\n%s", name, got, want[f.Name])
+				}
+			})
+		}
+	}
+	wg.Wait()
 }

@@ -336,6 +336,13 @@ func (c *compiler) assign(s *syntax.AssignStmt) stmt {
 	}
 }
 
+// augmented names a run of an augmented assignment: the statement and, in a
+// schema, the instance.
+type augmented struct {
+	stmt *syntax.AugAssignStmt
+	inst *instance
+}
+
 func (c *compiler) augAssign(s *syntax.AugAssignStmt) stmt {
 	m := c.m
 	x := c.expr(s.Value)
@@ -344,9 +351,24 @@ func (c *compiler) augAssign(s *syntax.AugAssignStmt) stmt {
 	return func(fr *frame) value.Value {
 		saved := m.target
 		m.target = dest.aim(fr)
-		right := x(fr)
-		left := m.readPath(fr, dest.get(fr), dest.path)
-		v := m.binary(op, left, right)
+		// A statement that a reader made run before its turn is not applied a
+		// second time: its turn gives what it gave then.
+		key := augmented{s, m.target.inst}
+		early := m.back != nil && (m.back.id == s || m.back.inner == s)
+		v := m.augments[key]
+		if v == nil || early {
+			right := x(fr)
+			left := m.readPath(fr, dest.get(fr), dest.path)
+			v = m.binary(op, left, right)
+			if early && len(dest.path) == 0 {
+				if m.augments == nil {
+					m.augments = map[augmented]value.Value{}
+				}
+				m.augments[key] = v
+			}
+		} else {
+			delete(m.augments, key)
+		}
 		dest.assign(m, fr, v, true)
 		m.target = saved
 		return v

@@ -99,6 +99,8 @@ type machine struct {
 	target target
 	// back is the setter that is being replayed, if any.
 	back *replay
+	// augments are the results of augmented assignments that ran early.
+	augments map[augmented]value.Value
 	// inst is the innermost instance being built.
 	inst *instance
 	// building counts the instances being built, exprs the schema expressions

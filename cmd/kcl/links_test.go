@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestLinks holds the command to the language, its tools and the registry
+// client: no engine, no cluster, no Kubernetes types.
+func TestLinks(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const weft = "github.com/weft-dev/weft/"
+	for _, dep := range strings.Fields(string(out)) {
+		own, isOwn := strings.CutPrefix(dep, weft)
+		switch {
+		case isOwn && own != "kcl" && !strings.HasPrefix(own, "kcl/") && own != "registry" &&
+			own != "cmd/kcl" && own != "cmd/internal/kcltool":
+			t.Errorf("links %s", dep)
+		case strings.HasPrefix(dep, "k8s.io/"), strings.HasPrefix(dep, "sigs.k8s.io/"), dep == "runtime/cgo":
+			t.Errorf("links %s", dep)
+		}
+	}
+}
