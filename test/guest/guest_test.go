@@ -60,7 +60,7 @@ weft kubectl wait --for=condition=Ready pod/web --timeout=600s &&
 echo "limit $(weft kubectl exec web -- cat /sys/fs/cgroup/memory.max)" &&
 weft kubectl logs web &&
 weft kubectl delete pod web --timeout=300s &&
-weft down &&
+weft down --quiet &&
 echo "left in control groups: $(find /sys/fs/cgroup -mindepth 1 -type d -name '*weft*' | wc -l)"`)
 	for _, want := range []string{"limit 67108864", "level=INFO msg=serving", "left in control groups: 0"} {
 		if !strings.Contains(out, want) {
