@@ -82,13 +82,17 @@ func Open(ctx context.Context, dir string, o Options) (*Folder, error) {
 	return f, nil
 }
 
+// lockPatience is how long a lock may be refused before that is believed: a child that is being forked holds its parent's
+// locks until it runs its own program, also when the parent has given them up.
+const lockPatience = 300 * time.Millisecond
+
 func acquire(ctx context.Context, dir string, o Options) (*os.File, error) {
 	path := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(o.Wait)
+	deadline := time.Now().Add(max(o.Wait, lockPatience))
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -104,7 +108,7 @@ func acquire(ctx context.Context, dir string, o Options) (*os.File, error) {
 		select {
 		case <-ctx.Done():
 			return nil, errors.Join(context.Cause(ctx), f.Close())
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	if err := writeHolder(f, Holder{PID: os.Getpid(), User: os.Getenv("USER"), Operation: o.Operation, Since: time.Now().UTC()}); err != nil {
