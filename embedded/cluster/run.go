@@ -238,10 +238,8 @@ func (c *cluster) openPorts() (registry net.Listener, err error) {
 // listenLoopback listens on the wanted port or fails; without a wanted one it takes the first that is free of the others,
 // or any.
 func listenLoopback(wanted int, others ...int) (net.Listener, int, error) {
-	candidates := others
-	if wanted != 0 {
-		candidates = []int{wanted}
-	} else {
+	candidates := []int{wanted}
+	if wanted == 0 {
 		candidates = append(slices.Clone(others), 0)
 	}
 	var firstErr error

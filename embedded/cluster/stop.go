@@ -30,8 +30,8 @@ func (c *cluster) stop(ctx context.Context, grace time.Duration) error {
 
 // Clean removes what a killed supervisor of a state folder left behind: processes and control groups. Mounts, network
 // devices and packet filters were the namespaces' own and went with the last process.
-func Clean(ctx context.Context, dir string) error {
-	dir, err := filepath.Abs(dir)
+func Clean(ctx context.Context, dir string) (err error) {
+	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func Clean(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	defer func() { err = errors.Join(err, lock.Release()) }()
 	s := State{Dir: dir}
 	id, err := s.Identity()
 	if err != nil {

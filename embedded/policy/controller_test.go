@@ -446,7 +446,7 @@ func TestRuntimeTellsAddressesFirst(t *testing.T) {
 	}
 	server := grpc.NewServer()
 	runtimeapi.RegisterRuntimeServiceServer(server, r)
-	go server.Serve(listener)
+	go func() { _ = server.Serve(listener) }() // ends with the test
 	t.Cleanup(server.Stop)
 	f.options.Runtime = socket
 	f.run()
