@@ -30,7 +30,7 @@ func runProxy(args []string) error {
 
 // runKubectl behaves as upstream's program, its exit codes and plug-ins included.
 func runKubectl(args []string) error {
-	_ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)) // a wrong level is reported where the flag is read
+	_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)) // a wrong level is reported where the flag is read
 	os.Args = append([]string{"kubectl"}, args...)
 	cmd := kubectl.NewDefaultKubectlCommand()
 	if err := cli.RunNoErrOutput(cmd); err != nil {
