@@ -64,7 +64,10 @@ func flock(ctx context.Context, f *os.File, how int) error {
 		}
 		return err
 	case <-ctx.Done():
-		go func() { _ = <-done; f.Close() }()
+		go func() {
+			<-done //nolint:errcheck // the lock is given up either way
+			f.Close()
+		}()
 		return ctx.Err()
 	}
 }

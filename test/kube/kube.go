@@ -239,11 +239,11 @@ func (s *server) stop() error {
 	if s.cmd.Process != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 		select {
-		case _ = <-s.ended:
+		case <-s.ended: //nolint:errcheck // it was told to end
 		case <-time.After(30 * time.Second):
 			err = errors.New("the cluster did not end within 30 s and was killed")
 			_ = s.cmd.Process.Kill()
-			_ = <-s.ended
+			<-s.ended //nolint:errcheck // it was killed
 		}
 	}
 	return errors.Join(err, os.RemoveAll(s.state))
