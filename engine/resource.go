@@ -7,6 +7,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,13 +22,16 @@ type ID string
 type Resource struct {
 	ID   ID
 	Type string // names the driver
-	// Inputs is a tree of nil, bool, int64, float64, string, []any and map[string]any, in which Unknown, Sensitive and
-	// Reference may stand for values.
+	// Inputs is a tree of nil, bool, int64, float64, string, []any and map[string]any, in which Unknown, Sensitive,
+	// Reference and External may stand for values.
 	Inputs map[string]any
 	// DependsOn are edges besides those that follow from references in the inputs.
 	DependsOn []ID
 	// Origin is where the resource was written, for errors and plans: file:line:column, or a document's name.
 	Origin string
+	// Locate says where a field was written, as Origin does; exact is false where only the nearest parent was. May be nil.
+	// Paths are spelled as drivers spell them in changes and errors.
+	Locate func(field string) (place string, exact bool)
 	// Protect refuses any plan that would delete or replace the resource.
 	Protect bool
 	// Keep has the resource forgotten instead of deleted when it is no longer wanted.
@@ -43,6 +47,20 @@ type Unknown struct{}
 
 // Sensitive marks a value that must not be shown and is encrypted at rest.
 type Sensitive struct{ Value any }
+
+// External stands for a value that is kept elsewhere, such as in a store of secrets. It is read when the resource is planned or
+// made (see Options.Resolve) and is sensitive; states and plan files hold the reference and never the value.
+type External struct {
+	URL string // for example ref://name/key
+	// Store says which store that is and how it is reached, without credentials; may be nil.
+	Store map[string]any
+}
+
+// String is how plans show it.
+func (e External) String() string { return "(from " + e.URL + ")" }
+
+// MarshalJSON is how plans show it.
+func (e External) MarshalJSON() ([]byte, error) { return json.Marshal(e.String()) }
 
 // String never shows the value.
 func (Sensitive) String() string { return "(sensitive)" }

@@ -192,3 +192,15 @@ func isUnknownKind(err error) bool {
 	var unknown *UnknownKindError
 	return errors.As(err, &unknown)
 }
+
+// Scopes says of kinds whether their objects live in namespaces.
+type Scopes map[schema.GroupKind]bool
+
+// ScopesIn are the scopes of the kinds that CustomResourceDefinitions among the objects define.
+func ScopesIn(objects []manifest.Object) Scopes {
+	scopes := Scopes{}
+	for gk, d := range definitions(objects) {
+		scopes[gk] = d.res.Namespaced
+	}
+	return scopes
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/cmd/internal/project"
 	"github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/supervise/control"
 )
 
@@ -148,7 +149,7 @@ func (a *app) buildImages(ctx context.Context, p *project.Project, to *destinati
 		follow := &buildProgress{item: item}
 		built, err := buildpack.Build(ctx, buildpack.Options{
 			Source:         image.Source,
-			Image:          to.registry + "/" + imagePath(p, image),
+			Image:          to.registry + "/" + project.ImagePath(p, image),
 			State:          to.state,
 			Env:            image.Env,
 			DefaultProcess: image.Process,
@@ -168,18 +169,6 @@ func (a *app) buildImages(ctx context.Context, p *project.Project, to *destinati
 		result.Changed = result.Changed || !built.Unchanged
 	}
 	return references, nil
-}
-
-// imagePath is the image's name in the registry: the project's, with the image's own behind it where it is another.
-func imagePath(p *project.Project, image project.Image) string {
-	name := image.Name
-	if i := strings.IndexByte(name, '/'); i >= 0 && strings.ContainsAny(name[:i], ".:") {
-		name = name[i+1:] // a registry's host, which is not the one that it goes to
-	}
-	if name == p.Name {
-		return name
-	}
-	return p.Name + "/" + name
 }
 
 func shortDigest(digest string) string {
@@ -221,12 +210,28 @@ func (b *buildProgress) show(e buildpack.Event) {
 	}
 }
 
+// withImages returns the objects with the references of built images, by image name.
+func withImages(p *project.Project, references map[string]string) []manifest.Object {
+	objects := make([]manifest.Object, len(p.Objects))
+	for i, o := range p.Objects {
+		u := o.DeepCopy()
+		project.ReplaceImages(u.Object, func(reference string) any {
+			if built, ok := references[project.Repository(reference)]; ok {
+				return built
+			}
+			return reference
+		})
+		objects[i] = o.With(u)
+	}
+	return objects
+}
+
 // applyProject brings the cluster to what the project wants and waits until it is ready.
 func (a *app) applyProject(ctx context.Context, p *project.Project, to *destination, flags projectFlags, references map[string]string, progress *output.Progress, result *projectResult) error {
 	follow := newApplyProgress(progress)
 	applied, err := to.client.Apply(ctx, kube.Set{
 		Owner:            kube.Owner{Namespace: to.namespace, Name: p.Name},
-		Objects:          p.WithImages(references),
+		Objects:          withImages(p, references),
 		CreateNamespaces: true,
 		Wait:             true,
 		Timeout:          flags.timeout,

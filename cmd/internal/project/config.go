@@ -17,6 +17,15 @@ type Place struct {
 	Line, Column int
 }
 
+// String returns file:line:column without the parts that are unknown.
+func (p Place) String() string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", p.Line, p.Column)
+	}
+	return s
+}
+
 // Error is something wrong with a project's configuration.
 type Error struct {
 	Place Place

@@ -4,17 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/weft-dev/weft/kube/manifest"
 )
 
 // containerLists are the fields whose items have an image, wherever they stand in an object.
 var containerLists = []string{"containers", "initContainers", "ephemeralContainers"}
 
-// repositoryOf returns an image reference without tag and digest.
-func repositoryOf(reference string) string {
+// Repository returns an image reference without tag and digest.
+func Repository(reference string) string {
 	reference, _, _ = strings.Cut(reference, "@")
 	if i := strings.LastIndexByte(reference, ':'); i > strings.LastIndexByte(reference, '/') {
 		reference = reference[:i]
@@ -23,7 +19,7 @@ func repositoryOf(reference string) string {
 }
 
 func checkImage(name string) string {
-	if name != repositoryOf(name) || name == "" || name != strings.ToLower(name) || strings.ContainsAny(name, " \t\n") || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
+	if name != Repository(name) || name == "" || name != strings.ToLower(name) || strings.ContainsAny(name, " \t\n") || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/") {
 		return fmt.Sprintf("must be the name of an image in lower case without tag and digest, got %q", name)
 	}
 	return ""
@@ -40,7 +36,7 @@ func checkRegistry(s string) string {
 func (p *Project) checkImages(configured bool) error {
 	used := map[string]bool{}
 	for _, o := range p.Objects {
-		eachImage(o.Object, func(c map[string]any, reference string) { used[repositoryOf(reference)] = true })
+		eachImage(o.Object, func(c map[string]any, reference string) { used[Repository(reference)] = true })
 	}
 	var errs []error
 	var list []Image
@@ -57,19 +53,21 @@ func (p *Project) checkImages(configured bool) error {
 	return errors.Join(errs...)
 }
 
-// WithImages returns the objects with the references of built images, by image name. What is not in references stays.
-func (p *Project) WithImages(references map[string]string) []manifest.Object {
-	objects := make([]manifest.Object, len(p.Objects))
-	for i, o := range p.Objects {
-		u := &unstructured.Unstructured{Object: o.DeepCopy().Object}
-		eachImage(u.Object, func(container map[string]any, reference string) {
-			if built, ok := references[repositoryOf(reference)]; ok {
-				container["image"] = built
-			}
-		})
-		objects[i] = o.With(u)
+// ReplaceImages puts what with gives for an image reference in its place, wherever a container of the object names one.
+func ReplaceImages(object map[string]any, with func(reference string) any) {
+	eachImage(object, func(container map[string]any, reference string) { container["image"] = with(reference) })
+}
+
+// ImagePath is the image's name in the registry: the project's, with the image's own behind it where it is another.
+func ImagePath(p *Project, image Image) string {
+	name := image.Name
+	if i := strings.IndexByte(name, '/'); i >= 0 && strings.ContainsAny(name[:i], ".:") {
+		name = name[i+1:] // a registry's host, which is not the one that it goes to
 	}
-	return objects
+	if name == p.Name {
+		return name
+	}
+	return p.Name + "/" + name
 }
 
 // eachImage visits every container of an object that names an image.

@@ -94,6 +94,16 @@ func (p *Project) loadConfig(path string) (found bool, err error) {
 	return true, p.parse(path, content)
 }
 
+// Is says whether a folder is a project: it has a weft.yaml, or a subfolder of manifests.
+func Is(dir string) bool {
+	for _, name := range append([]string{ConfigName}, manifestFolders...) {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // setDefaults fills in what the configuration does not say, and makes paths absolute.
 func (p *Project) setDefaults(configured bool) error {
 	if p.Name == "" {
@@ -101,7 +111,7 @@ func (p *Project) setDefaults(configured bool) error {
 		if err != nil {
 			return err
 		}
-		if p.Name = nameOf(absolute); p.Name == "" {
+		if p.Name = NameOf(absolute); p.Name == "" {
 			return fmt.Errorf("the folder's name %q makes no name for a project: write name: NAME into %s", filepath.Base(absolute), filepath.Join(p.Dir, ConfigName))
 		}
 	}
@@ -122,8 +132,8 @@ func (p *Project) setDefaults(configured bool) error {
 	return nil
 }
 
-// nameOf makes of a folder's name one that Kubernetes accepts, or "" where nothing is left of it.
-func nameOf(dir string) string {
+// NameOf makes of a folder's name one that Kubernetes accepts, or "" where nothing is left of it.
+func NameOf(dir string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z' || r >= '0' && r <= '9':

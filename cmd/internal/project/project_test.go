@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // write lays out a project from a txtar archive.
@@ -76,7 +78,13 @@ images:
 	if p.Images[0].Source != dir || api.Source != filepath.Join(dir, "api") || api.Process != "worker" || fmt.Sprint(api.Env) != "map[CGO_ENABLED:0 GOFLAGS:-tags=x]" {
 		t.Errorf("images %+v", p.Images)
 	}
-	objects := p.WithImages(map[string]string{"my-shop": "r/shop@sha256:1", "shop/api": "r/api@sha256:2"})
+	built := map[string]string{"my-shop": "r/shop@sha256:1", "shop/api": "r/api@sha256:2"}
+	var objects []*unstructured.Unstructured
+	for _, o := range p.Objects {
+		u := o.DeepCopy()
+		ReplaceImages(u.Object, func(reference string) any { return cmp.Or(built[Repository(reference)], reference) })
+		objects = append(objects, u)
+	}
 	var got []string
 	for _, o := range objects {
 		eachImage(o.Object, func(_ map[string]any, reference string) { got = append(got, reference) })
@@ -84,12 +92,12 @@ images:
 	if want := "[r/shop@sha256:1 nginx:1.29 r/api@sha256:2 r/api@sha256:2]"; fmt.Sprint(got) != want {
 		t.Errorf("images of the objects: %v, want %s", got, want)
 	}
-	if pos, _ := objects[0].Position("spec.template.spec.containers[0].image"); pos.Line != 10 {
-		t.Errorf("the place of a field was lost: %v", pos)
+	if pos, _ := p.Objects[0].Position("spec.template.spec.containers[0].image"); pos.Line != 10 {
+		t.Errorf("the place of a field: %v", pos)
 	}
 	eachImage(p.Objects[0].Object, func(_ map[string]any, reference string) {
 		if strings.HasPrefix(reference, "r/") {
-			t.Error("WithImages changed the project's own objects")
+			t.Error("replacing images changed the project's own objects")
 		}
 	})
 }
@@ -189,13 +197,13 @@ func TestBadFolders(t *testing.T) {
 	}
 }
 
-func TestRepositoryOf(t *testing.T) {
+func TestRepository(t *testing.T) {
 	for reference, want := range map[string]string{
 		"web": "web", "web:v1": "web", "localhost:5000/web": "localhost:5000/web", "localhost:5000/web:v1": "localhost:5000/web",
 		"a/b@sha256:00": "a/b", "a/b:v1@sha256:00": "a/b", "": "",
 	} {
-		if got := repositoryOf(reference); got != want {
-			t.Errorf("repositoryOf(%q) = %q, want %q", reference, got, want)
+		if got := Repository(reference); got != want {
+			t.Errorf("Repository(%q) = %q, want %q", reference, got, want)
 		}
 	}
 }
