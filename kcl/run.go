@@ -65,7 +65,8 @@ type Options struct {
 	// Plugins are the functions of modules kcl_plugin.NAME, by "NAME.function".
 	Plugins map[string]*value.Func
 	Limits  eval.Limits
-	// Cache keeps parsed files between runs; it may be shared and may be nil.
+	// Cache keeps parsed files and checked packages between runs; it may be shared
+	// and may be nil.
 	Cache *Cache
 	// OptionHelp collects the option() calls of the program.
 	OptionHelp *[]value.OptionHelp
@@ -74,8 +75,7 @@ type Options struct {
 // Argument is an argument of the program.
 type Argument struct{ Name, Value string }
 
-// Cache keeps what parsing gave. It is safe for concurrent use and its zero
-// value is ready.
+// Cache keeps what parsing and checking gave; see load.Cache.
 type Cache = load.Cache
 
 // Result is what a program gave.
@@ -117,6 +117,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	checked := types.Check(program)
 	all := diag.Unique(append(program.Diags, checked.Diags...))
 	errs, warnings := split(all)
+	if len(all) == 0 || onlyIn(program.Main, all) {
+		o.Cache.Remember(program)
+	}
 	if len(errs) > 0 {
 		return nil, &Error{errs}
 	}
@@ -194,6 +197,22 @@ func (o *Options) findRoot(dir string) string {
 			return dir
 		}
 	}
+}
+
+// onlyIn reports whether diagnostics speak of files of a package alone.
+func onlyIn(p *load.Package, list []*diag.Diagnostic) bool {
+	own := map[string]bool{}
+	for _, f := range p.Files {
+		own[f.Name] = true
+	}
+	for _, d := range list {
+		for _, m := range d.Messages {
+			if !own[m.File] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func split(list []*diag.Diagnostic) (errs, warnings []*diag.Diagnostic) {

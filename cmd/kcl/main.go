@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/weft-dev/weft/cmd/internal/kcltool"
@@ -15,7 +17,22 @@ import (
 // version is set by the linker in releases.
 var version = "0.12.0-weft"
 
+// firstCollection is about how much the process allocates before the garbage
+// collector runs for the first time, in units of the runtime's 4 MB.
+const firstCollection = 16
+
+// collectLate lets runs that end soon end without any garbage collection. After
+// the first one the collector works as usual, or as $GOGC says.
+func collectLate() {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	usual := debug.SetGCPercent(100 * firstCollection)
+	runtime.AddCleanup(new(*byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
+}
+
 func main() {
+	collectLate()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	dir, err := os.Getwd()

@@ -220,7 +220,7 @@ func (c *compiler) member(path, name string) expr {
 				return g.value
 			}
 		}
-		if t := p.types[name]; t != nil {
+		if t := p.schema(name); t != nil {
 			return func(*frame) value.Value { return t }
 		}
 		if t := p.aliasValue(name, 0); t != nil {
@@ -246,7 +246,7 @@ func (c *compiler) member(path, name string) expr {
 
 // aliasValue is the schema that an alias of this package stands for, or nil.
 func (p *pkg) aliasValue(name string, depth int) value.Value {
-	a := p.aliases[name]
+	a := p.alias(name)
 	if a == nil || depth > 50 {
 		return nil
 	}
@@ -274,7 +274,7 @@ func (m *machine) typeValue(u *unit, id *syntax.Ident, depth int) value.Value {
 	default:
 		return nil
 	}
-	if t := p.types[name]; t != nil {
+	if t := p.schema(name); t != nil {
 		return t
 	}
 	return p.aliasValue(name, depth)
@@ -366,7 +366,7 @@ func (c *compiler) outer(name string, inSchema bool) expr {
 		}
 	}
 	var v value.Value
-	if t := p.types[name]; t != nil {
+	if t := p.schema(name); t != nil {
 		v = t
 	} else if t := p.aliasValue(name, 0); t != nil {
 		v = t

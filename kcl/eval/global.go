@@ -14,8 +14,9 @@ type pkg struct {
 	// names has the schemas, rules and global variables.
 	globals map[string]*global
 	order   []*global
-	types   map[string]value.Value
+	types   map[string]*value.Func
 	aliases map[string]*alias
+	byFile  map[*load.File]*unit
 	scalars []value.Value
 	// schemaScalar is the index of the scalar that a schema gave, or -1.
 	schemaScalar int
@@ -97,28 +98,25 @@ func (m *machine) load(src *load.Package) *pkg {
 	if p := m.packages[src.Path]; p != nil {
 		return p
 	}
-	p := &pkg{m: m, src: src, path: src.Path, globals: map[string]*global{}, types: map[string]value.Value{},
-		aliases: map[string]*alias{}, schemaScalar: -1}
+	p := &pkg{m: m, src: src, path: src.Path, globals: map[string]*global{}, types: map[string]*value.Func{},
+		aliases: map[string]*alias{}, byFile: map[*load.File]*unit{}, schemaScalar: -1}
 	if src.Path != load.Main {
 		p.path = "@" + src.Path
 	}
 	m.packages[src.Path] = p
 	for _, f := range src.Files {
-		p.units = append(p.units, &unit{pkg: p, file: f, body: make([]stmt, len(f.Body))})
+		u := &unit{pkg: p, file: f, body: make([]stmt, len(f.Body))}
+		p.units = append(p.units, u)
+		p.byFile[f] = u
 	}
 	for _, u := range p.units {
 		p.declare(u.file.Body)
 		for _, s := range u.file.Body {
 			switch s := s.(type) {
 			case *syntax.SchemaStmt:
-				d := &schemaDef{m: m, unit: u, node: s, name: s.Name.Text}
-				d.runtimeType = p.path + "." + d.name
-				m.schemas[d.runtimeType] = d
-				p.types[d.name] = &value.Func{Name: d.name, Type: d.runtimeType, Code: d}
+				p.define(&schemaDef{unit: u, node: s, name: s.Name.Text})
 			case *syntax.RuleStmt:
-				d := &schemaDef{m: m, unit: u, rule: s, name: s.Name.Text}
-				d.runtimeType = p.path + "." + d.name
-				p.types[d.name] = &value.Func{Name: d.name, Type: d.runtimeType, Code: d}
+				p.define(&schemaDef{unit: u, node: s, name: s.Name.Text, isRule: true})
 			case *syntax.TypeAliasStmt:
 				if len(s.Name.Names) > 0 {
 					p.aliases[s.Name.Names[0].Text] = &alias{unit: u, typ: s.Type}
@@ -137,6 +135,45 @@ func (m *machine) load(src *load.Package) *pkg {
 		})
 	}
 	return p
+}
+
+// define makes a schema or rule known by its name.
+func (p *pkg) define(d *schemaDef) *value.Func {
+	d.m, d.runtimeType = p.m, p.path+"."+d.name
+	f := &value.Func{Name: d.name, Type: d.runtimeType, Code: d}
+	p.types[d.name] = f
+	return f
+}
+
+// schema is the schema or rule of a name, or nil. Those of packages whose files
+// are not parsed are defined when they are first asked for.
+func (p *pkg) schema(name string) *value.Func {
+	if f := p.types[name]; f != nil {
+		return f
+	}
+	d := p.src.Decls[name]
+	if d == nil || d.Kind == load.AliasDecl {
+		return nil
+	}
+	return p.define(&schemaDef{unit: p.byFile[d.File], decl: d, name: name, isRule: d.Kind == load.RuleDecl})
+}
+
+// alias is the type that a name stands for, or nil.
+func (p *pkg) alias(name string) *alias {
+	if a := p.aliases[name]; a != nil {
+		return a
+	}
+	d := p.src.Decls[name]
+	if d == nil || d.Kind != load.AliasDecl {
+		return nil
+	}
+	s, ok := d.Stmt().(*syntax.TypeAliasStmt)
+	if !ok {
+		return nil
+	}
+	a := &alias{unit: p.byFile[d.File], typ: s.Type}
+	p.aliases[name] = a
+	return a
 }
 
 func (p *pkg) declareName(name string) {
@@ -235,8 +272,8 @@ func (p *pkg) run() value.Value {
 	}
 	var last value.Value = value.Undefined
 	for _, u := range p.units {
-		for i, s := range u.file.Body {
-			if _, ok := s.(*syntax.ImportStmt); !ok {
+		for i := range u.body {
+			if _, ok := u.file.Body[i].(*syntax.ImportStmt); !ok {
 				last = u.exec(i)
 			}
 		}

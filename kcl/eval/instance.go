@@ -88,7 +88,7 @@ func (d *schemaDef) make(config *value.Dict, meta configMeta, args []value.Value
 	if config == nil {
 		config = value.NewDict(0)
 	}
-	if d.rule != nil {
+	if d.isRule {
 		return d.applyRule(config, meta, args, kwargs)
 	}
 	s := d.link()
@@ -186,7 +186,7 @@ func (d *schemaDef) runLevel(inst *instance, sub bool) {
 	fr := inst.frame(d)
 	code := d.compile()
 	for i, s := range code.body {
-		if inst.replayed != nil && inst.replayed[d.node.Body[i]] && !sub {
+		if inst.replayed != nil && inst.replayed[d.schema().Body[i]] && !sub {
 			continue
 		}
 		m.step()

@@ -94,7 +94,6 @@ type machine struct {
 
 	at       place
 	packages map[string]*pkg
-	schemas  map[string]*schemaDef // by runtime type
 	// target is what the running assignment sets.
 	target target
 	// back is the setter that is being replayed, if any.
@@ -260,7 +259,7 @@ func Run(ctx context.Context, p *load.Program, opts Options) (res *Result, err e
 	m := &machine{
 		ctx: ctx, program: p, lib: opts.Library, host: &h, trace: opts.Trace,
 		maxSteps: opts.Limits.Steps, maxDepth: opts.Limits.Depth, maxBytes: opts.Limits.Bytes,
-		packages: map[string]*pkg{}, schemas: map[string]*schemaDef{}, instances: map[string]*instanceSet{},
+		packages: map[string]*pkg{}, instances: map[string]*instanceSet{},
 	}
 	if m.maxSteps == 0 {
 		m.maxSteps = DefaultSteps

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"github.com/weft-dev/weft/kcl/load"
 	"github.com/weft-dev/weft/kcl/syntax"
 	"github.com/weft-dev/weft/kcl/value"
 )
@@ -9,10 +10,12 @@ import (
 type schemaDef struct {
 	m           *machine
 	unit        *unit
-	node        *syntax.SchemaStmt
-	rule        *syntax.RuleStmt
 	name        string
 	runtimeType string
+	isRule      bool
+	// node is the declaration, nil as long as decl has it.
+	node syntax.Stmt
+	decl *load.Decl
 
 	linked bool
 	parent *schemaDef
@@ -60,6 +63,20 @@ type levelSetter struct {
 	mixin bool
 }
 
+// stmt is the declaration.
+func (d *schemaDef) stmt() syntax.Stmt {
+	if d.node == nil {
+		d.node = d.decl.Stmt()
+	}
+	return d.node
+}
+
+// schema is the declaration of a schema; nil for a rule.
+func (d *schemaDef) schema() *syntax.SchemaStmt {
+	s, _ := d.stmt().(*syntax.SchemaStmt)
+	return s
+}
+
 func (s *shape) find(name string) int {
 	if i, ok := s.index[name]; ok {
 		return i
@@ -76,9 +93,9 @@ func (d *schemaDef) link() *shape {
 		return d.shape
 	}
 	d.linked = true
-	if d.rule != nil {
-		d.host = d.lookup(d.rule.Host)
-		for _, p := range d.rule.Parents {
+	if rule, ok := d.stmt().(*syntax.RuleStmt); ok {
+		d.host = d.lookup(rule.Host)
+		for _, p := range rule.Parents {
 			if r := d.lookup(p); r != nil && r != d {
 				d.rules = append(d.rules, r)
 			}
@@ -86,11 +103,12 @@ func (d *schemaDef) link() *shape {
 		d.shape = &shape{index: map[string]int{}, optional: map[string]bool{}, blank: value.NewDict(0)}
 		return d.shape
 	}
-	if p := d.lookup(d.node.Parent); p != nil && !p.inherits(d, 0) {
+	node := d.schema()
+	if p := d.lookup(node.Parent); p != nil && !p.inherits(d, 0) {
 		d.parent = p
 	}
-	for _, id := range d.node.Mixins {
-		if x := d.lookup(id); x != nil && x != d && x.rule == nil {
+	for _, id := range node.Mixins {
+		if x := d.lookup(id); x != nil && x != d && !x.isRule {
 			d.mixins = append(d.mixins, x)
 		}
 	}
@@ -98,13 +116,13 @@ func (d *schemaDef) link() *shape {
 	if d.parent != nil {
 		s.extend(d.parent.link(), false)
 	}
-	collectSetters(d.node.Body, d.unit, func(name string, st *setter) {
+	collectSetters(node.Body, d.unit, func(name string, st *setter) {
 		s.add(name, levelSetter{st, d, false})
 	})
 	for _, x := range d.mixins {
 		s.extend(x.link(), true)
 	}
-	for _, a := range d.node.Body {
+	for _, a := range node.Body {
 		if a, ok := a.(*syntax.SchemaAttr); ok {
 			s.mark(a.Name.Text, a.Optional)
 		}
@@ -151,10 +169,10 @@ func (d *schemaDef) inherits(from *schemaDef, depth int) bool {
 	if d == from || depth > 1000 {
 		return true
 	}
-	if d.node == nil || d.node.Parent == nil {
+	if d.isRule || d.schema().Parent == nil {
 		return false
 	}
-	p := d.lookup(d.node.Parent)
+	p := d.lookup(d.schema().Parent)
 	return p != nil && p.inherits(from, depth+1)
 }
 
@@ -179,9 +197,9 @@ func (d *schemaDef) knows(name string) bool {
 
 // eachAttr calls f for the attributes of the schema, then its parents'.
 func (d *schemaDef) eachAttr(f func(*syntax.SchemaAttr)) {
-	for n := 0; d != nil && d.node != nil && n < 1000; n++ {
+	for n := 0; d != nil && !d.isRule && n < 1000; n++ {
 		d.link()
-		for _, s := range d.node.Body {
+		for _, s := range d.schema().Body {
 			if a, ok := s.(*syntax.SchemaAttr); ok {
 				f(a)
 			}
@@ -191,8 +209,8 @@ func (d *schemaDef) eachAttr(f func(*syntax.SchemaAttr)) {
 }
 
 func (d *schemaDef) isOpen() bool {
-	for n := 0; d != nil && d.node != nil && n < 1000; n++ {
-		if d.node.Index != nil {
+	for n := 0; d != nil && !d.isRule && n < 1000; n++ {
+		if d.schema().Index != nil {
 			return true
 		}
 		d.link()
@@ -240,17 +258,19 @@ func (d *schemaDef) compile() *schemaCode {
 	var params *syntax.Params
 	var checks []*syntax.CheckExpr
 	var decorators []*syntax.CallExpr
-	if d.rule != nil {
-		params, checks, decorators = d.rule.Params, d.rule.Checks, d.rule.Decorators
-	} else {
-		params, checks, decorators = d.node.Params, d.node.Checks, d.node.Decorators
+	node := d.schema()
+	switch s := d.stmt().(type) {
+	case *syntax.RuleStmt:
+		params, checks, decorators = s.Params, s.Checks, s.Decorators
+	case *syntax.SchemaStmt:
+		params, checks, decorators = s.Params, s.Checks, s.Decorators
 	}
 	code.params = c.params(params)
-	if d.node != nil {
-		for _, s := range d.node.Body {
+	if node != nil {
+		for _, s := range node.Body {
 			code.body = append(code.body, c.stmt(s))
 		}
-		if ix := d.node.Index; ix != nil {
+		if ix := node.Index; ix != nil {
 			code.index = &indexCode{value: c.optional(ix.Value), typ: d.unit.typ(ix.ValueType, 0), keyT: d.unit.typ(ix.KeyType, 0)}
 			if ix.Key != nil {
 				code.index.key = ix.Key.Text

@@ -116,7 +116,7 @@ func (u *unit) namedType(id *syntax.Ident, depth int) *rtype {
 	p := u.pkg
 	switch len(id.Names) {
 	case 1:
-		if t, ok := basicTypes[name]; ok && p.types[name] == nil && p.aliases[name] == nil {
+		if t, ok := basicTypes[name]; ok && p.schema(name) == nil && p.alias(name) == nil {
 			return t
 		}
 	case 2:
@@ -132,14 +132,14 @@ func (u *unit) namedType(id *syntax.Ident, depth int) *rtype {
 	default:
 		return &rtype{kind: unknownType, text: name}
 	}
-	if f, ok := p.types[name].(*value.Func); ok {
+	if f := p.schema(name); f != nil {
 		text := name
 		if p != u.pkg {
 			text = strings.TrimPrefix(p.path, "@") + "." + name
 		}
 		return &rtype{kind: schemaType, text: text, def: f.Code.(*schemaDef)}
 	}
-	if a := p.aliases[name]; a != nil {
+	if a := p.alias(name); a != nil {
 		return a.unit.typ(a.typ, depth+1)
 	}
 	return &rtype{kind: unknownType, text: name}
@@ -243,7 +243,7 @@ func (m *machine) cast(v value.Value, t *rtype) value.Value { return m.fit(v, t,
 func (m *machine) mismatch(v value.Value, t *rtype) {
 	msg := fmt.Sprintf("expect %s, got %s", t.text, typeOf(v))
 	var details []string
-	if d := value.ConfigOf(v); d != nil && t.def != nil && t.def.rule == nil {
+	if d := value.ConfigOf(v); d != nil && t.def != nil && !t.def.isRule {
 		for _, k := range d.Keys() {
 			if !t.def.knows(k) && !strings.HasPrefix(k, "_") && !t.def.isOpen() {
 				details = append(details, fmt.Sprintf("Schema %s does not contain attribute %s", t.text, k))
@@ -308,7 +308,7 @@ func (m *machine) convert(v value.Value, t *rtype) value.Value {
 			}
 			return out
 		case schemaType:
-			if t.def.rule != nil || !t.def.fits(x) {
+			if t.def.isRule || !t.def.fits(x) {
 				return v
 			}
 			return t.def.instantiate(x, m.lineMeta(), nil, nil)

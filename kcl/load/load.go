@@ -8,11 +8,14 @@ package load
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/syntax"
@@ -71,14 +74,43 @@ const (
 	Plugin
 )
 
-// File is a parsed file as part of a package. Body is its statements, after
-// repeated configurations of one name were merged.
+// File is a file as part of a package. Body is its statements, after repeated
+// configurations of one name were merged; it is nil while the file is not
+// parsed, which happens in packages with Decls only.
 type File struct {
 	*syntax.File
 	Body    []syntax.Stmt
 	Imports []Import
 	// Names maps what imports are called in this file to their paths.
 	Names map[string]string
+
+	// pending are the import statements of a file that is not parsed.
+	pending []*syntax.ImportStmt
+	parse   func() *syntax.File
+}
+
+// Stmts are the statements of the file, which is parsed now if it was not yet.
+func (f *File) Stmts() []syntax.Stmt {
+	if parse := f.parse; parse != nil {
+		f.parse = nil
+		f.File = parse()
+		f.Body = f.File.Body
+	}
+	return f.Body
+}
+
+// importStmts are the import statements of the file.
+func (f *File) importStmts() []*syntax.ImportStmt {
+	if f.pending != nil {
+		return f.pending
+	}
+	var out []*syntax.ImportStmt
+	for _, s := range f.Body {
+		if im, ok := s.(*syntax.ImportStmt); ok {
+			out = append(out, im)
+		}
+	}
+	return out
 }
 
 // Package is the files of one folder.
@@ -87,6 +119,11 @@ type Package struct {
 	Name  string // of the module it belongs to
 	Root  string // folder of that module
 	Files []*File
+	// Decls is set when the package and all it imports were found free of errors
+	// before: its declarations by name. Its files are parsed when asked for.
+	Decls map[string]*Decl
+
+	key, checked digest
 }
 
 // Program is a loaded program.
@@ -104,7 +141,7 @@ type loader struct {
 	Options
 	ctx     context.Context
 	program *Program
-	read    int64
+	read    atomic.Int64
 }
 
 // Load reads the sources as main package and all that they import. It fails
@@ -137,8 +174,23 @@ func Load(ctx context.Context, sources []Source, opts Options) (*Program, error)
 		}
 		queue = append(queue, more...)
 	}
+	l.recheck()
 	mergeMain(main)
 	return l.program, nil
+}
+
+// recheck forgets what was remembered of packages that import something else
+// now than when they were checked.
+func (l *loader) recheck() {
+	if l.Cache == nil {
+		return
+	}
+	closures := l.program.closures()
+	for _, p := range l.program.Order {
+		if sum, ok := closures[p.Path]; p.Decls != nil && (!ok || sum != p.checked) {
+			p.forget()
+		}
+	}
 }
 
 func (l *loader) syntaxErrors(f *File) {
@@ -154,51 +206,80 @@ func (l *loader) syntaxErrors(f *File) {
 	}
 }
 
-// parseAll reads and parses files, several at once.
+// parseAll reads the files of a package and parses them, unless the package
+// was found free of errors before.
 func (l *loader) parseAll(pkg *Package, sources []Source) error {
-	files := make([]*syntax.File, len(sources))
-	errs := make([]error, len(sources))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	var mu sync.Mutex
-	for i, s := range sources {
-		wg.Add(1)
-		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots; wg.Done() }()
-			if s.Tree != nil {
-				files[i] = s.Tree
-				return
+	n := len(sources)
+	names, texts, sums := make([]string, n), make([][]byte, n), make([]digest, n)
+	files := make([]*syntax.File, n)
+	known := l.Cache != nil && pkg.Path != Main
+	err := parallel(n, func(i int) error {
+		s := sources[i]
+		if names[i] = s.Name; s.Tree != nil {
+			files[i] = s.Tree
+			return nil
+		}
+		if s.Text != nil {
+			texts[i] = []byte(*s.Text)
+		} else {
+			var err error
+			if texts[i], err = l.readFile(s.Name); err != nil {
+				return err
 			}
-			text := s.Text
-			if text == nil {
-				data, err := l.readFile(s.Name)
-				if err != nil {
-					errs[i] = err
-					return
-				}
-				t := string(data)
-				text = &t
-			}
-			mu.Lock()
-			l.read += int64(len(*text))
-			over := l.read > l.MaxBytes
-			mu.Unlock()
-			if over {
-				errs[i] = fmt.Errorf("%s: the program has more than %d bytes of source", s.Name, l.MaxBytes)
-				return
-			}
-			files[i] = l.Cache.parse(s.Name, *text)
-		}()
+		}
+		if l.read.Add(int64(len(texts[i]))) > l.MaxBytes {
+			return fmt.Errorf("%s: the program has more than %d bytes of source", s.Name, l.MaxBytes)
+		}
+		if l.Cache != nil {
+			sums[i] = sha256.Sum256(texts[i])
+		}
+		if !known {
+			files[i] = l.Cache.parse(names[i], texts[i], sums[i])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	if known {
+		pkg.key = keyOf(l.Cache.Build, pkg, names, sums)
+		if x := l.Cache.recall(pkg.key); x != nil && len(x.files) == n {
+			pkg.checked = x.closure
+			x.apply(pkg, l.Cache, names, texts, sums)
+			return nil
+		}
+		parallel(n, func(i int) error {
+			files[i] = l.Cache.parse(names[i], texts[i], sums[i])
+			return nil
+		})
+	}
+	for _, f := range files {
+		pkg.Files = append(pkg.Files, &File{File: f, Body: f.Body, Names: map[string]string{}})
+	}
+	return nil
+}
+
+// parallel calls f for 0 to n-1, as many at a time as there are processors,
+// and gives the first error in that order.
+func parallel(n int, f func(int) error) error {
+	errs := make([]error, n)
+	var next atomic.Int64
+	work := func() {
+		for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			errs[i] = f(i)
+		}
+	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) - 1 {
+		wg.Add(1)
+		go func() { defer wg.Done(); work() }()
+	}
+	work()
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {
 			return err
 		}
-	}
-	for _, f := range files {
-		pkg.Files = append(pkg.Files, &File{File: f, Body: f.Body, Names: map[string]string{}})
 	}
 	return nil
 }
@@ -218,11 +299,7 @@ func (l *loader) readFile(name string) ([]byte, error) {
 func (l *loader) imports(pkg *Package) ([]*Package, error) {
 	var found []*Package
 	for _, f := range pkg.Files {
-		for _, s := range f.Body {
-			stmt, ok := s.(*syntax.ImportStmt)
-			if !ok {
-				continue
-			}
+		for _, stmt := range f.importStmts() {
 			im, fresh, err := l.resolve(pkg, f, stmt)
 			if err != nil {
 				return nil, err

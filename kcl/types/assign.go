@@ -56,10 +56,10 @@ func (c *checker) fits(t, expected *Type, at place, depth int) bool {
 }
 
 func (c *checker) dictFits(t *Type, s *SchemaType, at place, depth int) bool {
-	if s.index == nil {
+	if s.parts().index == nil {
 		if t.Key.Kind == StrLit {
 			name := t.Key.Lit.(string)
-			if a, d := s.attrs.get(name), t.Attrs.get(name); a != nil && d != nil {
+			if a, d := s.parts().attrs.get(name), t.Attrs.get(name); a != nil && d != nil {
 				c.mustAssign(d.typ, a.typ, at, a.at)
 			}
 		}
@@ -70,25 +70,25 @@ func (c *checker) dictFits(t *Type, s *SchemaType, at place, depth int) bool {
 		if t.Key.Kind == Union && val.Kind == Union {
 			var ts []*Type
 			for i, k := range t.Key.Types {
-				if k.Kind == StrLit && s.attrs.get(k.Lit.(string)) == nil && i < len(val.Types) {
+				if k.Kind == StrLit && s.parts().attrs.get(k.Lit.(string)) == nil && i < len(val.Types) {
 					ts = append(ts, val.Types[i])
 				}
 			}
 			val = sup(ts...)
 		}
-		if !c.fits(val, s.index.val, at, depth+1) {
-			c.typeError(at, "expected schema index signature value type "+s.index.val.String()+", got "+val.String())
+		if !c.fits(val, s.parts().index.val, at, depth+1) {
+			c.typeError(at, "expected schema index signature value type "+s.parts().index.val.String()+", got "+val.String())
 		}
 		return true
 	}
 	for _, name := range t.Attrs.names {
 		d := t.Attrs.byKey[name]
-		a := s.attrs.get(name)
-		if s.index.anyOther && a != nil {
+		a := s.parts().attrs.get(name)
+		if s.parts().index.anyOther && a != nil {
 			c.mustAssign(d.typ, a.typ, at, a.at)
 			continue
 		}
-		c.mustAssign(d.typ, s.index.val, d.at, place{})
+		c.mustAssign(d.typ, s.parts().index.val, d.at, place{})
 	}
 	return true
 }

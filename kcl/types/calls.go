@@ -18,7 +18,7 @@ func (c *checker) call(x *syntax.CallExpr) *Type {
 		ft := variadic
 		if id, ok := x.Func.(*syntax.Ident); ok && len(id.Names) == 1 {
 			name := id.Names[0].Text
-			global := c.packages[c.pkg.Path].elems[name]
+			global := c.packages[c.pkg.Path].own(name)
 			if l := c.lambdas[c.pkg.Path][name]; l != nil && global != nil && c.scope.find(name) == global {
 				ft = l
 			}
@@ -40,7 +40,7 @@ func (c *checker) call(x *syntax.CallExpr) *Type {
 	return anyT
 }
 
-func (s *SchemaType) function() *FuncType { return &FuncType{params: s.params, result: anyT} }
+func (s *SchemaType) function() *FuncType { return &FuncType{params: s.parts().params, result: anyT} }
 
 func funcName(x syntax.Expr) string {
 	for {
@@ -203,7 +203,7 @@ func (c *checker) loadAttr(t *Type, name string, at place) *Type {
 	} else if t.Kind == Schema {
 		names := []string{"instances"}
 		if t.Instance {
-			names = t.Schema.attrs.names
+			names = t.Schema.parts().attrs.names
 		}
 		hint = meant(similar(name, names))
 	}
@@ -216,7 +216,7 @@ func (c *checker) attrOf(t *Type, name string, at place) (*Type, bool) {
 	case Any, Union:
 		return anyT, true
 	case Str, StrLit:
-		m := c.known.types["string"][name]
+		m := c.known.typ("string", name)
 		return m, m != nil
 	case Dict:
 		if a := t.Attrs.get(name); a != nil {
@@ -228,7 +228,7 @@ func (c *checker) attrOf(t *Type, name string, at place) (*Type, bool) {
 		if a := s.attrType(name); a != nil {
 			return a, true
 		}
-		if s.Mixin || s.index != nil {
+		if s.Mixin || s.parts().index != nil {
 			return anyT, true
 		}
 		if !t.Instance && name == "instances" {
@@ -248,14 +248,14 @@ func (c *checker) memberOf(t *Type, name string, at place) (*Type, bool) {
 		if t.Module == "units" && name == "NumberMultiplier" {
 			return multiplierT, true
 		}
-		m := c.known.types[t.Module][name]
+		m := c.known.typ(t.Module, name)
 		return orAny(m), m != nil
 	}
 	sc := c.packages[t.Module]
-	if sc == nil || sc.elems[name] == nil {
+	if sc == nil || sc.own(name) == nil {
 		return anyT, false
 	}
-	m := sc.elems[name].typ
+	m := sc.own(name).typ
 	if m.Kind == Module {
 		c.compileError(at, "can not import the attribute '"+name+"' from the module '"+t.Module+"'")
 	}

@@ -25,9 +25,16 @@ func Check(p *load.Program) *Result {
 		program: p, known: loadKnown(), packages: map[string]*scope{}, globals: map[string]map[string]place{},
 		lambdas: map[string]map[string]*FuncType{}, edges: map[string][]string{}, nodePlace: map[string]place{},
 	}
-	c.builtins = newScope(nil)
-	for _, name := range c.known.order["builtin"] {
-		c.builtins.put(name, &object{typ: c.known.types["builtin"][name], kind: definitionObject})
+	c.builtins = &scope{elems: map[string]*object{}}
+	c.builtins.order = c.known.order["builtin"]
+	c.builtins.missing = func(name string) *object {
+		t := c.known.typ("builtin", name)
+		if t == nil {
+			return nil
+		}
+		o := &object{typ: t, kind: definitionObject}
+		c.builtins.elems[name] = o
+		return o
 	}
 	c.run(load.Main)
 	return &Result{diag.Unique(c.diags), c.packages}
@@ -105,11 +112,15 @@ func (c *checker) run(path string) {
 	saved := *c
 	c.pkg, c.scope, c.level, c.schema, c.expect, c.locals = p, sc, 0, nil, nil, map[string]bool{}
 	c.importList(p, sc)
-	c.initGlobals()
-	for _, f := range p.Files {
-		c.file = f
-		for _, s := range f.Body {
-			c.stmt(s)
+	if p.Decls != nil {
+		c.remembered(p, sc)
+	} else {
+		c.initGlobals()
+		for _, f := range p.Files {
+			c.file = f
+			for _, s := range f.Body {
+				c.stmt(s)
+			}
 		}
 	}
 	saved.diags, saved.nodes = c.diags, c.nodes
@@ -128,10 +139,14 @@ func (c *checker) importList(p *load.Package, sc *scope) {
 			} else if path != im.Path {
 				c.compileError(at, "the name '"+name+"' is defined multiple times, '"+name+"' must be defined only once")
 			}
-			if sc.elems[name] == nil {
+			if sc.own(name) == nil {
 				sc.put(name, &object{typ: moduleType(im), at: at, kind: moduleObject})
 			}
 			if im.Kind != load.User || im.Path == "" {
+				continue
+			}
+			if p.Decls != nil {
+				c.run(im.Path)
 				continue
 			}
 			c.depend(p.Path, im.Path, at)
@@ -259,7 +274,7 @@ func (c *checker) lookup(name string, at place) *Type {
 
 // infer gives a name of the current scope the type of its value.
 func (c *checker) infer(name string, t *Type, at place) {
-	if o := c.scope.elems[name]; o != nil {
+	if o := c.scope.own(name); o != nil {
 		o.typ = widen(t)
 		return
 	}

@@ -39,8 +39,8 @@ func (c *checker) expected(name string) *expectation {
 		if a := s.attr(name); a != nil {
 			return &expectation{a.typ, a.at}
 		}
-		if s.index != nil {
-			return &expectation{s.index.val, e.at}
+		if s.parts().index != nil {
+			return &expectation{s.parts().index.val, e.at}
 		}
 	case Union:
 		var ts []*Type
@@ -49,8 +49,8 @@ func (c *checker) expected(name string) *expectation {
 			case Schema:
 				if a := t.Schema.attr(name); a != nil {
 					ts = append(ts, a.typ)
-				} else if t.Schema.index != nil {
-					ts = append(ts, t.Schema.index.val)
+				} else if t.Schema.parts().index != nil {
+					ts = append(ts, t.Schema.parts().index.val)
 				}
 			case Dict:
 				ts = append(ts, t.Elem)
@@ -142,7 +142,7 @@ func (c *checker) checkValue(t *Type, at place, depth int) {
 	case Dict:
 		list = t.Attrs
 	case Schema:
-		list = t.Schema.attrs
+		list = t.Schema.parts().attrs
 	}
 	if list == nil || depth > 30 {
 		return
@@ -176,10 +176,10 @@ func (c *checker) checkConfigAttr(name string, t *Type, at place, def *place) {
 			switch e.Kind {
 			case Schema:
 				s := e.Schema
-				if s.attr(name) != nil || s.Mixin || s.index != nil {
+				if s.attr(name) != nil || s.Mixin || s.parts().index != nil {
 					return
 				}
-				hints = append(hints, similar(name, s.attrs.names)...)
+				hints = append(hints, similar(name, s.parts().attrs.names)...)
 				schemas = append(schemas, s.Name)
 			case Dict:
 				return
@@ -208,16 +208,16 @@ func (c *checker) checkSchemaAttr(name string, s *SchemaType, at place, def *pla
 	unknown := func(names []string) {
 		c.attrError("Cannot add member '"+name+"' to schema '"+s.Name+"'"+meant(similar(name, names)), at, def)
 	}
-	if s.index == nil {
+	if s.parts().index == nil {
 		if s.attr(name) == nil && !s.Mixin {
-			unknown(s.attrs.names)
+			unknown(s.parts().attrs.names)
 		}
 		return
 	}
-	if s.index.anyOther {
+	if s.parts().index.anyOther {
 		return
 	}
-	switch k := s.index.key; k.Kind {
+	switch k := s.parts().index.key; k.Kind {
 	case StrLit:
 		if k.Lit != name {
 			unknown([]string{k.Lit.(string)})
@@ -354,8 +354,8 @@ func (c *checker) unpack(v *Type, e *syntax.ConfigEntry, t *configType) *Type {
 	case v.Kind == Schema:
 		t.keys = append(t.keys, strT)
 		t.vals = append(t.vals, v.Schema.valType())
-		for _, n := range v.Schema.attrs.names {
-			t.attrs.set(n, v.Schema.attrs.byKey[n])
+		for _, n := range v.Schema.parts().attrs.names {
+			t.attrs.set(n, v.Schema.parts().attrs.byKey[n])
 		}
 	case v.each((*Type).isConfig):
 		for _, m := range v.Types {

@@ -46,11 +46,11 @@ func (c *checker) declareSchema(s syntax.Stmt) {
 	default:
 		return
 	}
-	if c.scope.elems[st.Name] != nil {
+	if c.scope.own(st.Name) != nil {
 		c.fail(diag.UniqueKeyError, c.place(s), "Unique key error name '"+st.Name+"'")
 		return
 	}
-	st.PkgPath, st.attrs = c.pkg.Path, newAttrs()
+	st.PkgPath, st.parts().attrs = c.pkg.Path, newAttrs()
 	c.scope.put(st.Name, &object{typ: schemaOf(st), at: c.place(s), kind: definitionObject})
 }
 
@@ -91,7 +91,7 @@ func immutableNote(name string) string {
 
 func (c *checker) initAssign(s *syntax.AssignStmt, t *syntax.Target, unique bool) {
 	name, at := t.Name.Text, c.place(t)
-	old := c.scope.elems[name]
+	old := c.scope.own(name)
 	if old != nil && unique && !strings.HasPrefix(name, "_") {
 		second := message(old.at, "The variable '"+name+"' is declared here")
 		second.Note = immutableNote(name)
@@ -167,13 +167,13 @@ var reserved = map[string]bool{"any": true, "int": true, "float": true, "str": t
 const reservedList = `(["any", "int", "float", "str", "bool"])`
 
 func (c *checker) buildSchema(s *syntax.SchemaStmt, last bool) {
-	o := c.scope.elems[s.Name.Text]
+	o := c.scope.own(s.Name.Text)
 	if o == nil || o.typ.Kind != Schema || o.typ.Instance || o.typ.Schema.Rule || o.kind != definitionObject {
 		o = &object{kind: definitionObject}
-		o.typ = schemaOf(&SchemaType{Name: s.Name.Text, PkgPath: c.pkg.Path, Mixin: s.Mixin, Protocol: s.Protocol, attrs: newAttrs()})
+		o.typ = schemaOf(&SchemaType{Name: s.Name.Text, PkgPath: c.pkg.Path, Mixin: s.Mixin, Protocol: s.Protocol, content: schemaParts{attrs: newAttrs()}})
 	}
 	st := o.typ.Schema
-	st.attrs = newAttrs()
+	st.parts().attrs = newAttrs()
 	o.at = c.place(s)
 	c.scope.put(st.Name, o)
 	base := c.inherited(s.Parent, inheritMsg+"schema, got ", func(t *SchemaType) bool { return !t.Protocol && !t.Mixin })
@@ -190,9 +190,9 @@ func (c *checker) buildSchema(s *syntax.SchemaStmt, last bool) {
 		c.cycle(st.full(), "schemas")
 	}
 	c.decorators(s.Decorators)
-	st.base, st.protocol, st.index, st.mixins, st.params = base, protocol, index, mixins, params
+	st.parts().base, st.parts().protocol, st.parts().index, st.parts().mixins, st.parts().params = base, protocol, index, mixins, params
 	if base != nil && base.subOf(st) {
-		st.base = nil
+		st.parts().base = nil
 	}
 }
 
@@ -308,9 +308,9 @@ func (c *checker) buildAttrs(s *syntax.SchemaStmt, st, base *SchemaType, index *
 			if existed != nil {
 				opt = existed.optional
 			}
-			st.attrs.set(name, &attr{typ: typ, at: at, optional: opt, def: def})
+			st.parts().attrs.set(name, &attr{typ: typ, at: at, optional: opt, def: def})
 		}
-		c.checkAttrDecl(name, typ, optional, st.attrs.get(name), baseType, index, at)
+		c.checkAttrDecl(name, typ, optional, st.parts().attrs.get(name), baseType, index, at)
 	}
 }
 
@@ -337,9 +337,9 @@ func (c *checker) buildMixins(s *syntax.SchemaStmt, st *SchemaType) []*SchemaTyp
 		if m == nil {
 			continue
 		}
-		for _, n := range m.attrs.names {
-			if st.attrs.get(n) == nil {
-				st.attrs.set(n, m.attrs.byKey[n])
+		for _, n := range m.parts().attrs.names {
+			if st.parts().attrs.get(n) == nil {
+				st.parts().attrs.set(n, m.parts().attrs.byKey[n])
 			}
 		}
 		out = append(out, m)
@@ -367,34 +367,34 @@ func (c *checker) buildParams(ps *syntax.Params, names []leftName) []param {
 }
 
 func (c *checker) buildRule(s *syntax.RuleStmt, last bool) {
-	o := c.scope.elems[s.Name.Text]
+	o := c.scope.own(s.Name.Text)
 	if o == nil || o.typ.Kind != Schema || !o.typ.Schema.Rule {
-		o = &object{kind: definitionObject, typ: schemaOf(&SchemaType{Name: s.Name.Text, PkgPath: c.pkg.Path, Rule: true, attrs: newAttrs()})}
+		o = &object{kind: definitionObject, typ: schemaOf(&SchemaType{Name: s.Name.Text, PkgPath: c.pkg.Path, Rule: true, content: schemaParts{attrs: newAttrs()}})}
 	}
 	o.at = c.place(s)
 	c.scope.put(s.Name.Text, o)
 	st := o.typ.Schema
 	nameAt := c.place(s.Name)
-	st.protocol = c.inherited(s.Host, inheritMsg+"protocol, got ", func(t *SchemaType) bool { return t.Protocol })
+	st.parts().protocol = c.inherited(s.Host, inheritMsg+"protocol, got ", func(t *SchemaType) bool { return t.Protocol })
 	if reserved[st.Name] {
 		c.compileError(nameAt, "rule name '"+st.Name+"' cannot be the same as the built-in types "+reservedList)
 	}
-	st.mixins = nil
+	st.parts().mixins = nil
 	for _, id := range s.Parents {
 		if r := c.inherited(id, "illegal rule type ", func(t *SchemaType) bool { return t.Rule }); r != nil {
-			st.mixins = append(st.mixins, r)
+			st.parts().mixins = append(st.parts().mixins, r)
 		}
 	}
-	st.params = c.buildParams(s.Params, nil)
+	st.parts().params = c.buildParams(s.Params, nil)
 	if last {
-		for _, p := range st.mixins {
+		for _, p := range st.parts().mixins {
 			c.depend(st.full(), p.full(), nameAt)
 			c.cycle(st.full(), "rules")
 		}
 	}
 	c.decorators(s.Decorators)
-	if st.protocol != nil {
-		st.index = st.protocol.index
+	if st.parts().protocol != nil {
+		st.parts().index = st.parts().protocol.parts().index
 	}
 }
 
@@ -406,7 +406,7 @@ func (c *checker) decorators(list []*syntax.CallExpr) {
 			c.typeError(c.place(d), "decorator name must be a single identifier")
 			continue
 		}
-		t := c.known.types["decorator"][id.Names[0].Text]
+		t := c.known.typ("decorator", id.Names[0].Text)
 		if t == nil {
 			c.compileError(c.place(d), "UnKnown decorator "+id.Names[0].Text)
 			continue

@@ -141,7 +141,7 @@ func (c *checker) hiddenImport(names []string, t *Type) *Type {
 	if _, ok := c.attrOf(t, names[1], place{}); ok {
 		return nil
 	}
-	o := c.packages[c.pkg.Path].elems[names[0]]
+	o := c.packages[c.pkg.Path].own(names[0])
 	if o == nil || o.kind != moduleObject || c.importPath(names[0]) == "" {
 		return nil
 	}
@@ -154,7 +154,7 @@ func (c *checker) hiddenImport(names []string, t *Type) *Type {
 func (c *checker) single(name string, at place) *Type {
 	s := c.schema
 	if s == nil {
-		if c.store && c.scope.elems[name] == nil {
+		if c.store && c.scope.own(name) == nil {
 			c.scope.put(name, &object{typ: anyT, at: at})
 			return anyT
 		}
@@ -162,10 +162,10 @@ func (c *checker) single(name string, at place) *Type {
 	}
 	t := s.attrType(name)
 	if c.store {
-		if c.scope.elems[name] == nil || t == nil {
+		if c.scope.own(name) == nil || t == nil {
 			c.scope.put(name, &object{typ: anyT, at: at})
 			if t == nil {
-				s.attrs.set(name, &attr{typ: anyT, optional: true})
+				s.parts().attrs.set(name, &attr{typ: anyT, optional: true})
 			}
 			return anyT
 		}
@@ -182,7 +182,7 @@ func (c *checker) single(name string, at place) *Type {
 		return t
 	}
 	if t == nil && !s.Mixin {
-		for _, m := range s.mixins {
+		for _, m := range s.parts().mixins {
 			if mt := m.attrType(name); mt != nil {
 				return mt
 			}

@@ -23,6 +23,8 @@ type scope struct {
 	up    *scope
 	order []string
 	elems map[string]*object
+	// missing finds what was not put here yet, if that can be; it may be nil.
+	missing func(name string) *object
 }
 
 func newScope(up *scope) *scope { return &scope{up: up} }
@@ -37,9 +39,17 @@ func (s *scope) put(name string, o *object) {
 	s.elems[name] = o
 }
 
+// own is the object of a name of this scope itself, or nil.
+func (s *scope) own(name string) *object {
+	if o := s.elems[name]; o != nil || s.missing == nil {
+		return o
+	}
+	return s.missing(name)
+}
+
 func (s *scope) find(name string) *object {
 	for ; s != nil; s = s.up {
-		if o := s.elems[name]; o != nil {
+		if o := s.own(name); o != nil {
 			return o
 		}
 	}

@@ -14,30 +14,40 @@ import (
 //go:embed signatures.txt
 var signatures string
 
-// known is the parsed table: section, then name; order has the names.
+// known is the table: section, then name; order has the names. A signature is
+// parsed when it is first asked for.
 type known struct {
-	types map[string]map[string]*Type
+	types map[string]map[string]func() *Type
 	order map[string][]string
 }
 
+// typ is the type of a name of a section, or nil.
+func (k *known) typ(section, name string) *Type {
+	if t := k.types[section][name]; t != nil {
+		return t()
+	}
+	return nil
+}
+
 var loadKnown = sync.OnceValue(func() *known {
-	k := &known{types: map[string]map[string]*Type{}, order: map[string][]string{}}
+	k := &known{types: map[string]map[string]func() *Type{}, order: map[string][]string{}}
 	section := ""
 	for _, line := range strings.Split(signatures, "\n") {
 		switch {
 		case line == "":
 		case line[0] == '[':
 			section = strings.Trim(line, "[]")
-			k.types[section] = map[string]*Type{}
+			k.types[section] = map[string]func() *Type{}
 		default:
 			end := strings.IndexAny(line, "(:")
 			name := line[:end]
 			k.order[section] = append(k.order[section], name)
-			if line[end] == ':' {
-				k.types[section][name] = parseType(strings.TrimSpace(line[end+1:]))
-			} else {
-				k.types[section][name] = parseSignature(line[end:])
-			}
+			k.types[section][name] = sync.OnceValue(func() *Type {
+				if line[end] == ':' {
+					return parseType(strings.TrimSpace(line[end+1:]))
+				}
+				return parseSignature(line[end:])
+			})
 		}
 	}
 	return k

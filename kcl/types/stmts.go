@@ -125,13 +125,13 @@ func (c *checker) assign(s *syntax.AssignStmt) *Type {
 }
 
 func (c *checker) setAttrType(name string, t *Type) {
-	if a := c.schema.attrs.get(name); a != nil {
+	if a := c.schema.parts().attrs.get(name); a != nil {
 		copied := *a
 		copied.typ = t
-		c.schema.attrs.set(name, &copied)
+		c.schema.parts().attrs.set(name, &copied)
 		return
 	}
-	c.schema.attrs.set(name, &attr{typ: t, optional: true})
+	c.schema.parts().attrs.set(name, &attr{typ: t, optional: true})
 }
 
 func (c *checker) assignValue(s *syntax.AssignStmt, t *syntax.Target, expected *Type) *Type {
@@ -164,7 +164,7 @@ func (c *checker) checkAnnotation(s *syntax.AssignStmt, value *Type) {
 		name := t.Name.Text
 		annotated := c.typ(s.Type)
 		typ := annotated
-		if o := c.scope.elems[name]; o != nil && !o.typ.isAny() {
+		if o := c.scope.own(name); o != nil && !o.typ.isAny() {
 			if !upperBound(annotated, o.typ) {
 				c.report(diag.TypeError,
 					message(c.place(t), "can not change the type of '"+name+"' to "+annotated.String()),
@@ -172,7 +172,7 @@ func (c *checker) checkAnnotation(s *syntax.AssignStmt, value *Type) {
 			}
 			typ = o.typ
 		}
-		if o := c.scope.elems[name]; o != nil {
+		if o := c.scope.own(name); o != nil {
 			o.typ = typ
 		} else {
 			c.compileError(c.place(t.Name), "name '"+name+"' is not defined")
@@ -242,21 +242,20 @@ func (c *checker) schemaStmt(s *syntax.SchemaStmt) *Type {
 		c.typeError(c.place(s), "expected schema type, got "+t.String())
 		return t
 	}
-	st := *t.Schema
-	st.attrs = st.attrs.clone()
+	st := t.Schema.inBody()
 	start := c.at
-	c.schema = &st
+	c.schema = st
 	c.buildParams(s.Params, nil)
 	c.paramOrder(s.Params)
 	c.enter()
-	for _, p := range st.params {
+	for _, p := range st.parts().params {
 		c.scope.put(p.name, &object{typ: p.typ, at: start, kind: parameterObject})
 	}
-	if st.index != nil && s.Index != nil {
-		c.indexDefault(s.Index, st.index)
+	if st.parts().index != nil && s.Index != nil {
+		c.indexDefault(s.Index, st.parts().index)
 	}
 	for _, n := range leftNames(s.Body) {
-		if c.scope.elems[n.text] == nil {
+		if c.scope.own(n.text) == nil {
 			c.scope.put(n.text, &object{typ: anyT, at: place{c.file.File, n.at}})
 		}
 	}
@@ -302,12 +301,11 @@ func (c *checker) ruleStmt(s *syntax.RuleStmt) *Type {
 		c.typeError(c.place(s), "expected rule type, got "+t.String())
 		return t
 	}
-	st := *t.Schema
-	st.attrs = st.attrs.clone()
-	c.schema = &st
+	st := t.Schema.inBody()
+	c.schema = st
 	c.paramOrder(s.Params)
 	c.enter()
-	for _, p := range st.params {
+	for _, p := range st.parts().params {
 		c.scope.put(p.name, &object{typ: p.typ, at: c.place(s), kind: parameterObject})
 	}
 	c.checks(s.Checks)

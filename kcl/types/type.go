@@ -119,11 +119,33 @@ func (a *attrs) clone() *attrs {
 type SchemaType struct {
 	Name, PkgPath         string
 	Mixin, Protocol, Rule bool
-	base, protocol        *SchemaType
-	mixins                []*SchemaType
-	attrs                 *attrs
-	params                []param
-	index                 *indexType
+	content               schemaParts
+	// build makes the content when it is first asked for; nil once it is there.
+	build func()
+}
+
+// schemaParts is what the declaration of a schema says.
+type schemaParts struct {
+	base, protocol *SchemaType
+	mixins         []*SchemaType
+	attrs          *attrs
+	params         []param
+	index          *indexType
+}
+
+func (s *SchemaType) parts() *schemaParts {
+	if build := s.build; build != nil {
+		s.build = nil
+		build()
+	}
+	return &s.content
+}
+
+// inBody is a copy of the schema whose attributes may be changed.
+func (s *SchemaType) inBody() *SchemaType {
+	body := &SchemaType{Name: s.Name, PkgPath: s.PkgPath, Mixin: s.Mixin, Protocol: s.Protocol, Rule: s.Rule, content: *s.parts()}
+	body.content.attrs = body.content.attrs.clone()
+	return body
 }
 
 type indexType struct {
@@ -307,13 +329,13 @@ func litText(v any) string {
 // attr finds an attribute of a schema, its bases or its protocol.
 func (s *SchemaType) attr(name string) *attr {
 	for n := 0; s != nil && n < 1000; n++ {
-		if a := s.attrs.get(name); a != nil {
+		if a := s.parts().attrs.get(name); a != nil {
 			return a
 		}
-		if s.base != nil {
-			s = s.base
+		if s.parts().base != nil {
+			s = s.parts().base
 		} else {
-			s = s.protocol
+			s = s.parts().protocol
 		}
 	}
 	return nil
@@ -327,8 +349,8 @@ func (s *SchemaType) attrType(name string) *Type {
 }
 
 func (s *SchemaType) valType() *Type {
-	if s.index != nil {
-		return s.index.val
+	if s.parts().index != nil {
+		return s.parts().index.val
 	}
 	return anyT
 }
@@ -338,7 +360,7 @@ func (s *SchemaType) subOf(o *SchemaType) bool {
 		if s == o || s.Name == o.Name && s.PkgPath == o.PkgPath {
 			return true
 		}
-		s = s.base
+		s = s.parts().base
 	}
 	return false
 }

@@ -42,7 +42,7 @@ followed by /... means every package at and below it.`,
 func (t *Tool) lint(ctx context.Context, o *runOptions, args []string) error {
 	var together []string
 	var failed error
-	var cache kcl.Cache
+	cache := t.packageCache()
 	for _, arg := range args {
 		if !strings.HasSuffix(arg, "...") {
 			together = append(together, arg)
@@ -53,13 +53,13 @@ func (t *Tool) lint(ctx context.Context, o *runOptions, args []string) error {
 			return err
 		}
 		for _, dir := range folders {
-			if err := t.report(t.lintProgram(ctx, o, []string{dir}, &cache), o.errorFormat, !o.noStyle); err != nil {
+			if err := t.report(t.lintProgram(ctx, o, []string{dir}, cache), o.errorFormat, !o.noStyle); err != nil {
 				failed = err
 			}
 		}
 	}
 	if len(together) > 0 || len(args) == 0 {
-		if err := t.lintProgram(ctx, o, together, &cache); err != nil {
+		if err := t.lintProgram(ctx, o, together, cache); err != nil {
 			return err
 		}
 	}

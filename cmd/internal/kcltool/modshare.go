@@ -275,15 +275,21 @@ func (t *Tool) cached(ctx context.Context, p *place, d mod.Dependency) (string, 
 func (t *Tool) cleanCommand() *cobra.Command {
 	yes := false
 	cmd := &cobra.Command{
-		Use:     "clean",
-		Short:   "KCL clean tool",
-		Long:    `This command removes the packages that were fetched into the cache.`,
+		Use:   "clean",
+		Short: "KCL clean tool",
+		Long: `This command removes the packages that were fetched, and what is remembered of
+packages that were checked.`,
 		Example: `  kcl clean --yes`,
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cache, err := mod.CacheDir(t.Getenv)
 			if err != nil {
 				return err
+			}
+			if dir := t.cacheDir(); dir != "" {
+				if err := os.RemoveAll(dir); err != nil {
+					return err
+				}
 			}
 			entries, err := os.ReadDir(cache)
 			if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {

@@ -70,6 +70,7 @@ func within(base, name string) string {
 func (t *Tool) options(files *machine) kcl.Options {
 	return kcl.Options{
 		WorkDir: t.Dir, FileSystem: files, Getenv: t.Getenv, Now: time.Now, Random: rand.Reader, Print: t.Out, FQDN: fqdn,
+		Cache: t.packageCache(),
 	}
 }
 

@@ -110,8 +110,6 @@ For example, 'kcl run path/to/kcl.k' will run the file named path/to/kcl.k`,
 	return cmd
 }
 
-func (t *Tool) machine() *machine { return &machine{dir: t.Dir} }
-
 // run is one run with its output.
 func (t *Tool) run(ctx context.Context, o *runOptions, args []string, files *machine) error {
 	p, err := t.prepare(ctx, o, args, files)

@@ -80,13 +80,13 @@ func (t *Tool) test(ctx context.Context, o *testOptions, args []string) error {
 		return err
 	}
 	pass, fail := 0, 0
-	var cache kcl.Cache
+	cache := t.packageCache()
 	for _, s := range suites {
 		p, err := t.prepare(ctx, &o.runOptions, []string{s.dir}, t.machine())
 		if err != nil {
 			return t.report(err, o.errorFormat, !o.noStyle)
 		}
-		p.options.Cache = &cache
+		p.options.Cache = cache
 		for _, name := range s.cases {
 			start := time.Now()
 			err := runTest(ctx, p.options, s.dir, name, t.testOutput(o))
