@@ -21,12 +21,14 @@ type Policy struct {
 
 // Report is what a collection did, or with Policy.DryRun would have done.
 type Report struct {
-	Removed       []Info   `json:"removed"`
-	RemovedBytes  int64    `json:"removedBytes"`
-	Kept          int      `json:"kept"`
-	KeptBytes     int64    `json:"keptBytes"`
-	ExpiredLeases int      `json:"expiredLeases"`
-	Abandoned     []string `json:"abandonedIngests"`
+	Removed       []Info      `json:"removed"`
+	RemovedLayers []LayerInfo `json:"removedLayers"` // unpacked ones
+	RemovedBytes  int64       `json:"removedBytes"`
+	Kept          int         `json:"kept"`
+	KeptLayers    int         `json:"keptLayers"`
+	KeptBytes     int64       `json:"keptBytes"`
+	ExpiredLeases int         `json:"expiredLeases"`
+	Abandoned     []string    `json:"abandonedIngests"`
 }
 
 // References counts for each digest the roots and the running leases that hold it.
@@ -69,17 +71,24 @@ func (tx *Tx) mark(ctx context.Context, counts map[digest.Digest]int, without fu
 	})
 }
 
-// Collect removes the blobs that no root and no running lease holds and that were not used within the grace period,
-// ended leases, and ingests that nobody has written for a day. Other changes wait meanwhile; readers do not.
+// Collect removes the blobs and unpacked layers that no root and no running lease holds and that were not used within the grace
+// period, ended leases, ingests that nobody has written for a day, and layers whose writer died. Other changes wait meanwhile; readers
+// do not.
 func (s *Store) Collect(ctx context.Context, p Policy) (Report, error) {
 	var report Report
-	err := s.Exclusive(ctx, func(tx *Tx) error {
-		return tx.collect(ctx, p, &report)
+	var gone []string
+	err := s.Exclusive(ctx, func(tx *Tx) (err error) {
+		gone, err = tx.collect(ctx, p, &report)
+		return err
 	})
+	for _, path := range gone { // trees of many files: others need not wait for that
+		err = errors.Join(err, removeTree(path))
+	}
 	return report, err
 }
 
-func (tx *Tx) collect(ctx context.Context, p Policy, report *Report) error {
+// collect gives the folders that are left to be removed.
+func (tx *Tx) collect(ctx context.Context, p Policy, report *Report) ([]string, error) {
 	s, now := tx.store, tx.store.now()
 	if !p.DryRun {
 		p.Without = nil
@@ -87,13 +96,13 @@ func (tx *Tx) collect(ctx context.Context, p Policy, report *Report) error {
 	held := map[digest.Digest]int{}
 	var ended []string
 	if err := tx.mark(ctx, held, p.Without, func(path string) { ended = append(ended, path) }); err != nil {
-		return err
+		return nil, err
 	}
 	report.ExpiredLeases = len(ended)
 	if !p.DryRun {
 		for _, path := range ended {
 			if err := ignoreMissing(os.Remove(path)); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
@@ -113,14 +122,18 @@ func (tx *Tx) collect(ctx context.Context, p Policy, report *Report) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return nil, err
+	}
+	gone, err := tx.collectLayers(ctx, p, held, report)
+	if err != nil {
+		return gone, err
 	}
 	if !p.DryRun {
 		if err := s.removeLeftovers(now); err != nil {
-			return err
+			return gone, err
 		}
 	}
-	return s.dropAbandoned(p, now, report)
+	return gone, s.dropAbandoned(p, now, report)
 }
 
 // dropAbandoned drops ingests that nobody writes and nobody has written for long.
