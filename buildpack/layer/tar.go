@@ -51,6 +51,11 @@ func (w *Writer) Link(name, target string, owner Owner) error {
 	return w.header(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o755, Uid: owner.UID, Gid: owner.GID})
 }
 
+// HardLink writes another name of a file that the layer has already.
+func (w *Writer) HardLink(name, target string, mode fs.FileMode, owner Owner) error {
+	return w.header(&tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: int64(mode.Perm()), Uid: owner.UID, Gid: owner.GID})
+}
+
 // File writes a file of size bytes from r.
 func (w *Writer) File(name string, mode fs.FileMode, owner Owner, size int64, r io.Reader) error {
 	err := w.header(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: int64(mode.Perm()) | stickyBits(mode), Size: size, Uid: owner.UID, Gid: owner.GID})
