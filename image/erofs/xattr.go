@@ -1,0 +1,117 @@
+package erofs
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/weft-dev/weft/image/tree"
+)
+
+// prefixes are those of attribute names that have a number, in the order in which they are tried.
+var prefixes = []struct {
+	number byte
+	text   string
+	whole  bool // the name ends with the prefix
+}{
+	{1, "user.", false},
+	{2, "system.posix_acl_access", true},
+	{3, "system.posix_acl_default", true},
+	{4, "trusted.", false},
+	{6, "security.", false},
+}
+
+// xattrEntry is an attribute on the disk: 4 bytes, name without prefix, value, filled up to 4 bytes.
+func xattrEntry(x tree.Xattr) ([]byte, bool) {
+	for _, p := range prefixes {
+		name, ok := strings.CutPrefix(x.Name, p.text)
+		if !ok || p.whole != (name == "") || len(name) > 255 || len(x.Value) > 0xffff {
+			continue
+		}
+		b := make([]byte, align(int64(4+len(name)+len(x.Value)), 4))
+		b[0], b[1] = byte(len(name)), p.number
+		le.PutUint16(b[2:], uint16(len(x.Value)))
+		copy(b[4:], name)
+		copy(b[4+len(name):], x.Value)
+		return b, true
+	}
+	return nil, false
+}
+
+// xattrs are the attributes of an image about to be written.
+type xattrs struct {
+	shared map[string]uint32 // number of each entry that several files have
+	area   []byte            // those entries
+}
+
+// newXattrs collects the attributes of all files. Attributes that the format cannot hold are given to skip.
+func newXattrs(files []*file, skip func(path, why string)) *xattrs {
+	count := map[string]int{}
+	for _, f := range files {
+		for _, x := range f.node.Xattrs {
+			e, ok := xattrEntry(x)
+			if !ok {
+				skip(f.path, fmt.Sprintf("the extended attribute %s has no place in EROFS", x.Name))
+				continue
+			}
+			f.entries = append(f.entries, string(e))
+			count[string(e)]++
+		}
+	}
+	x := &xattrs{shared: map[string]uint32{}}
+	var often []string
+	for e, n := range count {
+		if n > 1 {
+			often = append(often, e)
+		}
+	}
+	sort.Strings(often)
+	for _, e := range often {
+		x.shared[e] = uint32(len(x.area) / 4)
+		x.area = append(x.area, e...)
+	}
+	return x
+}
+
+// body is what stands behind an inode: a header, the numbers of shared entries, and the entries of its own.
+func (x *xattrs) body(f *file) ([]byte, error) {
+	if len(f.entries) == 0 {
+		return nil, nil
+	}
+	b := make([]byte, xattrHeader)
+	var own []string
+	for _, e := range f.entries {
+		number, ok := x.shared[e]
+		if !ok || b[4] == 255 {
+			own = append(own, e)
+			continue
+		}
+		b[4]++
+		b = le.AppendUint32(b, number)
+	}
+	for _, e := range own {
+		b = append(b, e...)
+	}
+	if (len(b)-xattrHeader)/4+1 > 0xffff {
+		return nil, fmt.Errorf("%s: its extended attributes have %d bytes, more than EROFS holds", f.path, len(b))
+	}
+	return b, nil
+}
+
+// decodeXattr reads an entry and says how many bytes it has.
+func decodeXattr(b []byte) (tree.Xattr, int64, error) {
+	if len(b) < 4 {
+		return tree.Xattr{}, 0, fmt.Errorf("%w: an extended attribute of %d bytes", ErrFormat, len(b))
+	}
+	name, value := int(b[0]), int(le.Uint16(b[2:]))
+	if len(b) < 4+name+value {
+		return tree.Xattr{}, 0, fmt.Errorf("%w: an extended attribute of %d bytes that should have %d", ErrFormat, len(b), 4+name+value)
+	}
+	for _, p := range prefixes {
+		if p.number == b[1] {
+			return tree.Xattr{Name: p.text + string(b[4:4+name]), Value: slices.Clone(b[4+name : 4+name+value])}, align(int64(4+name+value), 4), nil
+		}
+	}
+	return tree.Xattr{}, 0, fmt.Errorf("%w: an extended attribute with the unknown prefix %d", ErrUnsupported, b[1])
+}
