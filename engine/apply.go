@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -11,13 +12,16 @@ import (
 
 // Result is what a run did.
 type Result struct {
-	Done    map[Action]int
-	Failed  map[ID]error
-	Skipped []ID // not begun, because of a failure, a drain or a cancellation
+	Revision uint64 // 0 if there was nothing to do
+	Done     map[Action]int
+	Failed   map[ID]error
+	Skipped  []ID    // not begun, because of a failure, a drain or a cancellation
+	Rollback *Result // what the rollback after a failure did, nil if there was none
 }
 
 // Apply does what the plan says. The plan has to be for the state as it is now.
 //
+// First everything is made, each resource when what it needs is done; then, if asked to, it is waited for; at last the deletions are done.
 // The error joins what failed; it names the resources that were skipped. Everything that was done is in the state.
 func (e *Engine) Apply(ctx context.Context, plan *Plan) (*Result, error) {
 	if plan.Lineage != e.state.Lineage() {
@@ -27,23 +31,80 @@ func (e *Engine) Apply(ctx context.Context, plan *Plan) (*Result, error) {
 		return nil, errors.New("the state changed since the plan was made; plan again")
 	}
 	a := &applier{engine: e, plan: plan, result: &Result{Done: map[Action]int{}, Failed: map[ID]error{}}, stop: make(chan struct{}), drained: make(chan struct{})}
-	go func() {
-		defer close(a.drained)
-		select {
-		case <-e.opts.Drain:
-			a.halt()
-		case <-a.stop:
+	var revision *Revision
+	if plan.writes() {
+		if plan.sensitive() {
+			if err := e.state.ensureSecretSalt(); err != nil {
+				return nil, err
+			}
 		}
-	}()
-	s := a.schedule()
-	s.run(ctx, e.opts.Workers, a.stop, a.do, a.skip)
-	a.halt()
-	<-a.drained
-	err := a.err(ctx)
+		if plan.Changed() {
+			var err error
+			if revision, err = e.beginRevision(plan); err != nil {
+				return nil, err
+			}
+			a.result.Revision = revision.Number
+		}
+	}
+	err := a.run(ctx)
+	if revision != nil {
+		outcome := Done
+		switch {
+		case err != nil && a.interrupted(ctx):
+			outcome = Interrupted
+		case err != nil:
+			outcome = Failed
+		}
+		err = errors.Join(err, e.endRevision(revision, outcome, a.result.Done, err))
+		if outcome == Failed && e.opts.OnFailure == Rollback {
+			return a.result, e.rollBack(ctx, plan, a.result, err)
+		}
+	}
 	if len(e.state.Pending()) == 0 {
 		err = errors.Join(err, e.state.Compact(false))
 	}
 	return a.result, err
+}
+
+// sensitive says whether the plan makes anything with values that must not be shown.
+func (p *Plan) sensitive() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool {
+		return !s.removes() && (HasSensitive(s.resource.Inputs) || HasExternal(s.resource.Inputs))
+	})
+}
+
+// rollBack applies the last revision that came out well again, after a failure. What the failed run adopted is left alone.
+func (e *Engine) rollBack(ctx context.Context, plan *Plan, result *Result, cause error) error {
+	number := e.state.LastDone()
+	resources, err := e.state.Wanted(number)
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("the rollback could not begin: %w", err))
+	}
+	adopted := map[ID]bool{}
+	for _, s := range plan.Steps {
+		adopted[s.ID] = s.Action == Adopt
+	}
+	to := "nothing, as no earlier run came out well"
+	operation := "rollback to nothing"
+	if number > 0 {
+		to, operation = fmt.Sprintf("revision %d", number), fmt.Sprintf("rollback to %d", number)
+	}
+	back := &Engine{state: e.state, opts: e.opts, externals: e.externals}
+	back.opts.OnFailure, back.opts.Targets, back.opts.Refresh = Continue, nil, RefreshAll
+	e.event(Event{State: "rollback", Error: to})
+	again, err := back.plan(ctx, resources, operation, adopted)
+	if err == nil {
+		result.Rollback, err = back.Apply(ctx, again)
+	}
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("the rollback to %s failed too: %w", to, err))
+	}
+	return errors.Join(cause, fmt.Errorf("rolled back to %s", to))
+}
+
+// interrupted says whether the run ended early because it was told to.
+func (a *applier) interrupted(ctx context.Context) bool {
+	return ctx.Err() != nil || stopped(ctx, a.engine.opts.Drain)
 }
 
 type applier struct {
@@ -61,25 +122,91 @@ type applier struct {
 
 func (a *applier) halt() { a.once.Do(func() { close(a.stop) }) }
 
-// schedule puts every task behind those it has to wait for: a resource behind what it needs, a deletion behind everything
-// that needed it by the state, the deletion of what was replaced behind those that now use the replacement.
-func (a *applier) schedule() *schedule {
-	a.tasks = slices.Clone(a.plan.Steps)
-	main := make(map[ID]int, len(a.tasks))
+func (a *applier) run(ctx context.Context) error {
+	go func() {
+		defer close(a.drained)
+		select {
+		case <-a.engine.opts.Drain:
+			a.halt()
+		case <-a.stop:
+		}
+	}()
+	a.makeAll().run(ctx, a.engine.opts.Workers, a.stop, a.do, a.skip)
+	if a.engine.opts.Wait && !stopped(ctx, a.stop) {
+		a.wait(ctx)
+	}
+	a.removeAll().run(ctx, a.engine.opts.Workers, a.stop, a.do, a.skip)
+	a.halt()
+	<-a.drained
+	return a.err(ctx)
+}
+
+// makeAll puts every resource behind what it needs.
+func (a *applier) makeAll() *schedule {
+	a.tasks = slices.DeleteFunc(slices.Clone(a.plan.Steps), Step.removes)
+	index := make(map[ID]int, len(a.tasks))
 	for i, t := range a.tasks {
-		if t.Action != DeleteDeposed {
-			main[t.ID] = i
+		index[t.ID] = i
+	}
+	s := newSchedule(len(a.tasks))
+	for i, t := range a.tasks {
+		for _, need := range a.plan.needs[t.ID] {
+			if j, ok := index[need]; ok {
+				s.after(i, j)
+			}
 		}
 	}
+	return s
+}
+
+// removeAll puts every deletion behind those of everything that needed it by the state, and blocks those that something which was not
+// brought to its wanted form may still use.
+func (a *applier) removeAll() *schedule {
+	a.tasks = slices.DeleteFunc(slices.Clone(a.plan.Steps), func(s Step) bool { return !s.removes() })
 	for _, t := range a.plan.Steps {
 		if t.Action == CreateReplacement {
 			a.tasks = append(a.tasks, Step{ID: t.ID, Type: t.record.Type, Action: DeleteDeposed, Cause: "it was replaced", record: t.record})
 		}
 	}
-	usedBy := map[ID][]ID{} // by the state and by the plan
+	index := make(map[ID]int, len(a.tasks))
+	for i, t := range a.tasks {
+		if t.Action != DeleteDeposed {
+			index[t.ID] = i
+		}
+	}
+	usedBy := a.usedBy()
+	s := newSchedule(len(a.tasks))
+	for i, t := range a.tasks {
+		for _, user := range usedBy[t.ID] {
+			if j, ok := index[user]; ok && j != i {
+				s.after(i, j)
+			}
+			if a.bad(user) {
+				s.blocked[i].Store(true)
+			}
+		}
+		if t.Action == DeleteDeposed && a.bad(t.ID) {
+			s.blocked[i].Store(true)
+		}
+	}
+	// Records of different runs may depend on each other in a circle; then their order does not matter.
+	s.breakCycles(func(int, int) bool { return true })
+	return s
+}
+
+// usedBy says for each resource what needs it, by the state and by the plan.
+func (a *applier) usedBy() map[ID][]ID {
+	usedBy := map[ID][]ID{}
 	for id, r := range a.engine.state.Records() {
 		for _, need := range r.DependsOn {
 			usedBy[need] = append(usedBy[need], id)
+		}
+	}
+	for _, t := range a.plan.Steps {
+		if t.record != nil {
+			for _, need := range t.record.DependsOn {
+				usedBy[need] = append(usedBy[need], t.ID)
+			}
 		}
 	}
 	for id, needs := range a.plan.needs {
@@ -87,32 +214,56 @@ func (a *applier) schedule() *schedule {
 			usedBy[need] = append(usedBy[need], id)
 		}
 	}
-	s := newSchedule(len(a.tasks))
-	for i, t := range a.tasks {
-		switch t.Action {
-		case Delete, Forget, DeleteDeposed:
-			for _, user := range usedBy[t.ID] {
-				if j, ok := main[user]; ok && j != i {
-					s.after(i, j)
-				}
-			}
-			if j, ok := main[t.ID]; ok && t.Action == DeleteDeposed {
-				s.after(i, j)
-			}
-		default:
-			for _, need := range a.plan.needs[t.ID] {
-				if j, ok := main[need]; ok {
-					s.after(i, j)
-				}
+	return usedBy
+}
+
+// bad says whether a resource failed or was skipped.
+func (a *applier) bad(id ID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.result.Failed[id] != nil || slices.Contains(a.result.Skipped, id)
+}
+
+// wait waits for everything that was made, and for what is as it was.
+func (a *applier) wait(ctx context.Context) {
+	requests := map[string][]Request{}
+	for _, t := range a.tasks {
+		if _, waits := a.engine.opts.Drivers[t.Type].(Waiter); waits && !a.bad(t.ID) {
+			if record := a.engine.state.Record(t.ID); record != nil {
+				requests[t.Type] = append(requests[t.Type], Request{ID: t.ID, Inputs: record.Inputs, Record: record})
 			}
 		}
 	}
-	// Records of different runs may depend on each other in a circle; then their order of deletion does not matter.
-	s.breakCycles(func(task, _ int) bool {
-		action := a.tasks[task].Action
-		return action == Delete || action == Forget || action == DeleteDeposed
-	})
-	return s
+	ctx, cancel := context.WithTimeout(ctx, a.engine.opts.WaitTimeout)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		select {
+		case <-a.stop: // waiting is nothing that has to be finished
+			stop(errDrained)
+		case <-ctx.Done():
+		}
+	}()
+	for _, typ := range slices.Sorted(maps.Keys(requests)) {
+		for id, err := range a.engine.opts.Drivers[typ].(Waiter).Wait(ctx, requests[typ]) {
+			i := slices.IndexFunc(a.tasks, func(t Step) bool { return t.ID == id })
+			a.fail(a.tasks[i], "ready", err)
+		}
+	}
+}
+
+var errDrained = errors.New("interrupted while waiting")
+
+func (a *applier) fail(t Step, during string, err error) {
+	problem := a.engine.problem(t, during, err)
+	a.engine.event(Event{ID: t.ID, Action: t.Action, State: "failed", Error: problem.Error()})
+	a.mu.Lock()
+	a.result.Failed[t.ID] = problem
+	a.mu.Unlock()
+	if a.engine.opts.OnFailure != Continue {
+		a.halt()
+	}
 }
 
 func (a *applier) do(ctx context.Context, i int) bool {
@@ -125,13 +276,7 @@ func (a *applier) do(ctx context.Context, i int) bool {
 	a.engine.event(Event{ID: t.ID, Action: t.Action, State: "begun"})
 	err := a.engine.perform(ctx, t, a.plan.needs[t.ID])
 	if err != nil {
-		a.engine.event(Event{ID: t.ID, Action: t.Action, State: "failed", Error: err.Error(), Elapsed: time.Since(start)})
-		a.mu.Lock()
-		a.result.Failed[t.ID] = &Problem{Origin: t.Origin, Resource: t.ID, Msg: fmt.Sprintf("%s: %v", t.Action, err), Cause: err}
-		a.mu.Unlock()
-		if a.engine.opts.OnFailure == Stop {
-			a.halt()
-		}
+		a.fail(t, string(t.Action), err)
 		return false
 	}
 	a.engine.event(Event{ID: t.ID, Action: t.Action, State: "done", Elapsed: time.Since(start)})
@@ -218,8 +363,12 @@ func (e *Engine) make(ctx context.Context, d Driver, t Step, needs []ID) error {
 		return err
 	}
 	resolved, _ := inputs.(map[string]any)
-	req := Request{ID: t.ID, Inputs: resolved, Record: t.record}
-	record := &Record{ID: t.ID, Type: t.Type, DependsOn: needs, Inputs: resolved, Fingerprint: fingerprint(e.state.salt, d.Version(), resolved),
+	full, err := e.reveal(ctx, resolved)
+	if err != nil {
+		return err
+	}
+	req := Request{ID: t.ID, Inputs: full, Record: t.record}
+	record := &Record{ID: t.ID, Type: t.Type, DependsOn: needs, Inputs: resolved, Fingerprint: e.state.fingerprint(d.Version(), full),
 		Keep: t.resource.Keep, Protect: t.resource.Protect, Timeout: t.resource.Timeout}
 	if t.Action == Update && HasUnknown(t.inputs) {
 		c, err := d.Compare(ctx, req, t.object)
@@ -233,7 +382,7 @@ func (e *Engine) make(ctx context.Context, d Driver, t Step, needs []ID) error {
 		}
 	}
 	if t.Action == NoOp {
-		record.learn(t.object)
+		e.state.learn(record, t.object, full)
 		return e.end(&entry{Op: "end", ID: t.ID, Action: NoOp, Record: record})
 	}
 	op := &Operation{ID: t.ID, Action: t.Action, Record: record, Begun: time.Now().UTC()}
@@ -254,7 +403,7 @@ func (e *Engine) make(ctx context.Context, d Driver, t Step, needs []ID) error {
 		return e.failed(ctx, d, op, err)
 	}
 	done := *record
-	done.learn(object)
+	e.state.learn(&done, object, full)
 	return e.end(&entry{Op: "end", ID: t.ID, Action: t.Action, Record: &done})
 }
 

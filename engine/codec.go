@@ -22,6 +22,7 @@ const (
 	sensitiveMark = "$sensitive"
 	unknownMark   = "$unknown"
 	referenceMark = "$reference"
+	externalMark  = "$external"
 	literalMark   = "$literal"
 )
 
@@ -30,7 +31,7 @@ func isMark(m map[string]any) bool {
 		return false
 	}
 	for k := range m {
-		return k == sensitiveMark || k == unknownMark || k == referenceMark || k == literalMark
+		return k == sensitiveMark || k == unknownMark || k == referenceMark || k == externalMark || k == literalMark
 	}
 	return false
 }
@@ -56,6 +57,12 @@ func encodeTree(v any, s Sealer) (any, error) {
 		return map[string]any{unknownMark: true}, nil
 	case Reference:
 		return map[string]any{referenceMark: map[string]any{"resource": string(v.Resource), "path": v.Path}}, nil
+	case External:
+		m := map[string]any{"url": v.URL}
+		if v.Store != nil {
+			m["store"] = v.Store
+		}
+		return map[string]any{externalMark: m}, nil
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for k, e := range v {
@@ -135,6 +142,13 @@ func decodeMark(m map[string]any, s Sealer) (any, error) {
 	}
 	if literal, ok := m[literalMark].(map[string]any); ok {
 		return decodeMap(literal, s)
+	}
+	if e, ok := m[externalMark].(map[string]any); ok {
+		url, isString := e["url"].(string)
+		store, isMap := e["store"].(map[string]any)
+		if isString && (isMap || e["store"] == nil) {
+			return External{url, store}, nil
+		}
 	}
 	if r, ok := m[referenceMark].(map[string]any); ok {
 		id, _ := r["resource"].(string)

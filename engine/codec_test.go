@@ -72,12 +72,33 @@ func TestTreesSurviveWriting(t *testing.T) {
 	}
 }
 
-// TestStateFormat reads a snapshot and records as version 1 wrote them.
+// TestStateFormat reads a snapshot and records as this version and the one before wrote them.
 func TestStateFormat(t *testing.T) {
-	const path = "testdata/state-v1.jsonl"
 	if *update {
-		writeStateGolden(t, path)
+		writeStateGolden(t, "testdata/state-v2.jsonl")
 	}
+	for _, path := range []string{"testdata/state-v1.jsonl", "testdata/state-v2.jsonl"} {
+		t.Run(path, func(t *testing.T) { checkStateGolden(t, path) })
+	}
+	data, err := os.ReadFile("testdata/state-v2.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	s, err := Load(nil, lines[0], lines[1:], 9, rot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := s.Wanted(1)
+	if err != nil || len(set) != 1 || !reflect.DeepEqual(set[0], Resource{ID: "a", Type: "thing", Inputs: map[string]any{"x": External{"ref://s/k", nil}}, Keep: true}) {
+		t.Errorf("wanted %#v, %v", set, err)
+	}
+	if r := s.Revisions(); len(r) != 2 || r[0].Outcome != Failed || r[0].Error != "no" || r[1].Outcome != Interrupted || s.secret != "pepper" {
+		t.Errorf("revisions %+v", r)
+	}
+}
+
+func checkStateGolden(t *testing.T, path string) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -133,10 +154,17 @@ func writeStateGolden(t *testing.T, path string) {
 	write(&entry{Op: "end", ID: "gone", Action: Create, Record: &Record{ID: "gone", Type: "thing"}},
 		&entry{Op: "end", ID: "old", Action: Create, Record: &Record{ID: "old", Type: "thing"}},
 		&entry{Op: "end", ID: "c", Action: Create, Record: &Record{ID: "c", Type: "thing", Identity: "old"}})
+	blob, err := encodeResource(Resource{ID: "a", Type: "thing", Inputs: map[string]any{"x": External{"ref://s/k", nil}}, Keep: true}, rot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(&entry{Op: "salt", SecretSalt: "pepper"}, &entry{Op: "run", Run: &Revision{Number: 1, Operation: "apply", By: "me", Begun: at, Outcome: Running, Delta: map[ID]string{"a": "f1"}}, Blobs: map[string]json.RawMessage{"f1": blob}})
 	if err := s.Compact(true); err != nil {
 		t.Fatal(err)
 	}
-	write(&entry{Op: "begin", Begin: &Operation{ID: "b", Action: Update, Record: &Record{ID: "b", Type: "thing"}, Begun: at}},
+	write(&entry{Op: "ran", Run: &Revision{Number: 1, Operation: "apply", Begun: at, Ended: at, Outcome: Failed, Error: "no", Counts: map[Action]int{Create: 1}}},
+		&entry{Op: "run", Run: &Revision{Number: 2, Operation: "destroy", Begun: at, Outcome: Running, Delta: map[ID]string{"a": ""}}},
+		&entry{Op: "begin", Begin: &Operation{ID: "b", Action: Update, Record: &Record{ID: "b", Type: "thing"}, Begun: at}},
 		&entry{Op: "end", ID: "gone", Action: Delete},
 		&entry{Op: "end", ID: "c", Action: CreateReplacement, Record: &Record{ID: "c", Type: "thing", Identity: "new"}},
 		&entry{Op: "end", ID: "a", Action: Create, Record: &Record{ID: "a", Type: "thing", DependsOn: []ID{"b"}, Identity: "1-2",
@@ -148,8 +176,9 @@ func writeStateGolden(t *testing.T, path string) {
 }
 
 func TestOutputsThatGiveSecretsAway(t *testing.T) {
-	r := &Record{Inputs: map[string]any{"password": Sensitive{"hunter2"}, "short": Sensitive{"x"}}}
-	r.learn(&Object{Outputs: map[string]any{"url": "db://u:hunter2@h", "x": "x", "list": []any{"hunter2", int64(1)}}})
+	r := &Record{}
+	(&State{}).learn(r, &Object{Outputs: map[string]any{"url": "db://u:hunter2@h", "x": "x", "list": []any{"hunter2", int64(1)}}},
+		map[string]any{"password": Sensitive{"hunter2"}, "short": Sensitive{"x"}})
 	want := map[string]any{"url": Sensitive{"db://u:hunter2@h"}, "x": "x", "list": []any{Sensitive{"hunter2"}, int64(1)}}
 	if !reflect.DeepEqual(r.Outputs, want) {
 		t.Errorf("got %#v", r.Outputs)
@@ -158,14 +187,20 @@ func TestOutputsThatGiveSecretsAway(t *testing.T) {
 
 func TestFingerprint(t *testing.T) {
 	in := map[string]any{"a": int64(1)}
-	base := fingerprint("salt", "1", in)
-	for _, other := range []string{fingerprint("tlas", "1", in), fingerprint("salt", "2", in), fingerprint("salt", "1", map[string]any{"a": int64(2)})} {
+	s := &State{salt: "salt"}
+	base := s.fingerprint("1", in)
+	for _, other := range []string{(&State{salt: "tlas"}).fingerprint("1", in), s.fingerprint("2", in), s.fingerprint("1", map[string]any{"a": int64(2)})} {
 		if other == base || other == "" {
 			t.Error("two inputs have one fingerprint")
 		}
 	}
-	if fingerprint("salt", "1", map[string]any{"a": Sensitive{"x"}}) != "" || fingerprint("salt", "1", map[string]any{"a": Unknown{}}) != "" {
-		t.Error("a secret or an unknown value was fingerprinted")
+	secret := map[string]any{"a": Sensitive{"x"}}
+	if s.fingerprint("1", secret) != "" || s.fingerprint("1", map[string]any{"a": Unknown{}}) != "" || s.mark(secret, "m") != "" {
+		t.Error("a secret or an unknown value was fingerprinted with the salt that everybody can read")
+	}
+	s.secret = "pepper"
+	if a, b := s.fingerprint("1", secret), s.fingerprint("1", map[string]any{"a": Sensitive{"y"}}); a == "" || a == b {
+		t.Errorf("secrets are not told apart: %q, %q", a, b)
 	}
 }
 

@@ -90,12 +90,41 @@ func crashRun(ctx context.Context, dir string, set []res, hit func(string)) erro
 	if err != nil {
 		return err
 	}
-	p, err := e.Plan(ctx, set)
+	var p *engine.Plan
+	if set == nil {
+		p, err = e.PlanRevision(ctx, 1)
+	} else {
+		p, err = e.Plan(ctx, set)
+	}
 	if err != nil {
 		return err
 	}
 	_, err = e.Apply(ctx, p)
 	return errors.Join(err, f.State.Compact(true), f.Close())
+}
+
+// TestCrashInRollback kills a rollback from the second set to the first.
+func TestCrashInRollback(t *testing.T) {
+	every := 7
+	if testing.Short() {
+		every = 29
+	}
+	first, second := crashSets(60, 7)
+	fault.Matrix(t, fault.Case{
+		Every: every,
+		Prepare: func(t testing.TB, dir string) {
+			if err := os.Mkdir(filepath.Join(dir, "world"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for _, set := range [][]res{first, second} {
+				if err := crashRun(t.Context(), dir, set, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		Run:   func(ctx context.Context, dir string, hit func(string)) error { return crashRun(ctx, dir, nil, hit) },
+		Check: func(t testing.TB, dir, _ string) { checkWorld(t, dir, first) },
+	})
 }
 
 // TestCrashMatrix kills an apply of 60 resources at every record of its journal and at every effect, runs it again, and

@@ -50,6 +50,19 @@ type Prefetcher interface {
 	Prefetch(ctx context.Context, requests []Request) (map[ID]*Object, error)
 }
 
+// Waiter is a driver whose resources take time to become ready after they were made.
+type Waiter interface {
+	// Wait waits until the resources are ready, as long as the context lasts, and returns an error for each that is not. Those that
+	// are given were just made or are as they were; inputs and record are those of now.
+	Wait(ctx context.Context, requests []Request) map[ID]error
+}
+
+// Pinner is a driver whose resources come out otherwise when they are made again from the same inputs, such as a build of a folder.
+type Pinner interface {
+	// Pin returns inputs that lead to these outputs again.
+	Pin(inputs, outputs map[string]any) map[string]any
+}
+
 // Comparison is a driver's answer to Compare.
 type Comparison struct {
 	// Changes lists the fields that differ; none means that nothing has to be done.
@@ -65,6 +78,8 @@ type Change struct {
 	Path   string `json:"path"`
 	Before any    `json:"before,omitempty"`
 	After  any    `json:"after,omitempty"`
+	// Origin is where the field was written, file:line:column; empty if that is not known or it was not.
+	Origin string `json:"origin,omitempty"`
 }
 
 // Record is what the state holds of a resource.
@@ -76,7 +91,7 @@ type Record struct {
 	Inputs      map[string]any `json:"inputs,omitempty"` // as they were applied
 	Outputs     map[string]any `json:"outputs,omitempty"`
 	Fingerprint string         `json:"fingerprint,omitempty"` // of inputs and driver version; empty asks for a look
-	Mark        string         `json:"mark,omitempty"`        // see Object.Mark
+	Mark        string         `json:"mark,omitempty"`        // Object.Mark, keyed
 	Keep        bool           `json:"keep,omitempty"`
 	Protect     bool           `json:"protect,omitempty"`
 	Timeout     time.Duration  `json:"timeout,omitempty"`
@@ -86,13 +101,14 @@ func (r *Record) object() *Object {
 	if r == nil {
 		return nil
 	}
-	return &Object{Identity: r.Identity, Outputs: r.Outputs, Mark: r.Mark}
+	return &Object{Identity: r.Identity, Outputs: r.Outputs}
 }
 
-// learn takes in what exists. Outputs that give a sensitive input away become sensitive, should the driver not say so.
-func (r *Record) learn(o *Object) {
-	r.Identity, r.Outputs, r.Mark = o.Identity, o.Outputs, o.Mark
-	secrets := secretsIn(r.Inputs)
+// learn takes in what exists. Outputs that give a sensitive input away become sensitive, should the driver not say so; full are the
+// inputs with what is kept elsewhere.
+func (s *State) learn(r *Record, o *Object, full map[string]any) {
+	r.Identity, r.Outputs, r.Mark = o.Identity, o.Outputs, s.mark(full, o.Mark)
+	secrets := secretsIn(full)
 	if len(secrets) > 0 {
 		r.Outputs, _ = conceal(o.Outputs, secrets).(map[string]any)
 	}

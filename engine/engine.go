@@ -3,8 +3,10 @@ package engine
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -26,6 +28,7 @@ type OnFailure string
 const (
 	Stop     OnFailure = "stop"     // nothing more is begun, what runs is finished
 	Continue OnFailure = "continue" // everything that does not depend on it goes on
+	Rollback OnFailure = "rollback" // nothing more is begun, then the last revision that came out well is applied again
 )
 
 // Options are for one run.
@@ -41,6 +44,14 @@ type Options struct {
 	// Retries is how often an operation that failed with a temporary error (one with a method Temporary() bool that says
 	// so) is tried again, after 1 s, 2 s, 4 s and so on up to 30 s; default 4, negative for none.
 	Retries int
+	// Wait has a run wait until what it made is ready, before it deletes anything and before it ends.
+	Wait bool
+	// WaitTimeout bounds that; default is Timeout.
+	WaitTimeout time.Duration
+	// Resolve reads a value that is kept elsewhere; needed if there are any.
+	Resolve func(ctx context.Context, v External) (any, error)
+	// Operation is what revisions are called; default "apply". By says who runs it.
+	Operation, By string
 	// Drain, when closed, lets what runs finish and begins nothing more. Cancelling the context cancels what runs.
 	Drain <-chan struct{}
 	// Progress is told what happens, one call at a time; may be nil.
@@ -63,6 +74,9 @@ type Engine struct {
 	state *State
 	opts  Options
 	tell  sync.Mutex
+
+	external  sync.Mutex
+	externals map[string]any // values read so far, by reference; each is read once, so that what is applied is what was planned
 }
 
 // New returns an engine.
@@ -71,6 +85,8 @@ func New(state *State, opts Options) (*Engine, error) {
 	opts.Timeout = cmp.Or(opts.Timeout, 10*time.Minute)
 	opts.Refresh = cmp.Or(opts.Refresh, RefreshAll)
 	opts.OnFailure = cmp.Or(opts.OnFailure, Stop)
+	opts.WaitTimeout = cmp.Or(opts.WaitTimeout, opts.Timeout)
+	opts.Operation = cmp.Or(opts.Operation, "apply")
 	opts.Retries = cmp.Or(opts.Retries, 4)
 	if opts.Crash == nil {
 		opts.Crash = func(string) {}
@@ -81,11 +97,11 @@ func New(state *State, opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("refresh %q is none of all, changed, none", opts.Refresh)
 	}
 	switch opts.OnFailure {
-	case Stop, Continue:
+	case Stop, Continue, Rollback:
 	default:
-		return nil, fmt.Errorf("on failure %q is none of stop, continue", opts.OnFailure)
+		return nil, fmt.Errorf("on failure %q is none of stop, continue, rollback", opts.OnFailure)
 	}
-	return &Engine{state: state, opts: opts}, nil
+	return &Engine{state: state, opts: opts, externals: map[string]any{}}, nil
 }
 
 func (e *Engine) event(ev Event) {
@@ -95,6 +111,76 @@ func (e *Engine) event(ev Event) {
 	e.tell.Lock()
 	defer e.tell.Unlock()
 	e.opts.Progress(ev)
+}
+
+// reveal copies inputs with the values that are kept elsewhere.
+func (e *Engine) reveal(ctx context.Context, inputs map[string]any) (map[string]any, error) {
+	if !HasExternal(inputs) {
+		return inputs, nil
+	}
+	tree, err := mapExternals(inputs, func(v External) (any, error) { return e.readExternal(ctx, v) })
+	full, _ := tree.(map[string]any)
+	return full, err
+}
+
+func (e *Engine) readExternal(ctx context.Context, v External) (any, error) {
+	if e.opts.Resolve == nil {
+		return nil, fmt.Errorf("%s cannot be read: there is no store of secrets", v.URL)
+	}
+	store, err := json.Marshal(v.Store)
+	if err != nil {
+		return nil, err
+	}
+	key := v.URL + "\x00" + string(store)
+	e.external.Lock()
+	defer e.external.Unlock()
+	if value, ok := e.externals[key]; ok {
+		return value, nil
+	}
+	value, err := e.opts.Resolve(ctx, v)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be read: %w", v.URL, err)
+	}
+	e.externals[key] = value
+	return value, nil
+}
+
+// withoutSecrets takes the values that were read from elsewhere out of a text.
+func (e *Engine) withoutSecrets(text string) string {
+	e.external.Lock()
+	defer e.external.Unlock()
+	for _, v := range e.externals {
+		for _, secret := range secretsIn(Sensitive{v}) {
+			text = strings.ReplaceAll(text, secret, "(sensitive)")
+		}
+	}
+	return text
+}
+
+// problem places what a driver found wrong with a step, each part where its field was written.
+func (e *Engine) problem(s Step, during string, err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && during == "" {
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, e.problem(s, during, one))
+		}
+		return errors.Join(all...)
+	}
+	origin := s.Origin
+	var fielded interface{ FieldPath() string }
+	if s.resource.Locate != nil && errors.As(err, &fielded) && fielded.FieldPath() != "" {
+		if place, _ := s.resource.Locate(fielded.FieldPath()); place != "" {
+			origin = place
+		}
+	}
+	text := err.Error()
+	for _, secret := range secretsIn(s.full) {
+		text = strings.ReplaceAll(text, secret, "(sensitive)")
+	}
+	if during != "" {
+		text = during + ": " + text
+	}
+	return &Problem{Origin: origin, Resource: s.ID, Msg: text, Cause: err}
 }
 
 func (e *Engine) driver(typ string) (Driver, error) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Action is what is done with a resource.
@@ -36,19 +37,29 @@ type Step struct {
 
 	resource Resource
 	inputs   map[string]any // resolved as far as they are known
+	full     map[string]any // with the values that are kept elsewhere
 	record   *Record        // before the run
 	object   *Object
 	print    string // fingerprint of inputs
 	relearn  bool   // nothing differs, but the state has to take in what was found
 }
 
+// removes says whether the step takes something away or out of the state.
+func (s Step) removes() bool {
+	return s.Action == Delete || s.Action == Forget || s.Action == DeleteDeposed
+}
+
 // Plan is what a run would do, each resource behind what it needs, deletions last.
 type Plan struct {
-	Lineage string `json:"lineage"`
-	Serial  uint64 `json:"serial"`
-	Steps   []Step `json:"steps"`
+	Operation string    `json:"operation"` // what the revision will be called
+	Made      time.Time `json:"made"`
+	Lineage   string    `json:"lineage"`
+	Serial    uint64    `json:"serial"`
+	Targets   []ID      `json:"targets,omitempty"`
+	Steps     []Step    `json:"steps"`
 
-	needs map[ID][]ID
+	needs   map[ID][]ID
+	adopted map[ID]bool // these are forgotten and not deleted
 }
 
 // Changed says whether the plan does anything to the world.
@@ -56,9 +67,36 @@ func (p *Plan) Changed() bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp })
 }
 
+// writes says whether applying the plan writes to the state.
+func (p *Plan) writes() bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp || s.relearn })
+}
+
+// Counts says how many steps there are of each action.
+func (p *Plan) Counts() map[Action]int {
+	counts := map[Action]int{}
+	for _, s := range p.Steps {
+		counts[s.Action]++
+	}
+	return counts
+}
+
 // Plan finds out what has to be done so that exactly the given resources exist. It first mends what an earlier run left
 // unfinished (see Recover). All problems are found before anything is done; they are joined, each names its origin.
 func (e *Engine) Plan(ctx context.Context, resources []Resource) (*Plan, error) {
+	return e.plan(ctx, resources, e.opts.Operation, nil)
+}
+
+// PlanRevision plans to go back to what was wanted in an earlier revision. Applying it makes a new revision.
+func (e *Engine) PlanRevision(ctx context.Context, number uint64) (*Plan, error) {
+	resources, err := e.state.Wanted(number)
+	if err != nil {
+		return nil, err
+	}
+	return e.plan(ctx, resources, fmt.Sprintf("rollback to %d", number), nil)
+}
+
+func (e *Engine) plan(ctx context.Context, resources []Resource, operation string, adopted map[ID]bool) (*Plan, error) {
 	g, err := newGraph(resources, func(typ string) bool { _, ok := e.opts.Drivers[typ]; return ok })
 	if err != nil {
 		return nil, err
@@ -66,7 +104,7 @@ func (e *Engine) Plan(ctx context.Context, resources []Resource) (*Plan, error) 
 	if _, err := e.Recover(ctx); err != nil {
 		return nil, err
 	}
-	p := &planner{engine: e, graph: g, records: e.state.Records(), steps: make([]Step, len(g.order)), errs: make([]error, len(g.order)),
+	p := &planner{engine: e, graph: g, records: e.state.Records(), adopted: adopted, steps: make([]Step, len(g.order)), errs: make([]error, len(g.order)),
 		outputs: make(map[ID]any, len(g.order))}
 	if p.targets, err = p.chosen(); err != nil {
 		return nil, err
@@ -86,7 +124,8 @@ func (e *Engine) Plan(ctx context.Context, resources []Resource) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Plan{Lineage: e.state.Lineage(), Serial: e.state.Serial(), Steps: append(steps, removals...), needs: g.needs}, nil
+	return &Plan{Operation: operation, Made: time.Now().UTC(), Lineage: e.state.Lineage(), Serial: e.state.Serial(), Targets: e.opts.Targets,
+		Steps: append(steps, removals...), needs: g.needs}, nil
 }
 
 type planner struct {
@@ -94,6 +133,7 @@ type planner struct {
 	graph   *graph
 	records map[ID]*Record
 	targets map[ID]bool // nil for everything
+	adopted map[ID]bool // forgotten instead of deleted
 	steps   []Step
 	errs    []error
 
@@ -139,8 +179,17 @@ func (p *planner) prefetch(ctx context.Context) error {
 			requests[r.Type] = append(requests[r.Type], Request{ID: id, Inputs: r.Inputs, Record: p.records[id]})
 		}
 	}
+	return p.fetch(ctx, requests)
+}
+
+// fetch reads the resources of each type at once where its driver can.
+func (p *planner) fetch(ctx context.Context, requests map[string][]Request) error {
 	for _, typ := range slices.Sorted(maps.Keys(requests)) {
-		found, err := p.engine.opts.Drivers[typ].(Prefetcher).Prefetch(ctx, requests[typ])
+		prefetcher, ok := p.engine.opts.Drivers[typ].(Prefetcher)
+		if !ok {
+			continue
+		}
+		found, err := prefetcher.Prefetch(ctx, requests[typ])
 		if err != nil {
 			return fmt.Errorf("read the resources of type %s: %w", typ, err)
 		}
@@ -168,7 +217,7 @@ func (p *planner) planWanted(ctx context.Context) {
 		}
 		step, outputs, err := p.planOne(ctx, p.graph.resources[id])
 		if err != nil {
-			p.errs[i] = &Problem{Origin: step.Origin, Resource: id, Msg: err.Error(), Cause: err}
+			p.errs[i] = p.engine.problem(step, "", err)
 			return false
 		}
 		p.steps[i] = step
@@ -208,12 +257,15 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 		return s, nil, err
 	}
 	s.inputs, _ = resolved.(map[string]any)
+	if s.full, err = p.engine.reveal(ctx, s.inputs); err != nil {
+		return s, nil, err
+	}
 	d := p.engine.opts.Drivers[r.Type]
 	if s.record != nil && s.record.Type != r.Type {
 		s.Cause = fmt.Sprintf("its type changes from %s", s.record.Type)
 		return p.replacement(s)
 	}
-	s.print = fingerprint(p.engine.state.salt, d.Version(), s.inputs)
+	s.print = p.engine.state.fingerprint(d.Version(), s.full)
 	same := s.record != nil && s.print != "" && s.print == s.record.Fingerprint
 	refresh := p.engine.opts.Refresh
 	if s.record != nil && (refresh == RefreshNone || refresh == RefreshChanged && same) {
@@ -225,7 +277,7 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 	} else if fetched, ok := p.fetched[r.ID]; ok {
 		s.object = fetched
 	} else {
-		req := Request{ID: r.ID, Inputs: s.inputs, Record: s.record}
+		req := Request{ID: r.ID, Inputs: s.full, Record: s.record}
 		if s.object, err = attempt(ctx, p.engine, r.ID, NoOp, r.Timeout, func(ctx context.Context) (*Object, error) { return d.Read(ctx, req) }); err != nil {
 			return s, nil, fmt.Errorf("it cannot be read: %w", err)
 		}
@@ -235,10 +287,11 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 		if s.record != nil {
 			s.Cause = "it was deleted outside"
 		}
-		_, err := d.Compare(ctx, Request{ID: r.ID, Inputs: s.inputs}, nil)
+		_, err := d.Compare(ctx, Request{ID: r.ID, Inputs: s.full}, nil)
 		return s, Unknown{}, err
 	}
-	if same && s.object.Mark != "" && s.object.Mark == s.record.Mark && s.object.Identity == s.record.Identity {
+	mark := p.engine.state.mark(s.full, s.object.Mark)
+	if same && mark != "" && mark == s.record.Mark && s.object.Identity == s.record.Identity {
 		s.Action, s.Cause, s.relearn = NoOp, "as it was applied", p.unlearned(r, s.record)
 		return s, s.object.Outputs, nil
 	}
@@ -246,16 +299,17 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 }
 
 func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Step, any, error) {
-	c, err := d.Compare(ctx, Request{ID: s.ID, Inputs: s.inputs, Record: s.record}, s.object)
+	c, err := d.Compare(ctx, Request{ID: s.ID, Inputs: s.full, Record: s.record}, s.object)
 	if err != nil {
 		return s, nil, err
 	}
 	s.Changes = c.Changes
+	secrets := secretsIn(s.full)
 	if s.record != nil {
-		concealChanges(s.Changes, append(secretsIn(s.inputs), secretsIn(s.record.Inputs)...))
-	} else {
-		concealChanges(s.Changes, secretsIn(s.inputs))
+		secrets = append(secrets, secretsIn(s.record.Inputs)...)
 	}
+	concealChanges(s.Changes, secrets)
+	locate(s.Changes, s.resource)
 	switch {
 	case s.record == nil && c.Replace != "":
 		return s, nil, fmt.Errorf("it exists and cannot be brought to what is wanted: %s; delete it first", c.Replace)
@@ -263,7 +317,7 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 		s.Action, s.Cause = Adopt, "it exists and is not in the state"
 	case len(c.Changes) == 0:
 		s.Action, s.Cause = NoOp, "nothing differs"
-		s.relearn = s.print != s.record.Fingerprint || s.object.Mark != s.record.Mark || s.record.Identity != s.object.Identity || p.unlearned(s.resource, s.record)
+		s.relearn = s.print != s.record.Fingerprint || p.engine.state.mark(s.full, s.object.Mark) != s.record.Mark || s.record.Identity != s.object.Identity || p.unlearned(s.resource, s.record)
 		return s, s.object.Outputs, nil
 	case c.Replace != "":
 		s.Cause = c.Replace
@@ -281,6 +335,18 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 // unlearned says whether the state has to take in something that no driver looks at.
 func (p *planner) unlearned(r Resource, record *Record) bool {
 	return record.Keep != r.Keep || record.Protect != r.Protect || record.Timeout != r.Timeout || !slices.Equal(record.DependsOn, p.graph.needs[r.ID])
+}
+
+// locate says of each change where its field was written.
+func locate(changes []Change, r Resource) {
+	if r.Locate == nil {
+		return
+	}
+	for i, c := range changes {
+		if place, exact := r.Locate(c.Path); exact && c.Origin == "" {
+			changes[i].Origin = place
+		}
+	}
 }
 
 // concealChanges marks the values in changes that contain one of the secrets.
@@ -322,17 +388,36 @@ func afterUpdate(outputs map[string]any, computed []string) any {
 	return known
 }
 
+// identity tells a thing from all others that a driver knows.
+type identity struct{ typ, identity string }
+
+// identities says which wanted resources the things in the world belong to. A thing may have two ids when its resource was renamed.
+func (p *planner) identities() map[identity]ID {
+	taken := map[identity]ID{}
+	for _, s := range p.steps {
+		if s.object != nil && s.Action != "" {
+			taken[identity{s.Type, s.object.Identity}] = s.ID
+		}
+	}
+	return taken
+}
+
 // removals plans for what the state has and nobody wants any more.
 func (p *planner) removals() ([]Step, error) {
 	var steps []Step
 	var errs []error
+	taken := p.identities()
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
 		r := p.records[id]
 		if _, wanted := p.graph.resources[id]; wanted || p.targets != nil && !p.targets[id] {
 			continue
 		}
 		s := Step{ID: id, Type: r.Type, Action: Delete, Cause: "it is no longer wanted", record: r}
-		switch {
+		switch by, same := taken[identity{r.Type, r.Identity}]; {
+		case same && r.Identity != "":
+			s.Action, s.Cause = Forget, fmt.Sprintf("it is the same as %s, which is wanted", by)
+		case p.adopted[id]:
+			s.Action, s.Cause = Forget, "it existed before"
 		case r.Keep:
 			s.Action, s.Cause = Forget, "it is no longer wanted and to be kept"
 		case r.Protect:

@@ -82,7 +82,7 @@ func (e *Engine) readBack(ctx context.Context, d Driver, op *Operation, cause st
 			outcome, en.Record = "the replacement was not made yet", before
 		default:
 			outcome, en.Record = "it exists and is looked at again", unsure(op.Record)
-			en.Record.learn(object)
+			e.state.learn(en.Record, object, op.Record.Inputs)
 			if op.Action == CreateReplacement {
 				en.Error = "" // the old one is deposed, as after a success
 			}

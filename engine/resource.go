@@ -178,6 +178,51 @@ func substitute(v any, lookup func(Reference) (any, error)) (any, error) {
 	return v, nil
 }
 
+// HasExternal says whether any value of the tree is kept elsewhere.
+func HasExternal(tree any) bool {
+	external := false
+	walk(tree, func(v any) {
+		if _, ok := v.(External); ok {
+			external = true
+		}
+	})
+	return external
+}
+
+// mapExternals copies a tree with every External replaced by what read gives, marked sensitive.
+func mapExternals(v any, read func(External) (any, error)) (any, error) {
+	switch v := v.(type) {
+	case External:
+		value, err := read(v)
+		return Sensitive{value}, err
+	case Sensitive:
+		inner, err := mapExternals(v.Value, read)
+		if s, ok := inner.(Sensitive); ok {
+			return s, err
+		}
+		return Sensitive{inner}, err
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k, e := range v {
+			var err error
+			if m[k], err = mapExternals(e, read); err != nil {
+				return nil, err
+			}
+		}
+		return m, nil
+	case []any:
+		list := make([]any, len(v))
+		for i, e := range v {
+			var err error
+			if list[i], err = mapExternals(e, read); err != nil {
+				return nil, err
+			}
+		}
+		return list, nil
+	}
+	return v, nil
+}
+
 // at returns the value at a path of map keys. A sensitive or unknown value on the way makes the result so.
 func at(v any, path []string) (any, error) {
 	for i, key := range path {

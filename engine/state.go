@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
 // StateVersion is the version of what the journal's records and snapshots say. Newer ones are refused.
-const StateVersion = 1
+const StateVersion = 2
 
 // Log is where a state is kept: every record is durable when Append returns, and Compact replaces all of them by one that
 // says the same. Package journal implements it in a folder.
@@ -30,10 +31,14 @@ type State struct {
 	lineage string
 	salt    string
 	serial  uint64 // number of the last record
+	secret  string // salt for sensitive values, empty until there are any
 	since   int    // records since the last snapshot
 	records map[ID]*Record
 	deposed map[ID]*Record    // replaced and still to be deleted
 	pending map[ID]*Operation // begun and not known to have ended
+
+	revisions []*Revision                // the oldest first
+	blobs     map[string]json.RawMessage // what was wanted in revisions, by fingerprint, encoded
 }
 
 // Operation is something that was begun.
@@ -46,7 +51,7 @@ type Operation struct {
 
 // entry is one record of the log.
 type entry struct {
-	Op      string     `json:"op"` // init, begin, end
+	Op      string     `json:"op"` // init, salt, run, begin, end, ran, move
 	Version int        `json:"version,omitempty"`
 	Lineage string     `json:"lineage,omitempty"`
 	Salt    string     `json:"salt,omitempty"`
@@ -55,6 +60,11 @@ type entry struct {
 	Action  Action     `json:"action,omitempty"`
 	Record  *Record    `json:"record,omitempty"` // nil when nothing exists any more
 	Error   string     `json:"error,omitempty"`  // why it failed; the record is then what was left
+	To      ID         `json:"to,omitempty"`     // new id
+
+	SecretSalt string                     `json:"secretSalt,omitempty"` // sealed
+	Run        *Revision                  `json:"run,omitempty"`
+	Blobs      map[string]json.RawMessage `json:"blobs,omitempty"` // that the revision needs and the state has not yet
 }
 
 // snapshot is everything at once.
@@ -65,12 +75,16 @@ type snapshot struct {
 	Records map[ID]*Record    `json:"records"`
 	Deposed map[ID]*Record    `json:"deposed,omitempty"`
 	Pending map[ID]*Operation `json:"pending,omitempty"`
+
+	SecretSalt string                     `json:"secretSalt,omitempty"` // sealed
+	Revisions  []*Revision                `json:"revisions,omitempty"`
+	Blobs      map[string]json.RawMessage `json:"blobs,omitempty"`
 }
 
 // Load reads a state from what its log held, and begins a new one if that is nothing. The sealer may be nil as long as
 // nothing is sensitive.
 func Load(log Log, snap []byte, records [][]byte, last uint64, sealer Sealer) (*State, error) {
-	s := &State{log: log, sealer: sealer, records: map[ID]*Record{}, deposed: map[ID]*Record{}, pending: map[ID]*Operation{}, serial: last, since: len(records)}
+	s := &State{log: log, sealer: sealer, records: map[ID]*Record{}, deposed: map[ID]*Record{}, pending: map[ID]*Operation{}, blobs: map[string]json.RawMessage{}, serial: last, since: len(records)}
 	if snap == nil && len(records) == 0 {
 		return s, s.append(&entry{Op: "init", Version: StateVersion, Lineage: rand.Text(), Salt: rand.Text()})
 	}
@@ -98,6 +112,11 @@ func Load(log Log, snap []byte, records [][]byte, last uint64, sealer Sealer) (*
 	if s.lineage == "" {
 		return nil, errors.New("the state has no beginning: its first records are missing")
 	}
+	for _, r := range s.revisions {
+		if r.Outcome == Running { // whoever ran it has lost the lock
+			r.Outcome = Interrupted
+		}
+	}
 	return s, nil
 }
 
@@ -123,6 +142,17 @@ func (s *State) restore(all *snapshot) error {
 			return err
 		}
 	}
+	for _, r := range all.Revisions {
+		if r == nil {
+			return errors.New("the state's snapshot has an empty revision")
+		}
+	}
+	secret, err := s.unseal(all.SecretSalt)
+	if err != nil {
+		return err
+	}
+	s.secret, s.revisions = secret, all.Revisions
+	maps.Copy(s.blobs, all.Blobs)
 	maps.Copy(s.records, all.Records)
 	maps.Copy(s.deposed, all.Deposed)
 	maps.Copy(s.pending, all.Pending)
@@ -149,6 +179,15 @@ func (s *State) fold(e *entry) error {
 		s.pending[e.Begin.ID] = e.Begin
 	case "end":
 		s.end(e)
+	case "salt":
+		s.secret = e.SecretSalt
+	case "run", "ran":
+		if e.Run == nil {
+			return fmt.Errorf("the state has a record of kind %q without a revision", e.Op)
+		}
+		s.foldRevision(e)
+	case "move":
+		s.move(e.ID, e.To)
 	default:
 		return fmt.Errorf("the state has a record of kind %q, which this program does not know: use a newer weft", e.Op)
 	}
@@ -210,8 +249,13 @@ func (s *State) Compact(force bool) error {
 	if s.since == 0 || !force && s.since < max(compactAfter, len(s.records)) {
 		return nil
 	}
-	all := snapshot{Version: StateVersion, Lineage: s.lineage, Salt: s.salt, Records: map[ID]*Record{}, Deposed: map[ID]*Record{}, Pending: map[ID]*Operation{}}
+	s.trimRevisions()
+	all := snapshot{Version: StateVersion, Lineage: s.lineage, Salt: s.salt, Records: map[ID]*Record{}, Deposed: map[ID]*Record{}, Pending: map[ID]*Operation{},
+		Revisions: s.revisions, Blobs: s.blobs}
 	var err error
+	if all.SecretSalt, err = s.seal(s.secret); err != nil {
+		return err
+	}
 	encode := func(r *Record) *Record {
 		out, encodeErr := s.encodeRecord(r)
 		err = errors.Join(err, encodeErr)
@@ -248,6 +292,11 @@ func (s *State) encodeEntry(e *entry) (*entry, error) {
 	if out.Record, err = s.encodeRecord(e.Record); err != nil {
 		return nil, err
 	}
+	if e.SecretSalt != "" {
+		if out.SecretSalt, err = s.seal(e.SecretSalt); err != nil {
+			return nil, err
+		}
+	}
 	if e.Begin != nil {
 		op := *e.Begin
 		if op.Record, err = s.encodeRecord(op.Record); err != nil {
@@ -262,10 +311,96 @@ func (s *State) decodeEntry(e *entry) error {
 	if err := s.decodeRecord(e.Record); err != nil {
 		return err
 	}
+	if e.SecretSalt != "" {
+		var err error
+		if e.SecretSalt, err = s.unseal(e.SecretSalt); err != nil {
+			return err
+		}
+	}
 	if e.Begin != nil {
 		return s.decodeRecord(e.Begin.Record)
 	}
 	return nil
+}
+
+// seal encrypts a text of the state itself; nothing stays nothing.
+func (s *State) seal(text string) (string, error) {
+	switch {
+	case text == "":
+		return "", nil
+	case s.sealer == nil:
+		return "", ErrNoSealer
+	}
+	return s.sealer.Seal([]byte(text))
+}
+
+func (s *State) unseal(sealed string) (string, error) {
+	switch {
+	case sealed == "":
+		return "", nil
+	case s.sealer == nil:
+		return "", errors.New("the state holds encrypted values and no key is configured")
+	}
+	plain, err := s.sealer.Open(sealed)
+	return string(plain), err
+}
+
+// Rekey encrypts everything anew with other keys and writes a snapshot. No operation may be under way.
+func (s *State) Rekey(sealer Sealer) error {
+	blobs := make(map[string]json.RawMessage, len(s.blobs))
+	for print, data := range s.blobs {
+		r, err := decodeResource(data, s.sealer)
+		if err != nil {
+			return err
+		}
+		if blobs[print], err = encodeResource(r, sealer); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	s.sealer, s.blobs = sealer, blobs
+	s.since++ // the snapshot is due
+	s.mu.Unlock()
+	return s.Compact(true)
+}
+
+// move gives a record another id, also where others depend on it.
+func (s *State) move(from, to ID) {
+	if r := s.records[from]; r != nil {
+		moved := *r
+		moved.ID = to
+		delete(s.records, from)
+		s.records[to] = &moved
+	}
+	for id, r := range s.records {
+		if i := slices.Index(r.DependsOn, from); i >= 0 {
+			changed := *r
+			changed.DependsOn = slices.Clone(r.DependsOn)
+			changed.DependsOn[i] = to
+			s.records[id] = &changed
+		}
+	}
+}
+
+// Move gives what the state knows another id: its resource was renamed and is the same.
+func (s *State) Move(from, to ID) error {
+	switch {
+	case s.Record(from) == nil:
+		return fmt.Errorf("the state has no %q", from)
+	case s.Record(to) != nil:
+		return fmt.Errorf("the state has a %q already", to)
+	case s.Pending()[from] != nil:
+		return fmt.Errorf("an operation on %q is pending; plan or apply first, which finds out what became of it", from)
+	}
+	return s.append(&entry{Op: "move", ID: from, To: to})
+}
+
+// Forget drops what the state knows of a resource and leaves the resource itself alone.
+func (s *State) Forget(id ID) error {
+	if s.Record(id) == nil {
+		return fmt.Errorf("the state has no %q", id)
+	}
+	return s.append(&entry{Op: "end", ID: id, Action: Forget})
 }
 
 func (s *State) encodeRecord(r *Record) (*Record, error) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,6 +26,7 @@ type world struct {
 	fail    map[engine.ID]error // the next operation on it fails
 	block   map[engine.ID]chan struct{}
 	reads   int
+	waited  []engine.ID
 }
 
 type thing struct {
@@ -87,7 +89,39 @@ func (w *world) object(t *thing) *engine.Object {
 	if v, ok := t.Inputs["secret"]; ok {
 		outputs["secret"] = engine.Sensitive{Value: v}
 	}
-	return &engine.Object{Identity: t.Identity, Outputs: outputs}
+	mark, err := json.Marshal(t.Inputs)
+	if err != nil {
+		panic(err)
+	}
+	return &engine.Object{Identity: t.Identity, Outputs: outputs, Mark: string(mark)}
+}
+
+// Pin remembers what a thing with an input "pinned" came out as.
+func (w *world) Pin(inputs, outputs map[string]any) map[string]any {
+	if _, ok := inputs["pinned"]; !ok {
+		return inputs
+	}
+	pinned := maps.Clone(inputs)
+	pinned["pinned"] = outputs["id"]
+	return pinned
+}
+
+// Wait finds fault with things whose input "ready" says so.
+func (w *world) Wait(ctx context.Context, requests []engine.Request) map[engine.ID]error {
+	failed := map[engine.ID]error{}
+	for _, r := range requests {
+		w.mu.Lock()
+		w.waited = append(w.waited, r.ID)
+		w.mu.Unlock()
+		switch r.Inputs["ready"] {
+		case "never":
+			failed[r.ID] = errors.New("it crashes")
+		case "late":
+			<-ctx.Done()
+			failed[r.ID] = context.Cause(ctx)
+		}
+	}
+	return failed
 }
 
 func (w *world) Read(_ context.Context, r engine.Request) (*engine.Object, error) {
