@@ -117,7 +117,7 @@ func (c *checker) run(path string) {
 	} else {
 		c.initGlobals()
 		for _, f := range p.Files {
-			c.file = f
+			c.openFile(f)
 			for _, s := range f.Body {
 				c.stmt(s)
 			}
@@ -127,10 +127,21 @@ func (c *checker) run(path string) {
 	*c = saved
 }
 
+// openFile goes on in a file: what it imports has the names that it gives them, even where another file of the package means another
+// module by such a name.
+func (c *checker) openFile(f *load.File) {
+	c.file = f
+	for _, im := range f.Imports {
+		if o := c.packages[c.pkg.Path].own(im.Stmt.Name); o != nil && o.kind == moduleObject && o.typ.Module != im.Path {
+			o.typ, o.at = moduleType(im), place{f.File, im.Stmt.Span}
+		}
+	}
+}
+
 func (c *checker) importList(p *load.Package, sc *scope) {
-	table := map[string]string{}
 	for _, f := range p.Files {
-		c.file = f
+		table := map[string]string{}
+		c.openFile(f)
 		for _, im := range f.Imports {
 			name := im.Stmt.Name
 			at := place{f.File, im.Stmt.Span}
@@ -155,7 +166,7 @@ func (c *checker) importList(p *load.Package, sc *scope) {
 			}
 			c.cycle(p.Path, "modules")
 			c.run(im.Path)
-			c.file = f
+			c.openFile(f)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // initGlobals makes the types of a package's schemas, rules and variables.
 func (c *checker) initGlobals() {
 	for _, f := range c.pkg.Files {
-		c.file = f
+		c.openFile(f)
 		for _, s := range f.Body {
 			c.declareSchema(s)
 		}
@@ -20,7 +20,7 @@ func (c *checker) initGlobals() {
 		quiet := c.quiet
 		c.quiet = quiet || pass == 0
 		for _, f := range c.pkg.Files {
-			c.file = f
+			c.openFile(f)
 			for _, s := range f.Body {
 				switch s := s.(type) {
 				case *syntax.SchemaStmt:
@@ -56,7 +56,7 @@ func (c *checker) declareSchema(s syntax.Stmt) {
 
 func (c *checker) globalVars(unique bool) {
 	for _, f := range c.pkg.Files {
-		c.file = f
+		c.openFile(f)
 		for _, s := range f.Body {
 			if a, ok := s.(*syntax.TypeAliasStmt); ok {
 				c.stmt(a)
@@ -119,7 +119,7 @@ func (c *checker) initAssign(s *syntax.AssignStmt, t *syntax.Target, unique bool
 func (c *checker) globalLambdas() {
 	found := map[string]*FuncType{}
 	for _, f := range c.pkg.Files {
-		c.file = f
+		c.openFile(f)
 		for _, s := range f.Body {
 			a, ok := s.(*syntax.AssignStmt)
 			if !ok || len(a.Targets) != 1 || len(a.Targets[0].Paths) > 0 {

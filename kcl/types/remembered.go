@@ -16,7 +16,7 @@ func (c *checker) remembered(p *load.Package, sc *scope) {
 	c.globalVars(false)
 	c.globalLambdas()
 	for _, f := range p.Files {
-		c.file = f
+		c.openFile(f)
 		for _, s := range f.Body {
 			switch s.(type) {
 			case *syntax.SchemaStmt, *syntax.RuleStmt:
@@ -62,7 +62,11 @@ func (c *checker) within(p *load.Package, f *load.File, sc *scope, do func()) {
 	saved := *c
 	c.pkg, c.file, c.scope, c.level, c.schema, c.expect = p, f, sc, 0, nil, nil
 	c.locals, c.store, c.quiet = map[string]bool{}, false, true
+	c.openFile(f)
 	do()
 	saved.nodes = c.nodes
 	*c = saved
+	if c.file != nil {
+		c.openFile(c.file)
+	}
 }

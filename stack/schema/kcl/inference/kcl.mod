@@ -1,0 +1,3 @@
+[package]
+name = "inference"
+version = "0.1.1"

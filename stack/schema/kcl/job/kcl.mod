@@ -1,0 +1,3 @@
+[package]
+name = "job"
+version = "0.2.1"

@@ -1,0 +1,3 @@
+[package]
+name = "monitoring"
+version = "0.2.1"

@@ -1,0 +1,3 @@
+[package]
+name = "opensearch"
+version = "0.1.1"

@@ -1,0 +1,3 @@
+[package]
+name = "opsrule"
+version = "0.2.1"

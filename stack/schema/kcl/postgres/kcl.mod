@@ -1,0 +1,3 @@
+[package]
+name = "postgres"
+version = "0.2.1"

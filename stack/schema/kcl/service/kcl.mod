@@ -1,0 +1,3 @@
+[package]
+name = "service"
+version = "0.2.1"
