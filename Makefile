@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint bench-up bench-kcl test-guest clean
+.PHONY: help build up down test lint conformance bench-up bench-kcl test-guest clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,9 @@ test: build ## run the tests
 
 lint: ## run the linters
 	@.ci/lint
+
+conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts)
+	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool
 
 bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)
 	go build -o bin/kcl ./cmd/kcl

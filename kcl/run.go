@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/eval"
+	"github.com/weft-dev/weft/kcl/lint"
 	"github.com/weft-dev/weft/kcl/load"
 	"github.com/weft-dev/weft/kcl/plan"
 	"github.com/weft-dev/weft/kcl/stdlib"
@@ -50,6 +51,9 @@ type Options struct {
 	Strict32, Strict64 bool
 	// CompileOnly checks and does not evaluate.
 	CompileOnly bool
+	// Lint adds warnings about the imports of the main package and the packages
+	// of its module, also to an *Error.
+	Lint bool
 	// Trace records where each field of the output came from; see Result.Why.
 	Trace bool
 
@@ -117,6 +121,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	checked := types.Check(program)
 	all := diag.Unique(append(program.Diags, checked.Diags...))
 	errs, warnings := split(all)
+	if o.Lint {
+		warnings = append(warnings, lintModule(program)...)
+		if len(errs) > 0 {
+			errs = append(errs, warnings...)
+		}
+	}
 	if len(all) == 0 || onlyIn(program.Main, all) {
 		o.Cache.Remember(program)
 	}
@@ -197,6 +207,18 @@ func (o *Options) findRoot(dir string) string {
 			return dir
 		}
 	}
+}
+
+// lintModule gives the warnings of the main package and of the packages of the
+// same module.
+func lintModule(p *load.Program) []*diag.Diagnostic {
+	out := lint.Imports(p.Main)
+	for _, pkg := range p.Order {
+		if pkg.Root == p.Root {
+			out = append(out, lint.Imports(pkg)...)
+		}
+	}
+	return out
 }
 
 // onlyIn reports whether diagnostics speak of files of a package alone.

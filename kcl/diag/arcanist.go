@@ -2,7 +2,6 @@ package diag
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 )
 
@@ -36,7 +35,7 @@ func Arcanist(list []*Diagnostic) string {
 			text += " | note: " + m.Note
 		}
 		for _, r := range d.Messages[1:] {
-			text += fmt.Sprintf(" | related: %s:%d:%d: %s", r.File, r.Line, max(r.Col, 0)+1, r.Text)
+			text += " | related: " + r.Text
 		}
 		line, _ := m.source()
 		entries = append(entries, entry{

@@ -111,6 +111,9 @@ type Resolver struct {
 	Vendor bool
 	// Source fetches what is missing; nil means that nothing is fetched.
 	Source Source
+	// Given are packages that need not be found, by the names that imports use,
+	// since something else says where they are.
+	Given map[string]string
 	// NoSum leaves checksums unchecked.
 	NoSum bool
 	// Log is told of each package that is fetched; it may be nil.
@@ -188,6 +191,9 @@ func (r *Resolver) Resolve(ctx context.Context, m *Module) (*Graph, error) {
 		queue = queue[1:]
 		g.Edges = append(g.Edges, [2]string{next.from, label(next.Name, next.Ref())})
 		name := next.Import()
+		if r.Given[name] != "" {
+			continue
+		}
 		if old := chosen[name]; old != nil && (direct[name] && old.Path != "" || !newer(next.Dependency, old.Dependency)) {
 			continue
 		}

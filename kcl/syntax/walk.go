@@ -3,7 +3,7 @@ package syntax
 import "reflect"
 
 // Walk calls f for n and, while f gives true, for all nodes below it, in the
-// order in which they are written. Types are not visited.
+// order in which they are written, types among them.
 func Walk(n Node, f func(Node) bool) {
 	if n == nil || reflect.ValueOf(n).Kind() == reflect.Pointer && reflect.ValueOf(n).IsNil() || !f(n) {
 		return
@@ -57,7 +57,32 @@ func walkCall(args []Expr, kws []*Keyword, f func(Node)) {
 func walkParams(p *Params, f func(Node)) {
 	if p != nil {
 		walkIdents(p.Names, f)
+		walkTypes(p.Types, f)
 		walkExprs(p.Defaults, f)
+	}
+}
+
+func walkTypes(list []Type, f func(Node)) {
+	for _, t := range list {
+		if t != nil {
+			f(t)
+		}
+	}
+}
+
+func walkInType(t Type, f func(Node)) {
+	switch t := t.(type) {
+	case *NamedType:
+		f(t.Ident)
+	case *ListType:
+		walkTypes([]Type{t.Item}, f)
+	case *DictType:
+		walkTypes([]Type{t.Key, t.Value}, f)
+	case *UnionType:
+		walkTypes(t.Types, f)
+	case *FuncType:
+		walkTypes(t.Params, f)
+		walkTypes([]Type{t.Result}, f)
 	}
 }
 
@@ -65,6 +90,7 @@ func walkChildren(n Node, f func(Node)) {
 	switch n := n.(type) {
 	case *TypeAliasStmt:
 		f(n.Name)
+		walkTypes([]Type{n.Type}, f)
 	case *ExprStmt:
 		walkExprs(n.Exprs, f)
 	case *UnifyStmt:
@@ -74,6 +100,7 @@ func walkChildren(n Node, f func(Node)) {
 		for _, t := range n.Targets {
 			f(t)
 		}
+		walkTypes([]Type{n.Type}, f)
 		walkExpr(n.Value, f)
 	case *AugAssignStmt:
 		f(n.Target)
@@ -90,6 +117,7 @@ func walkChildren(n Node, f func(Node)) {
 		for _, d := range n.Decorators {
 			f(d)
 		}
+		walkTypes([]Type{n.Type}, f)
 		walkExpr(n.Value, f)
 	case *RuleStmt:
 		for _, d := range n.Decorators {
@@ -105,6 +133,8 @@ func walkChildren(n Node, f func(Node)) {
 		}
 	case Expr:
 		walkInExpr(n, f)
+	case Type:
+		walkInType(n, f)
 	case *ConfigEntry:
 		walkExpr(n.Key, f)
 		walkExpr(n.Value, f)
@@ -130,6 +160,7 @@ func walkSchema(n *SchemaStmt, f func(Node)) {
 	walkIdents(n.Mixins, f)
 	walkStmts(n.Body, f)
 	if n.Index != nil {
+		walkTypes([]Type{n.Index.KeyType, n.Index.ValueType}, f)
 		walkExpr(n.Index.Value, f)
 	}
 	for _, c := range n.Checks {
@@ -190,6 +221,7 @@ func walkInExpr(n Expr, f func(Node)) {
 		walkExprs([]Expr{n.Test, n.Cond, n.Msg}, f)
 	case *LambdaExpr:
 		walkParams(n.Params, f)
+		walkTypes([]Type{n.Result}, f)
 		walkStmts(n.Body, f)
 	case *SubscriptExpr:
 		walkExprs([]Expr{n.X, n.Index, n.Lower, n.Upper, n.Step}, f)

@@ -2,6 +2,7 @@ package kcltool
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-dev/weft/kcl"
+	"github.com/weft-dev/weft/kcl/diag"
 )
 
 func (t *Tool) lintCommand() *cobra.Command {
@@ -19,7 +21,8 @@ func (t *Tool) lintCommand() *cobra.Command {
 		Long: `This command lints the kcl code. 'kcl lint' takes multiple input for arguments.
 
 For example, 'kcl lint path/to/kcl.k' will lint the file named path/to/kcl.k. The code is
-parsed and checked, not evaluated. Errors make the exit code 1, warnings do not. A folder
+parsed and checked, not evaluated. Imports that are unused, repeated or below other
+statements are warned of. Errors make the exit code 1, warnings do not. A folder
 followed by /... means every package at and below it.`,
 		Example: `  # Lint the current package
   kcl lint
@@ -42,7 +45,7 @@ followed by /... means every package at and below it.`,
 func (t *Tool) lint(ctx context.Context, o *runOptions, args []string) error {
 	var together []string
 	var failed error
-	cache := t.packageCache()
+	cache, told := t.packageCache(), map[string]bool{}
 	for _, arg := range args {
 		if !strings.HasSuffix(arg, "...") {
 			together = append(together, arg)
@@ -53,13 +56,13 @@ func (t *Tool) lint(ctx context.Context, o *runOptions, args []string) error {
 			return err
 		}
 		for _, dir := range folders {
-			if err := t.report(t.lintProgram(ctx, o, []string{dir}, cache), o.errorFormat, !o.noStyle); err != nil {
+			if err := t.report(t.lintProgram(ctx, o, []string{dir}, cache, told), o.errorFormat, !o.noStyle); err != nil {
 				failed = err
 			}
 		}
 	}
 	if len(together) > 0 || len(args) == 0 {
-		if err := t.lintProgram(ctx, o, together, cache); err != nil {
+		if err := t.lintProgram(ctx, o, together, cache, told); err != nil {
 			return err
 		}
 	}
@@ -82,17 +85,30 @@ func (t *Tool) folders(arg string) ([]string, error) {
 	return dirs, nil
 }
 
-func (t *Tool) lintProgram(ctx context.Context, o *runOptions, args []string, cache *kcl.Cache) error {
+// lintProgram checks one program. Warnings that were told are not told again,
+// for packages may be programs and be imported, too.
+func (t *Tool) lintProgram(ctx context.Context, o *runOptions, args []string, cache *kcl.Cache, told map[string]bool) error {
 	flags := *o
 	p, err := t.prepare(ctx, &flags, args, t.machine())
 	if err != nil {
 		return err
 	}
-	p.options.CompileOnly, p.options.Cache = true, cache
+	p.options.CompileOnly, p.options.Lint, p.options.Cache = true, true, cache
+	fresh := func(list []*diag.Diagnostic) []*diag.Diagnostic {
+		return slices.DeleteFunc(list, func(d *diag.Diagnostic) bool {
+			text := diag.Short([]*diag.Diagnostic{d})
+			again := d.Level == diag.Warning && told[text]
+			told[text] = true
+			return again
+		})
+	}
 	result, err := kcl.Run(ctx, p.options)
+	if program := (*kcl.Error)(nil); errors.As(err, &program) {
+		program.Diagnostics = fresh(program.Diagnostics)
+	}
 	if err != nil {
 		return err
 	}
-	t.warn(result.Warnings, o)
+	t.warn(fresh(result.Warnings), o)
 	return nil
 }

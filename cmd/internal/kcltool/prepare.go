@@ -172,13 +172,22 @@ func (t *Tool) packages(ctx context.Context, o *runOptions, p *prepared, entries
 			start = filepath.Dir(start)
 		}
 	}
+	for _, text := range o.externals {
+		name, dir, ok := strings.Cut(text, "=")
+		if !ok || name == "" || dir == "" {
+			return fmt.Errorf("invalid --external value %q, expected '<pkg_name>=<pkg_path>'", text)
+		}
+		p.options.Externals[strings.TrimSpace(name)] = strings.TrimSpace(dir)
+	}
 	if root, ok := mod.Find(start); ok {
 		m, err := mod.Load(root)
 		if err != nil {
 			return err
 		}
 		p.options.Root = root
-		graph, err := t.resolver(o).Resolve(ctx, m)
+		resolver := t.resolver(o)
+		resolver.Given = p.options.Externals
+		graph, err := resolver.Resolve(ctx, m)
 		if err != nil {
 			return err
 		}
@@ -188,13 +197,6 @@ func (t *Tool) packages(ctx context.Context, o *runOptions, p *prepared, entries
 		if entries, err = t.profile(p, m, entries, files); err != nil {
 			return err
 		}
-	}
-	for _, text := range o.externals {
-		name, dir, ok := strings.Cut(text, "=")
-		if !ok || name == "" || dir == "" {
-			return fmt.Errorf("invalid --external value %q, expected '<pkg_name>=<pkg_path>'", text)
-		}
-		p.options.Externals[strings.TrimSpace(name)] = strings.TrimSpace(dir)
 	}
 	for name, dir := range p.options.Externals {
 		p.options.Externals[name] = files.path(dir)
