@@ -221,6 +221,16 @@ func (c *Compiler) DeleteClusterPolicy(name string) {
 	c.releaseSelector(p.subject)
 }
 
+// ClusterTies names policies of one tier and priority: which of them comes first is nothing to rely on.
+func (c *Compiler) ClusterTies() []Problem {
+	list := make([]*clusterPolicy, 0, len(c.cluster))
+	for _, p := range c.cluster {
+		list = append(list, p.policy)
+	}
+	_, problems := sortCluster(list)
+	return problems
+}
+
 // renderClasses writes the chains anew that hold rules of the policy.
 func (c *Compiler) renderClasses(p *compiledCluster) {
 	for _, cl := range c.classes {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -145,6 +146,22 @@ func TestReferrers(t *testing.T) {
 		none, err := c.Referrers(t.Context(), repo, digest.FromString("other"), "")
 		if err != nil || len(none) != 0 {
 			t.Fatalf("old registry %v: %+v, %v", old, none, err)
+		}
+		// What is deleted is not listed any more, and an empty list leaves no tag behind.
+		for i, desc := range all {
+			if err := c.Delete(t.Context(), repo.WithDigest(desc.Digest)); err != nil {
+				t.Fatalf("old registry %v: %v", old, err)
+			}
+			left, err := c.Referrers(t.Context(), repo, subject, "")
+			if err != nil || len(left) != len(all)-1-i || slices.ContainsFunc(left, func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
+				t.Fatalf("old registry %v, %d deleted: %+v, %v", old, i+1, left, err)
+			}
+		}
+		if _, err := c.Resolve(t.Context(), repo.WithTag(registry.ReferrersTag(subject))); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("old registry %v: the empty list of referrers: %v", old, err)
+		}
+		if err := c.Delete(t.Context(), repo.WithDigest(all[0].Digest)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("old registry %v: deleted twice: %v", old, err)
 		}
 	}
 }

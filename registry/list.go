@@ -222,12 +222,65 @@ func (c *Client) addReferrer(ctx context.Context, repo Repository, desc ocispec.
 	if slices.ContainsFunc(list, func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
 		return nil
 	}
-	index.Versioned, index.MediaType = specs.Versioned{SchemaVersion: 2}, ocispec.MediaTypeImageIndex
 	index.Manifests = append(list, desc)
+	return c.putReferrers(ctx, repo, m.Subject.Digest, index)
+}
+
+// putReferrers writes the list under a subject's tag.
+func (c *Client) putReferrers(ctx context.Context, repo Repository, subject digest.Digest, index ocispec.Index) error {
+	index.Versioned, index.MediaType = specs.Versioned{SchemaVersion: 2}, ocispec.MediaTypeImageIndex
+	if index.Manifests == nil {
+		index.Manifests = []ocispec.Descriptor{} // the field must be there
+	}
 	updated, err := json.Marshal(index)
 	if err != nil {
 		return err
 	}
-	_, err = c.PutManifest(ctx, repo.WithTag(ReferrersTag(m.Subject.Digest)), ocispec.MediaTypeImageIndex, updated)
+	_, err = c.PutManifest(ctx, repo.WithTag(ReferrersTag(subject)), ocispec.MediaTypeImageIndex, updated)
 	return err
+}
+
+// subjectOf is the digest that a manifest refers to where the client keeps the list of referrers, else "".
+func (c *Client) subjectOf(ctx context.Context, ref Reference) (digest.Digest, error) {
+	h, err := c.pushHost(ctx, ref.Repository)
+	if err != nil {
+		return "", err
+	}
+	_, body, err := c.getManifest(ctx, h, ref)
+	if err != nil {
+		return "", err
+	}
+	var m struct {
+		Subject *ocispec.Descriptor `json:"subject"`
+	}
+	if json.Unmarshal(body, &m) != nil || m.Subject == nil || m.Subject.Digest.Validate() != nil {
+		return "", nil
+	}
+	return m.Subject.Digest, nil
+}
+
+// removeReferrer takes a deleted manifest from the list under its subject's tag, if there is one. An empty list is deleted.
+func (c *Client) removeReferrer(ctx context.Context, repo Repository, subject, deleted digest.Digest) error {
+	h, err := c.pushHost(ctx, repo)
+	if err != nil {
+		return err
+	}
+	list, index, err := c.referrersTag(ctx, h, repo, subject)
+	if err != nil {
+		return fmt.Errorf("reading the list of referrers: %w", err)
+	}
+	kept := slices.DeleteFunc(slices.Clone(list), func(d ocispec.Descriptor) bool { return d.Digest == deleted })
+	if len(kept) == len(list) {
+		return nil
+	}
+	if len(kept) == 0 {
+		err := c.delete(ctx, repo, manifestPath(repo.WithTag(ReferrersTag(subject))))
+		var refused *Error
+		if errors.As(err, &refused) && refused.Status == http.StatusMethodNotAllowed { // tags cannot be deleted there
+			return c.putReferrers(ctx, repo, subject, ocispec.Index{Annotations: index.Annotations})
+		}
+		return err
+	}
+	index.Manifests = kept
+	return c.putReferrers(ctx, repo, subject, index)
 }

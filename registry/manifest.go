@@ -201,9 +201,20 @@ func bytesBody(b []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
 }
 
-// Delete deletes a tag, or with a digest the manifest. fs.ErrNotExist if there is none.
+// Delete deletes a tag, or with a digest the manifest. fs.ErrNotExist if there is none. A manifest that has a subject is taken from the
+// list under the subject's tag, where the registry does not list referrers itself (distribution-spec, "Deleting manifests").
 func (c *Client) Delete(ctx context.Context, ref Reference) error {
-	return c.delete(ctx, ref.Repository, manifestPath(ref))
+	subject := digest.Digest("")
+	if ref.Digest != "" && ref.Tag == "" {
+		var err error
+		if subject, err = c.subjectOf(ctx, ref); err != nil {
+			return err
+		}
+	}
+	if err := c.delete(ctx, ref.Repository, manifestPath(ref)); err != nil || subject == "" {
+		return err
+	}
+	return c.removeReferrer(ctx, ref.Repository, subject, ref.Digest)
 }
 
 // DeleteBlob deletes a blob from a repository. fs.ErrNotExist if it is not there.

@@ -99,7 +99,14 @@ func componentRows(components []control.Component, now time.Time) [][]output.Cel
 func balancerRows(balancers []control.LoadBalancer) [][]output.Cell {
 	var rows [][]output.Cell
 	for _, b := range balancers {
-		address := output.Cell{Text: "http://" + b.Address, Colour: output.Bold}
+		text := "http://" + b.Address
+		switch {
+		case b.Protocol == "UDP":
+			text = b.Address + " (UDP)"
+		case b.Port == 443:
+			text = "https://" + b.Address
+		}
+		address := output.Cell{Text: text, Colour: output.Bold}
 		if b.Error != "" {
 			address = output.Cell{Text: b.Error, Colour: output.Red}
 		}

@@ -59,7 +59,7 @@ func loadBalancers(s *corev1.Service) []control.LoadBalancer {
 	addresses := strings.Split(s.Annotations[balancer.AddressAnnotation], ",")
 	var list []control.LoadBalancer
 	for i, p := range s.Spec.Ports {
-		b := control.LoadBalancer{Namespace: s.Namespace, Service: s.Name, Port: int(p.Port)}
+		b := control.LoadBalancer{Namespace: s.Namespace, Service: s.Name, Port: int(p.Port), Protocol: string(p.Protocol)}
 		if i < len(addresses) && addresses[i] != "" {
 			b.Address = addresses[i]
 		} else {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/wait"
 	apirbac "k8s.io/client-go/applyconfigurations/rbac/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/klog/v2"
 
 	"github.com/weft-dev/weft/embedded/pki"
@@ -37,14 +38,20 @@ func (c *cluster) closeNetwork() error {
 // grantPolicies lets the agent read what policies depend on.
 func (c *cluster) grantPolicies(ctx context.Context) error {
 	return c.grant(ctx, "weft:policy", "weft:agent",
-		apirbac.PolicyRule().WithAPIGroups("").WithResources("pods", "namespaces").WithVerbs("list", "watch"),
-		apirbac.PolicyRule().WithAPIGroups("networking.k8s.io").WithResources("networkpolicies").WithVerbs("list", "watch"))
+		apirbac.PolicyRule().WithAPIGroups("").WithResources("pods", "namespaces", "nodes").WithVerbs("list", "watch"),
+		apirbac.PolicyRule().WithAPIGroups("networking.k8s.io").WithResources("networkpolicies").WithVerbs("list", "watch"),
+		apirbac.PolicyRule().WithAPIGroups("policy.networking.k8s.io").WithResources("clusternetworkpolicies").WithVerbs("list", "watch"),
+		apirbac.PolicyRule().WithAPIGroups("apiextensions.k8s.io").WithResources("customresourcedefinitions").WithResourceNames(policy.DefinitionName).WithVerbs("list", "watch"))
 }
 
-// runPolicies enforces NetworkPolicies. What it does can be read in run/policy.json.
+// runPolicies enforces NetworkPolicies and, once their definition is installed, ClusterNetworkPolicies. What it does can be read in run/policy.json.
 func runPolicies(ctx context.Context, a *agent) error {
 	o := policyOptions()
 	o.Client = a.client
+	var err error
+	if o.Dynamic, err = dynamic.NewForConfig(a.rest); err != nil {
+		return err
+	}
 	o.Runtime = containerdSocket
 	latest := make(chan policy.Status, 1)
 	o.Report = func(s policy.Status) {

@@ -1,18 +1,21 @@
-// Package policy enforces the cluster's NetworkPolicies on one node: it watches pods, namespaces and policies, and keeps the node's
-// nftables table as package network compiles it. It must not know how policies are judged or written to the kernel.
+// Package policy enforces the cluster's NetworkPolicies and ClusterNetworkPolicies on one node: it watches pods, namespaces, nodes and
+// policies, and keeps the node's nftables table as package network compiles it. It must not know how policies are judged or written to the kernel.
 package policy
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -23,6 +26,8 @@ import (
 // Options say where policies come from and where they go.
 type Options struct {
 	Client kubernetes.Interface
+	// Dynamic reads ClusterNetworkPolicies, which are watched while their definition is installed; nil: they are not watched.
+	Dynamic dynamic.Interface
 	// Node is the name of the node whose pods are guarded.
 	Node string
 	// PodCIDRs are the ranges of the node's pods, at most one of each family.
@@ -72,6 +77,9 @@ type controller struct {
 
 	pods      map[types.NamespacedName]*podState
 	sandboxes map[types.UID]sandbox
+	nodes     map[string]network.Node
+
+	clusterPolicies map[string]bool // names
 
 	mu     sync.Mutex
 	events []func()
@@ -99,7 +107,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	c := &controller{options: o, table: table, compiler: compiler, pods: map[types.NamespacedName]*podState{},
-		sandboxes: map[types.UID]sandbox{}, wake: make(chan struct{}, 1)}
+		sandboxes: map[types.UID]sandbox{}, nodes: map[string]network.Node{}, clusterPolicies: map[string]bool{}, wake: make(chan struct{}, 1)}
 	c.status.Table = o.Table
 	c.status.Bridge = "filtered"
 	if err := network.FilterBridges(o.NetNS); err != nil {
@@ -119,7 +127,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	defer stop()
+	group.Go(func() { <-ctx.Done(); stop() })
+	if o.Dynamic != nil {
+		clusterSynced, wait, err := c.watchClusterPolicies(ctx)
+		if err != nil {
+			return err
+		}
+		group.Go(wait)
+		synced = append(synced, clusterSynced)
+	}
 	if o.Runtime != "" {
 		sandboxesSynced := make(chan struct{})
 		group.Go(func() { c.watchRuntime(ctx, sandboxesSynced) })
@@ -141,6 +157,7 @@ func (c *controller) watch(ctx context.Context) (synced []cache.InformerSynced, 
 	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandlerFuncs{
 		factory.Core().V1().Pods().Informer():                  handle(c, c.setPod, c.deletePod),
 		factory.Core().V1().Namespaces().Informer():            handle(c, c.setNamespace, c.deleteNamespace),
+		factory.Core().V1().Nodes().Informer():                 handle(c, c.setNode, c.deleteNode),
 		factory.Networking().V1().NetworkPolicies().Informer(): handle(c, c.setPolicy, c.deletePolicy),
 	}
 	for informer, handler := range handlers {
@@ -346,6 +363,21 @@ func (c *controller) setNamespace(ns *corev1.Namespace) {
 }
 
 func (c *controller) deleteNamespace(ns *corev1.Namespace) { c.compiler.DeleteNamespace(ns.Name) }
+
+// setNode takes over a node; heartbeats change nothing.
+func (c *controller) setNode(n *corev1.Node) {
+	node := convertNode(n)
+	if old, ok := c.nodes[n.Name]; ok && maps.Equal(old.Labels, node.Labels) && slices.Equal(old.IPs, node.IPs) {
+		return
+	}
+	c.nodes[n.Name] = node
+	c.compiler.SetNode(node)
+}
+
+func (c *controller) deleteNode(n *corev1.Node) {
+	delete(c.nodes, n.Name)
+	c.compiler.DeleteNode(n.Name)
+}
 
 func (c *controller) setPolicy(np *networkingv1.NetworkPolicy) {
 	c.status.setProblems(np.Namespace+"/"+np.Name, c.compiler.SetPolicy(np))

@@ -48,6 +48,17 @@ func namedPorts(c *corev1.Container) []network.NamedPort {
 	return out
 }
 
+// convertNode keeps of a node what policies need.
+func convertNode(n *corev1.Node) network.Node {
+	out := network.Node{Name: n.Name, Labels: n.Labels}
+	for _, address := range n.Status.Addresses {
+		if a, err := netip.ParseAddr(address.Address); err == nil { // not a name
+			out.IPs = append(out.IPs, a)
+		}
+	}
+	return out
+}
+
 // trim drops from cached objects what the controller never reads: most of a pod.
 func trim(object any) (any, error) {
 	switch o := object.(type) {
@@ -64,6 +75,8 @@ func trim(object any) (any, error) {
 		return kept, nil
 	case *corev1.Namespace:
 		return &corev1.Namespace{ObjectMeta: trimMeta(o.ObjectMeta)}, nil
+	case *corev1.Node:
+		return &corev1.Node{ObjectMeta: trimMeta(o.ObjectMeta), Status: corev1.NodeStatus{Addresses: o.Status.Addresses}}, nil
 	case *networkingv1.NetworkPolicy:
 		return &networkingv1.NetworkPolicy{ObjectMeta: trimMeta(o.ObjectMeta), Spec: o.Spec}, nil
 	}

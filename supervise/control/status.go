@@ -71,8 +71,9 @@ type Step struct {
 type LoadBalancer struct {
 	Namespace string `json:"namespace"`
 	Service   string `json:"service"`
-	Port      int    `json:"port"`    // the Service's port
-	Address   string `json:"address"` // host:port on the host
+	Port      int    `json:"port"`               // the Service's port
+	Protocol  string `json:"protocol,omitempty"` // TCP (or nothing), UDP
+	Address   string `json:"address"`            // host:port on the host
 	Error     string `json:"error,omitempty"`
 }
 

@@ -176,7 +176,8 @@ spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE}
 		out := p.kubectl("get", "events", "--field-selector", "involvedObject.name=second,reason=OtherPort", "-o", "jsonpath={.items[*].message}")
 		return strings.Contains(out, second[0]), out
 	})
-	for _, addresses := range [][]string{first, second} {
+	inSix := func(address string) string { return strings.Replace(address, "127.0.0.1", "[::1]", 1) }
+	for _, addresses := range [][]string{first, second, {inSix(first[0]), inSix(first[1])}} {
 		p.until("an answer by TCP", func() (bool, string) {
 			client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 			resp, err := client.Get("http://" + addresses[0] + "/")
@@ -205,14 +206,16 @@ spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE}
 	if err := p.Clients.CoreV1().Services(p.ns).Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	p.until("the port to be free", func() (bool, string) {
-		l, err := net.Listen("tcp", first[0])
-		if err != nil {
-			return false, err.Error()
-		}
-		l.Close()
-		return true, ""
-	})
+	for _, address := range []string{first[0], inSix(first[0])} {
+		p.until(address+" to be free", func() (bool, string) {
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return false, err.Error()
+			}
+			l.Close()
+			return true, ""
+		})
+	}
 	p.kubectl("patch", "service", "second", "-p", `{"spec":{"type":"ClusterIP"}}`)
 	p.until("the status to be empty", func() (bool, string) {
 		s, err := p.Clients.CoreV1().Services(p.ns).Get(t.Context(), "second", metav1.GetOptions{})
@@ -222,6 +225,7 @@ spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE}
 		return len(s.Status.LoadBalancer.Ingress) == 0 && s.Annotations["weft.dev/address"] == "" && s.Spec.Type == corev1.ServiceTypeClusterIP, "still there"
 	})
 }
+
 func TestStatusShowsLoadBalancers(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)

@@ -130,6 +130,9 @@ func TestTwoStartsAtOnce(t *testing.T) {
 	for range 2 {
 		go func() {
 			_, err := c.Start(t.Context(), ignore)
+			if s, statusErr := c.Status(t.Context()); err == nil && (statusErr != nil || s.Phase != control.Ready) {
+				t.Errorf("a start came back while the cluster was %s: %v", s.Phase, statusErr)
+			}
 			results <- err
 		}()
 	}
@@ -171,6 +174,36 @@ func TestAFailedStartTellsWhyAndTheNextOneWorks(t *testing.T) {
 	}
 }
 
+// A supervisor that has failed may live on, when whoever started it was killed: the next start takes its place.
+func TestAFailedSupervisorIsReplaced(t *testing.T) {
+	c := fake(t, "fail")
+	if err := control.Create(c.State); err != nil {
+		t.Fatal(err)
+	}
+	failed := exec.Command(c.Program, "run", "--state", c.State)
+	if err := failed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- failed.Wait() }()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if s, err := c.Status(t.Context()); err == nil && s.Phase == control.Failed {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not fail")
+		}
+	}
+	t.Setenv("FAKE_NODE", "well")
+	if already, err := c.Start(t.Context(), ignore); already || err != nil {
+		t.Fatalf("%v, %v", already, err)
+	}
+	<-ended
+	if s, err := c.Status(t.Context()); err != nil || s.Phase != control.Ready || s.PID == failed.Process.Pid {
+		t.Errorf("afterwards: %+v, %v", s, err)
+	}
+}
+
 func TestAnInterruptedStart(t *testing.T) {
 	for _, how := range []string{"late", "forever"} {
 		for _, after := range []time.Duration{0, 10 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
@@ -204,6 +237,13 @@ func TestStopKillsASupervisorThatDoesNotAnswer(t *testing.T) {
 	}
 	if err := syscall.Kill(s.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	for stat := ""; !strings.Contains(stat, ") T "); { // all threads are stopped a moment later
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.PID))
+		if err != nil {
+			t.Skipf("needs /proc: %v", err)
+		}
+		stat = string(b)
 	}
 	found, err := c.Stop(t.Context(), 0, ignore)
 	if err != nil || !found {

@@ -1,5 +1,5 @@
-// Package balancer answers Services of type LoadBalancer on the host's loopback: it listens there and forwards to the
-// Service's cluster IP. How to listen on the host and how to reach the cluster are handed in; it must not know of network
+// Package balancer answers Services of type LoadBalancer on the host's loopback, 127.0.0.1 and ::1: it listens there and forwards
+// to the Service's cluster IP. How to listen on the host and how to reach the cluster are handed in; it must not know of network
 // namespaces nor how the cluster's processes run.
 package balancer
 
@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,10 +34,11 @@ const (
 	// Class is the loadBalancerClass that is served besides none.
 	Class = "weft.dev/loopback"
 	// AddressAnnotation on a Service says where it answers on the host: 127.0.0.1:PORT for each of its ports, in their
-	// order, joined by commas.
+	// order, joined by commas. [::1]:PORT leads to the same where the host has IPv6.
 	AddressAnnotation = "weft.dev/address"
 
-	loopback = "127.0.0.1"
+	loopback  = "127.0.0.1"
+	loopback6 = "::1"
 )
 
 // errUnsupported is told once as an event; another attempt would not help.
@@ -142,7 +145,7 @@ func (c *Controller) sync(ctx context.Context, name types.NamespacedName) error 
 		wasOurs := c.open[name] != nil || s.Annotations[AddressAnnotation] != ""
 		c.close(name, nil)
 		if wasOurs && s.DeletionTimestamp == nil {
-			return c.publish(ctx, s, nil, "")
+			return c.publish(ctx, s, nil, nil, "")
 		}
 		return nil
 	}
@@ -161,6 +164,7 @@ func (c *Controller) sync(ctx context.Context, name types.NamespacedName) error 
 	var failures []error
 	var status []corev1.PortStatus
 	var addresses []string
+	hosts := []string{loopback, loopback6}
 	for i, p := range s.Spec.Ports {
 		f, err := c.forward(s, i, target)
 		if err != nil {
@@ -170,9 +174,10 @@ func (c *Controller) sync(ctx context.Context, name types.NamespacedName) error 
 			continue
 		}
 		status = append(status, corev1.PortStatus{Port: int32(f.port), Protocol: protocolOf(p)})
+		hosts = hosts[:min(len(hosts), len(f.closers))] // one listener for each
 		addresses = append(addresses, net.JoinHostPort(loopback, strconv.Itoa(f.port)))
 	}
-	return errors.Join(append(failures, c.publish(ctx, s, status, strings.Join(addresses, ",")))...)
+	return errors.Join(append(failures, c.publish(ctx, s, hosts, status, strings.Join(addresses, ",")))...)
 }
 
 func keyOf(p corev1.ServicePort) portKey { return portKey{protocolOf(p), p.Port} }
@@ -247,20 +252,52 @@ func candidates(s *corev1.Service, index int) []int {
 	return append(ports, 0)
 }
 
+// listen opens a port of the host, 0 for any, on both loopback addresses: a name such as localhost may mean either. A host without IPv6 has
+// one only.
 func (c *Controller) listen(protocol corev1.Protocol, port int, target string) (*forward, error) {
-	address := net.JoinHostPort(loopback, strconv.Itoa(port))
 	if protocol == corev1.ProtocolUDP {
-		conn, err := c.Network.ListenPacket(address)
+		conns, err := listenBoth(port, c.Network.ListenPacket, func(p net.PacketConn) net.Addr { return p.LocalAddr() })
 		if err != nil {
 			return nil, err
 		}
-		return forwardUDP(conn, c.Network.Dial, target), nil
+		return forwardUDP(conns, c.Network.Dial, target), nil
 	}
-	l, err := c.Network.Listen(address)
+	listeners, err := listenBoth(port, c.Network.Listen, net.Listener.Addr)
 	if err != nil {
 		return nil, err
 	}
-	return forwardTCP(l, c.Network.Dial, target), nil
+	return forwardTCP(listeners, c.Network.Dial, target), nil
+}
+
+// listenBoth opens one port on 127.0.0.1 and ::1, or none.
+func listenBoth[L io.Closer](port int, listen func(address string) (L, error), addr func(L) net.Addr) ([]L, error) {
+	for attempt := 0; ; attempt++ {
+		four, err := listen(net.JoinHostPort(loopback, strconv.Itoa(port)))
+		if err != nil {
+			return nil, err
+		}
+		six, err := listen(net.JoinHostPort(loopback6, strconv.Itoa(portOf(addr(four)))))
+		switch {
+		case err == nil:
+			return []L{four, six}, nil
+		case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EAFNOSUPPORT), errors.Is(err, syscall.EPROTONOSUPPORT):
+			return []L{four}, nil // no IPv6 here
+		}
+		four.Close()
+		if port != 0 || attempt == 9 { // the port that any of IPv4 gave may be taken in IPv6
+			return nil, err
+		}
+	}
+}
+
+func portOf(a net.Addr) int {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.Port
+	case *net.UDPAddr:
+		return a.Port
+	}
+	return 0
 }
 
 // close closes the ports of a Service that are not to be kept.
@@ -277,12 +314,14 @@ func (c *Controller) close(name types.NamespacedName, keep map[portKey]bool) {
 }
 
 // publish writes where a Service answers into its status and annotation, if that is not there already.
-func (c *Controller) publish(ctx context.Context, s *corev1.Service, ports []corev1.PortStatus, addresses string) error {
+func (c *Controller) publish(ctx context.Context, s *corev1.Service, hosts []string, ports []corev1.PortStatus, addresses string) error {
 	var ingress []corev1.LoadBalancerIngress
 	if len(ports) > 0 {
-		// Mode Proxy keeps kube-proxy from sending the cluster's own traffic for 127.0.0.1 to the Service.
+		// Mode Proxy keeps kube-proxy from sending the cluster's own traffic for loopback to the Service.
 		mode := corev1.LoadBalancerIPModeProxy
-		ingress = []corev1.LoadBalancerIngress{{IP: loopback, IPMode: &mode, Ports: ports}}
+		for _, host := range hosts {
+			ingress = append(ingress, corev1.LoadBalancerIngress{IP: host, IPMode: &mode, Ports: ports})
+		}
 	}
 	if s.Annotations[AddressAnnotation] != addresses {
 		var value any

@@ -18,18 +18,18 @@ const (
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-// forward is an open port on the host.
+// forward is an open port on the host, with a listener on each address.
 type forward struct {
-	port   int
-	target atomic.Pointer[string]
-	cancel context.CancelFunc
-	closer io.Closer
-	group  sync.WaitGroup
+	port    int
+	target  atomic.Pointer[string]
+	cancel  context.CancelFunc
+	closers []io.Closer
+	group   sync.WaitGroup
 }
 
-func newForward(closer io.Closer, port int, target string) (*forward, context.Context) {
+func newForward(port int, target string) (*forward, context.Context) {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &forward{port: port, cancel: cancel, closer: closer}
+	f := &forward{port: port, cancel: cancel}
 	f.setTarget(target)
 	return f, ctx
 }
@@ -39,30 +39,38 @@ func (f *forward) setTarget(address string) { f.target.Store(&address) }
 // close frees the port and ends all its connections.
 func (f *forward) close() {
 	f.cancel()
-	_ = f.closer.Close() // it is not used any more, whatever it says
+	for _, c := range f.closers {
+		_ = c.Close() // it is not used any more, whatever it says
+	}
 	f.group.Wait()
 }
 
-func forwardTCP(l net.Listener, dial dialer, target string) *forward {
-	f, ctx := newForward(l, l.Addr().(*net.TCPAddr).Port, target)
-	f.group.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil { // for example no file descriptor is left: connections end and free some
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(100 * time.Millisecond):
-				}
-				continue
-			}
-			f.group.Go(func() { f.serve(ctx, conn, dial) })
-		}
-	})
+func forwardTCP(listeners []net.Listener, dial dialer, target string) *forward {
+	f, ctx := newForward(portOf(listeners[0].Addr()), target)
+	for _, l := range listeners {
+		f.closers = append(f.closers, l)
+		f.group.Go(func() { f.accept(ctx, l, dial) })
+	}
 	return f
+}
+
+// accept serves the connections of one listener until it is closed.
+func (f *forward) accept(ctx context.Context, l net.Listener, dial dialer) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // for example no file descriptor is left: connections end and free some
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		f.group.Go(func() { f.serve(ctx, conn, dial) })
+	}
 }
 
 // serve copies in both directions until both have ended. What one side has finished sending is told to the other.
@@ -99,10 +107,13 @@ func transfer(to, from net.Conn) {
 	from.Close()
 }
 
-func forwardUDP(conn net.PacketConn, dial dialer, target string) *forward {
-	f, ctx := newForward(conn, conn.LocalAddr().(*net.UDPAddr).Port, target)
-	u := &udpForward{forward: f, conn: conn, dial: dial, clients: map[string]*udpClient{}}
-	f.group.Go(func() { u.run(ctx) })
+func forwardUDP(conns []net.PacketConn, dial dialer, target string) *forward {
+	f, ctx := newForward(portOf(conns[0].LocalAddr()), target)
+	for _, conn := range conns {
+		f.closers = append(f.closers, conn)
+		u := &udpForward{forward: f, conn: conn, dial: dial, clients: map[string]*udpClient{}}
+		f.group.Go(func() { u.run(ctx) })
+	}
 	return f
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,7 +47,7 @@ func TestTCPPassesHalfClose(t *testing.T) {
 			}()
 		}
 	}()
-	f := forwardTCP(listenTCP(t), dial, server.Addr().String())
+	f := forwardTCP([]net.Listener{listenTCP(t)}, dial, server.Addr().String())
 	var group sync.WaitGroup
 	for i := range 20 {
 		group.Go(func() {
@@ -91,7 +92,7 @@ func isReset(err error) bool {
 func TestTCPWithoutServerIsReset(t *testing.T) {
 	gone := listenTCP(t)
 	gone.Close()
-	f := forwardTCP(listenTCP(t), dial, gone.Addr().String())
+	f := forwardTCP([]net.Listener{listenTCP(t)}, dial, gone.Addr().String())
 	defer f.close()
 	conn, err := net.Dial("tcp", at(f))
 	if err != nil {
@@ -127,7 +128,7 @@ func TestUDPKeepsClientsApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := forwardUDP(front, dial, server.LocalAddr().String())
+	f := forwardUDP([]net.PacketConn{front}, dial, server.LocalAddr().String())
 	defer f.close()
 	var group sync.WaitGroup
 	for i := range 10 {
@@ -165,4 +166,43 @@ func TestCandidates(t *testing.T) {
 			t.Errorf("port %d: %s, want %s", i, got, want)
 		}
 	}
+}
+
+// A port is open on both loopback addresses or on none: what another program has on ::1 must not be hidden behind the same name.
+func TestBothLoopbackAddresses(t *testing.T) {
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	} else {
+		l.Close()
+	}
+	tcp := func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	both, err := listenBoth(0, tcp, net.Listener.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(both) != 2 || portOf(both[0].Addr()) != portOf(both[1].Addr()) {
+		t.Fatalf("open at %v", both)
+	}
+	four, six := both[0], both[1]
+	four.Close()
+	defer six.Close()
+	if got, err := listenBoth(portOf(six.Addr()), tcp, net.Listener.Addr); err == nil {
+		t.Errorf("open at %v although another program has the port on ::1", got)
+	}
+	if l, err := net.Listen("tcp", four.Addr().String()); err != nil {
+		t.Errorf("the refused port is still open: %v", err)
+	} else {
+		l.Close()
+	}
+	without := func(address string) (net.Listener, error) {
+		if address[0] == '[' {
+			return nil, &net.OpError{Op: "listen", Err: syscall.EADDRNOTAVAIL}
+		}
+		return tcp(address)
+	}
+	one, err := listenBoth(0, without, net.Listener.Addr)
+	if err != nil || len(one) != 1 {
+		t.Fatalf("without IPv6: %v, %v", one, err)
+	}
+	one[0].Close()
 }
