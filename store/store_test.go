@@ -70,6 +70,12 @@ func TestOnlyWhatWasAnnouncedIsPublished(t *testing.T) {
 	if _, err := s.Put(t.Context(), strings.NewReader(text), -1, 0, "sha256:../../../../etc/passwd"); err == nil || !strings.Contains(err.Error(), "not a digest") {
 		t.Errorf("a path as digest: %v", err)
 	}
+	if _, err := s.Stat(t.Context(), "sha256:../../../../etc/passwd"); err == nil || !strings.Contains(err.Error(), "not a digest") {
+		t.Errorf("a path as digest to look at: %v", err)
+	}
+	if f, err := s.Open(t.Context(), "sha256:../../format.json"); err == nil || !strings.Contains(err.Error(), "not a digest") {
+		t.Errorf("a path as digest to read: %v, %v", f, err)
+	}
 	if err := s.Blobs(t.Context(), func(i Info) error { t.Errorf("published: %v", i); return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +96,7 @@ func TestOnlyWhatWasAnnouncedIsPublished(t *testing.T) {
 func TestIngestIsResumed(t *testing.T) {
 	s := open(t)
 	text := strings.Repeat("0123456789", 1000)
-	for _, how := range []string{"closed", "state lost", "state behind", "state damaged"} {
+	for how, size := range map[string]int64{"closed": 3000, "state lost": 3000, "state behind": 3100, "state damaged": 3000} {
 		in, err := s.CreateNamed(t.Context(), "x", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -123,6 +129,9 @@ func TestIngestIsResumed(t *testing.T) {
 		in, err = s.Resume(t.Context(), "x", 0)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if in.Size() != size {
+			t.Errorf("%s: %d bytes are there, %d counted", how, size, in.Size())
 		}
 		if _, err := in.Write([]byte(text[in.Size():])); err != nil {
 			t.Fatal(err)
@@ -254,6 +263,40 @@ func TestCollectDryRunAndAbandoned(t *testing.T) {
 	}
 	if _, err := s.Resume(t.Context(), "old", 0); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the abandoned ingest: %v", err)
+	}
+}
+
+// While a collection looks, nobody changes what it has looked at; while somebody changes, no collection begins.
+func TestCollectionsAndChangesExcludeEachOther(t *testing.T) {
+	s := open(t)
+	change := func(ctx context.Context) error { return s.PutRoot(ctx, Root{Name: "a"}) }
+	look := func(ctx context.Context) error { return s.Exclusive(ctx, func(*Tx) error { return nil }) }
+	for name, test := range map[string]struct {
+		first  func(context.Context, func(*Tx) error) error
+		second func(context.Context) error
+	}{
+		"a change during a collection": {s.Exclusive, change},
+		"a collection during a change": {s.Update, look},
+		"two collections":              {s.Exclusive, look},
+	} {
+		inside, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- test.first(t.Context(), func(*Tx) error {
+				close(inside)
+				<-release
+				return nil
+			})
+		}()
+		<-inside
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := test.second(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+		cancel()
+		close(release)
+		if err := errors.Join(<-ended, test.second(t.Context())); err != nil {
+			t.Errorf("%s, afterwards: %v", name, err)
+		}
 	}
 }
 

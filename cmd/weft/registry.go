@@ -102,11 +102,15 @@ func tagsPage(p *output.Page, r server.Repository) {
 
 func (a *app) registryCollectCommand() *cobra.Command {
 	policy := server.Policy{}
+	ignoreCluster := false
 	c := &cobra.Command{
 		Use:   "gc",
-		Short: "Remove images that no tag leads to",
+		Short: "Remove images that no tag leads to and no pod uses",
 		Long: `Remove the manifests that no tag leads to, directly, through an index or as the subject of a signature or the like, and then the blobs
-that nothing needs any more. What was pushed or looked at within the grace period stays, so that a push in flight is safe.`,
+that nothing needs any more. What was pushed or looked at within the grace period stays, so that a push in flight is safe.
+
+What the cluster uses stays as well, whether a tag leads to it or not: the images of its containers, and those that Deployments, older ReplicaSets
+("kubectl rollout undo"), StatefulSets, DaemonSets, Jobs and CronJobs name by digest. So the cluster has to run.`,
 		Example: `  weft registry gc --dry-run
   weft registry gc --grace 24h`,
 		Args: cobra.NoArgs,
@@ -118,6 +122,15 @@ that nothing needs any more. What was pushed or looked at within the grace perio
 			if err != nil {
 				return err
 			}
+			if !ignoreCluster {
+				c, err := a.cluster()
+				if err != nil {
+					return err
+				}
+				if policy.Keep, err = imagesInUse(cmd.Context(), c); err != nil {
+					return err
+				}
+			}
 			report, err := collect(cmd.Context(), reg, policy)
 			if err != nil {
 				return err
@@ -126,6 +139,7 @@ that nothing needs any more. What was pushed or looked at within the grace perio
 		},
 	}
 	c.Flags().DurationVar(&policy.Grace, "grace", server.DefaultGrace, "keep what was used within this `time`")
+	c.Flags().BoolVar(&ignoreCluster, "ignore-cluster", false, "do not ask the cluster what it uses: only tags count")
 	c.Flags().BoolVar(&policy.DryRun, "dry-run", false, "only say what would be removed")
 	return c
 }

@@ -53,6 +53,11 @@ func TestRegistryIsListedAndCollected(t *testing.T) {
 	w.expect(0, "Would remove 1 manifests and 4 blobs", "", "registry", "gc", "--grace", "0s", "--dry-run")
 	w.expect(0, "Removed 1 manifests and 4 blobs", "", "registry", "gc", "--grace", "0s")
 	w.expect(0, "Removed 0 manifests and 0 blobs", "", "registry", "gc", "--grace", "0s")
+	if err := os.MkdirAll(filepath.Join(w.state, "data", "etcd"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(1, "", "the cluster is stopped, so nobody can say which images its pods need", "registry", "gc")
+	w.expect(0, "Removed 0 manifests and 0 blobs", "", "registry", "gc", "--ignore-cluster")
 	if _, err := c.Image(t.Context(), ref, nil); err != nil {
 		t.Errorf("the tagged image: %v", err)
 	}

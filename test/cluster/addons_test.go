@@ -132,7 +132,7 @@ func (p place) addressOf(service string) []string {
 	p.until("the Service "+service+" to answer on the host", func() (bool, string) {
 		addresses = p.kubectl("get", "service", service, "-o", `jsonpath={.metadata.annotations.weft\.dev/address}`)
 		ip := p.kubectl("get", "service", service, "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")
-		return addresses != "" && ip == "127.0.0.1", ip
+		return addresses != "" && ip == "127.0.0.1 ::1", ip
 	})
 	return strings.Split(addresses, ",")
 }

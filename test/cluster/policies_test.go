@@ -377,6 +377,11 @@ func TestNetworkPolicies(t *testing.T) {
 		g.policy("x", "p", `{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {ns: "y"}}}], ports: [{port: 81}]}]}`)
 		reach(true)
 	})
+	t.Run("policies of the administrator", func(t *testing.T) {
+		g.t = t
+		g.clear()
+		administratorPolicies(g)
+	})
 	t.Run("another program flushes the tables, the agent is killed", func(t *testing.T) {
 		g.t = t
 		g.clear()
@@ -397,6 +402,77 @@ func TestNetworkPolicies(t *testing.T) {
 		g.clear()
 		g.expect(false, func(check) bool { return true })
 	})
+}
+
+// clusterPolicyDefinition is the shortest form in which the API knows ClusterNetworkPolicies.
+const clusterPolicyDefinition = `apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: clusternetworkpolicies.policy.networking.k8s.io
+  annotations: {api-approved.kubernetes.io: "https://github.com/kubernetes-sigs/network-policy-api/pull/300"}
+spec:
+  group: policy.networking.k8s.io
+  names: {kind: ClusterNetworkPolicy, listKind: ClusterNetworkPolicyList, plural: clusternetworkpolicies, singular: clusternetworkpolicy, shortNames: [cnp]}
+  scope: Cluster
+  versions:
+  - name: v1alpha2
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`
+
+// clusterPolicy applies a ClusterNetworkPolicy; its specification is YAML in one line.
+func (g *grid) clusterPolicy(name, spec string) {
+	g.t.Helper()
+	manifest := fmt.Sprintf("apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: %s}\nspec: %s\n", name, spec)
+	g.until("the ClusterNetworkPolicy being accepted", func() (bool, string) { // a new definition is known a moment later
+		_, err := g.Kubectl(g.t.Context(), manifest, "apply", "-f", "-")
+		return err == nil, fmt.Sprint(err)
+	})
+}
+
+// administratorPolicies installs the definition of ClusterNetworkPolicies while the cluster runs, and removes it again.
+func administratorPolicies(g *grid) {
+	t := g.t
+	if _, err := g.Kubectl(t.Context(), clusterPolicyDefinition, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	installed := true
+	uninstall := func() {
+		if installed {
+			installed = false
+			if _, err := g.Kubectl(context.Background(), clusterPolicyDefinition, "delete", "-f", "-", "--timeout=60s"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(uninstall)
+	g.clusterPolicy("admin", `{tier: Admin, priority: 10, subject: {namespaces: {matchLabels: {ns: x}}}, ingress: [
+		{name: friends, action: Accept, from: [{pods: {namespaceSelector: {matchLabels: {ns: "y"}}, podSelector: {matchLabels: {pod: b}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+		{name: own, action: Pass, from: [{namespaces: {matchLabels: {ns: x}}}]},
+		{name: rest, action: Deny, from: [{namespaces: {}}]}]}`)
+	friends := func(c check) bool { return c.from == "y/b" && c.protocol == "tcp" && c.port == 80 }
+	g.expect(false, func(c check) bool { return !in("x", c.to) || in("x", c.from) || friends(c) })
+	// The administrator's word goes before a policy of the namespace, in both directions; what he passes on is theirs.
+	g.policy("x", "open", `{podSelector: {}, ingress: [{}]}`)
+	g.expect(true, func(c check) bool { return !in("x", c.to) || in("x", c.from) || friends(c) })
+	g.policy("x", "open", `{podSelector: {}}`)
+	g.expect(false, func(c check) bool { return !in("x", c.to) || friends(c) })
+	g.clear()
+	// Tier Baseline comes last: for pods that no policy of their namespace isolates.
+	g.clusterPolicy("admin", `{tier: Baseline, priority: 10, subject: {namespaces: {matchExpressions: [{key: ns, operator: In, values: [x, z]}]}}, egress: [
+		{action: Deny, to: [{namespaces: {matchLabels: {ns: "y"}}}], protocols: [{udp: {}}]}]}`)
+	g.policy("z", "open", `{podSelector: {}, policyTypes: [Egress], egress: [{}]}`)
+	baseline := func(c check) bool { return !in("x", c.from) || !in("y", c.to) || c.protocol != "udp" }
+	g.expect(true, baseline)
+	pid := g.agent()
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	g.until("the agent to come back", func() (bool, string) { now := g.agent(); return now != pid && now != 0, fmt.Sprint(now) })
+	g.expect(false, baseline)
+	uninstall()
+	g.expect(false, func(check) bool { return true })
 }
 
 // agent returns the process id of the node's agent.

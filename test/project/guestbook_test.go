@@ -6,7 +6,9 @@ package project
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weft-dev/weft/registry"
 )
 
 const root = "../.."
@@ -169,6 +173,7 @@ func TestTheMainJob(t *testing.T) {
 	m := newMachine(t)
 	t.Run("a build that fails shows what the compiler said", func(t *testing.T) { buildThatFails(t, m.copyExample(t)) })
 	t.Run("the guestbook is built, changed, rolled, and keeps its data", func(t *testing.T) { guestbook(t, m.copyExample(t)) })
+	t.Run("a collection spares the images that pods run", func(t *testing.T) { collected(t, m.copyExample(t)) })
 	t.Run("another cluster, by kubeconfig and registry", func(t *testing.T) { anotherCluster(t, m.copyExample(t)) })
 }
 
@@ -222,6 +227,35 @@ func guestbook(t *testing.T, m *machine) {
 		t.Errorf("the image was built again after the cluster's restart: %+v", fifth.Images)
 	}
 	m.expectPage(fifth.URL, "<h1>Visitors</h1>", "kept for <strong>ever</strong>")
+}
+
+// collected takes the tags from an image that runs by digest: it stays until nothing in the cluster names it.
+func collected(t *testing.T, m *machine) {
+	ref, err := registry.ParseReference(m.up().Images[0].Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := registry.New(registry.Options{})
+	defer c.Close()
+	tags, err := c.Tags(t.Context(), ref.Repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range tags {
+		if err := c.Delete(t.Context(), ref.Repository.WithTag(tag)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	running := ref.Repository.WithDigest(ref.Digest)
+	m.run("registry", "gc", "--grace", "0s")
+	if _, err := c.Resolve(t.Context(), running); err != nil {
+		t.Errorf("the image that a pod runs: %v", err)
+	}
+	m.run("kubectl", "delete", "deployment", "guestbook", "--cascade=foreground", "--timeout=120s")
+	m.run("registry", "gc", "--grace", "0s")
+	if _, err := c.Resolve(t.Context(), running); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the image that nothing names any more: %v", err)
+	}
 }
 
 // anotherCluster reaches the cluster as if it were a foreign one.
