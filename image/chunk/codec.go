@@ -159,3 +159,12 @@ func (t *Table) Verify(c *Chunk, decoded []byte) error {
 }
 
 var le = binary.LittleEndian
+
+// Encode gives the encoded form of src, or src itself if that saves nothing.
+func (c Codec) Encode(src []byte) ([]byte, error) {
+	e, err := newEncoder(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	return e.encode(src)
+}

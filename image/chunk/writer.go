@@ -34,7 +34,8 @@ type Options struct {
 	Level     int       // of zstd, 0 means 3
 	Algorithm Algorithm // 0 means Blake3
 	Stripe    int64     // decoded bytes after which a new blob begins, at least one chunk; 0 means never
-	Batch     int       // chunks below this size are encoded together until they have it together; 0: never
+	Batch     int       // chunks below half of this size are encoded together with their neighbours until they have it; 0: never
+	KeepZeros bool      // chunks of zeros are stored as others are
 	Jobs      int       // goroutines that hash and encode; 0 means one for each processor
 	Known     *Table    // chunks in these devices are referred to and not written; they come first in the result's devices
 }
@@ -103,6 +104,9 @@ func NewWriter(ctx context.Context, out Output, o Options) (*Writer, error) {
 	}
 	if o.Batch < 0 || o.Batch > MaxSize {
 		return nil, fmt.Errorf("batches of %d bytes: at most %d were expected", o.Batch, MaxSize)
+	}
+	if o.Batch > 0 && o.Codec == None {
+		return nil, errors.New("small chunks are put together only to be compressed: choose lz4_block or zstd")
 	}
 	if o.Codec != None && o.Codec != LZ4 && o.Codec != Zstd {
 		return nil, fmt.Errorf("%s is not written here: expected none, lz4_block or zstd", o.Codec)
@@ -213,7 +217,7 @@ func (w *Writer) buffer() ([]byte, error) {
 // hash hashes and encodes chunks until there are no more.
 func (w *Writer) hash(e *encoder) {
 	for p := range w.work {
-		if b := p.buffer[:p.n]; zeros(b) {
+		if b := p.buffer[:p.n]; !w.o.KeepZeros && zeros(b) {
 			p.zero = true
 		} else {
 			p.digest = w.o.Algorithm.Sum(b)
@@ -233,7 +237,7 @@ func (w *Writer) hash(e *encoder) {
 	}
 }
 
-func (w *Writer) batched(p *piece) bool { return w.o.Codec != None && p.n < w.o.Batch }
+func (w *Writer) batched(p *piece) bool { return p.n < w.o.Batch/2 }
 
 // place gives chunks their place, in order, until there are no more. After a failure it only gives back buffers.
 func (w *Writer) place() {
@@ -291,6 +295,9 @@ func (w *Writer) put(p *piece) error {
 	w.stats.Decoded += n
 	if w.batched(p) {
 		return w.collect(d, p)
+	}
+	if err := w.flushBatch(d); err != nil { // so that the blob has the order of the device
+		return err
 	}
 	coded := p.coded
 	if coded == nil {

@@ -15,7 +15,12 @@ import (
 // content inside the image, folders sorted and without doubles, "." and ".." right, each folder with one name, types and link counts as
 // they are. What it refuses must not be mounted.
 func (im *Image) Tree(ctx context.Context, table *chunk.Table) (*tree.Node, error) {
-	w := walk{ctx: ctx, im: im, table: table, seen: map[uint64]*seen{}}
+	return im.Walk(ctx, func(in *Inode, n *tree.Node) error { return im.chunks(in, n, table) })
+}
+
+// Walk is Tree for formats that see more in a file's index of chunks: chunks fills in Node.Chunks of each file that is chunk-based.
+func (im *Image) Walk(ctx context.Context, chunks func(*Inode, *tree.Node) error) (*tree.Node, error) {
+	w := walk{ctx: ctx, im: im, chunks: chunks, seen: map[uint64]*seen{}}
 	root, err := w.node(uint64(im.Super.RootNID), uint64(im.Super.RootNID), "")
 	if err != nil {
 		return nil, err
@@ -50,12 +55,12 @@ type seen struct {
 }
 
 type walk struct {
-	ctx   context.Context
-	im    *Image
-	table *chunk.Table
-	seen  map[uint64]*seen
-	depth int
-	work  int64 // bytes of folders and indexes read
+	ctx    context.Context
+	im     *Image
+	chunks func(*Inode, *tree.Node) error
+	seen   map[uint64]*seen
+	depth  int
+	work   int64 // bytes of folders and indexes read
 }
 
 func (w *walk) node(nid, parent uint64, at string) (*tree.Node, error) {
@@ -169,34 +174,38 @@ func (w *walk) content(in *Inode, n *tree.Node) error {
 		}
 		return nil
 	}
-	count := in.ChunkCount()
-	if err := w.spend(int64(count) * in.indexSize()); err != nil {
+	if err := w.spend(int64(in.ChunkCount()) * in.indexSize()); err != nil {
 		return err
 	}
-	index, err := in.Index(0, count)
+	return w.chunks(in, n)
+}
+
+// chunks reads the index of a file. Without a table it only checks it.
+func (im *Image) chunks(in *Inode, n *tree.Node, table *chunk.Table) error {
+	index, err := in.Index(0, in.ChunkCount())
 	if err != nil {
 		return err
 	}
 	n.ChunkSize = int(in.ChunkSize())
-	if w.table != nil {
-		n.Chunks = make([]chunk.Ref, count)
+	if table != nil {
+		n.Chunks = make([]chunk.Ref, len(index))
 	}
 	for i, x := range index {
 		if x.Hole() {
 			continue
 		}
 		size := min(in.ChunkSize(), n.Size-int64(i)*in.ChunkSize())
-		if err := w.im.inside(x, size); err != nil {
+		if err := im.inside(x, size); err != nil {
 			return fmt.Errorf("chunk %d: %w", i, err)
 		}
-		if w.table == nil {
+		if table == nil {
 			continue
 		}
-		ref, ok := w.table.At(uint32(w.im.Device(x)), int64(x.Block)<<w.im.bits)
+		ref, ok := table.At(uint32(im.Device(x)), int64(x.Block)<<im.bits)
 		if !ok {
 			return fmt.Errorf("%w: chunk %d (device %d, block %d) is not in the chunk table", ErrFormat, i, x.Device, x.Block)
 		}
-		if c, err := w.table.Chunk(ref); err != nil || int64(c.Size) != size {
+		if c, err := table.Chunk(ref); err != nil || int64(c.Size) != size {
 			return fmt.Errorf("%w: chunk %d has %d bytes, the chunk table says otherwise", errors.Join(ErrFormat, err), i, size)
 		}
 		n.Chunks[i] = ref

@@ -32,6 +32,7 @@ const (
 const (
 	CompatChecksum = 0x1
 	compatMtime    = 0x2
+	CompatRAFS     = 0x40000000 // Nydus's RAFS v6, see package rafs
 
 	IncompatChunks  = 0x4
 	IncompatDevices = 0x8
@@ -221,6 +222,9 @@ func (r *Raw) Encode() []byte {
 	le.PutUint32(b[44:], r.Nlink)
 	return b
 }
+
+// DeviceNumber is a device's number as inodes hold it.
+func DeviceNumber(major, minor uint32) uint32 { return encodeDevice(major, minor) }
 
 // decodeRaw reads an inode. Compact ones have the image's time.
 func decodeRaw(b []byte, s *Superblock) (Raw, error) {

@@ -21,13 +21,7 @@ type file struct {
 	nid     int64
 	plain   int64 // bytes of its content in whole blocks
 	block   int64 // where these begin, counted from the first of them
-	dir     []block
-}
-
-// block is a block of a folder: which of its sorted names are in it, and how many bytes it fills.
-type block struct {
-	names []string
-	size  int64
+	dir     []DirBlock
 }
 
 // layout is where everything lies.
@@ -157,8 +151,8 @@ func (l *layout) inode(f *file) error {
 	}
 	switch n.Type() {
 	case tree.Dir:
-		f.dir = dirBlocks(n)
-		f.raw.Size = uint64(BlockSize*int64(len(f.dir)-1) + f.dir[len(f.dir)-1].size)
+		f.dir = DirBlocks(n)
+		f.raw.Size = uint64(BlockSize*int64(len(f.dir)-1) + f.dir[len(f.dir)-1].Size)
 	case tree.Symlink:
 		if len(n.Target) == 0 || len(n.Target) >= BlockSize {
 			return fmt.Errorf("%s: a symbolic link with a target of %d bytes: 1 to %d were expected", f.path, len(n.Target), BlockSize-1)
@@ -252,21 +246,4 @@ func (f *file) contentSize() int64 {
 		return int64(f.raw.Size)
 	}
 	return 0
-}
-
-// dirBlocks divides the sorted names of a folder, with "." and "..", among blocks.
-func dirBlocks(n *tree.Node) []block {
-	names := append(n.Names(), ".", "..")
-	slices.Sort(names)
-	var blocks []block
-	from, size := 0, int64(0)
-	for i, name := range names {
-		need := int64(direntSize + len(name))
-		if size+need > BlockSize {
-			blocks = append(blocks, block{names[from:i], size})
-			from, size = i, 0
-		}
-		size += need
-	}
-	return append(blocks, block{names[from:], size})
 }

@@ -63,10 +63,10 @@ func (im *Image) checkSuper(head []byte) error {
 		return fmt.Errorf("%w: blocks of 2^%d bytes", ErrUnsupported, s.BlockBits)
 	case s.DirBits != 0:
 		return fmt.Errorf("%w: folders with blocks of another size", ErrUnsupported)
-	case int64(s.Blocks)<<im.bits > im.size:
+	case im.end() > im.size:
 		return fmt.Errorf("%w: it should have %d blocks of %d bytes but has %d bytes", ErrFormat, s.Blocks, 1<<im.bits, im.size)
-	case int64(s.MetaBlock) >= int64(s.Blocks):
-		return fmt.Errorf("%w: its inodes begin at block %d of %d", ErrFormat, s.MetaBlock, s.Blocks)
+	case int64(s.MetaBlock)<<im.bits >= im.end():
+		return fmt.Errorf("%w: its inodes begin at block %d, after its end", ErrFormat, s.MetaBlock)
 	}
 	if s.Compat&CompatChecksum != 0 {
 		if len(head) < BlockSize || im.bits != 12 {
@@ -106,8 +106,13 @@ func (im *Image) readDevices() error {
 	return nil
 }
 
-// end is the size of the metadata, in bytes.
-func (im *Image) end() int64 { return int64(im.Super.Blocks) << im.bits }
+// end is the size of the metadata, in bytes. In RAFS images the superblock counts the blocks of the devices instead.
+func (im *Image) end() int64 {
+	if im.Super.Compat&CompatRAFS != 0 {
+		return im.size
+	}
+	return int64(im.Super.Blocks) << im.bits
+}
 
 // Table reads the chunk table behind the metadata. It is nil if there is none.
 func (im *Image) Table() (*chunk.Table, error) {
@@ -254,6 +259,9 @@ func (in *Inode) Index(first, count uint64) ([]Index, error) {
 		return nil, fmt.Errorf("%w: inode %d has no chunks %d to %d", ErrFormat, in.NID, first, first+count)
 	}
 	unit := in.indexSize()
+	if unit == indexSize && first == 0 {
+		return in.RawIndex(int64(count))
+	}
 	b := make([]byte, int64(count)*unit)
 	if err := readAt(in.im.r, b, in.indexAt()+int64(first)*unit); err != nil {
 		return nil, err
@@ -264,6 +272,22 @@ func (in *Inode) Index(first, count uint64) ([]Index, error) {
 			index[i] = Index{Block: le.Uint32(b[i*4:])}
 			continue
 		}
+		index[i] = decodeIndex(b[i*indexSize:])
+	}
+	return index, nil
+}
+
+// RawIndex reads count indexes of 8 bytes behind a chunk-based inode, whatever it says about the size of its chunks.
+func (in *Inode) RawIndex(count int64) ([]Index, error) {
+	if in.Layout != LayoutChunks || in.indexSize() != indexSize || count < 0 || count > in.im.end() || in.indexAt()+count*indexSize > in.im.end() {
+		return nil, fmt.Errorf("%w: inode %d has no index of %d chunks", ErrFormat, in.NID, count)
+	}
+	b := make([]byte, count*indexSize)
+	if err := readAt(in.im.r, b, in.indexAt()); err != nil {
+		return nil, err
+	}
+	index := make([]Index, count)
+	for i := range index {
 		index[i] = decodeIndex(b[i*indexSize:])
 	}
 	return index, nil

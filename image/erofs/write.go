@@ -182,30 +182,22 @@ func (l *layout) content(f *file) []byte {
 	case tree.Dir:
 		b := make([]byte, f.raw.Size)
 		for i := range f.dir {
-			l.dirBlock(b[i*BlockSize:], f, f.dir[i].names)
+			f.dir[i].Encode(b[i*BlockSize:], func(name string) (int64, uint32) { return l.target(f, name) })
 		}
 		return b
 	}
 	return f.node.Inline
 }
 
-// dirBlock writes the entries of a folder's block: first all their heads, then their names.
-func (l *layout) dirBlock(b []byte, f *file, names []string) {
-	at := direntSize * len(names)
-	for i, name := range names {
-		target := f
-		switch name {
-		case ".":
-		case "..":
-			target = f.parent
-		default:
-			n, _ := f.node.Child(name)
-			target = l.byNode[n]
-		}
-		head := b[i*direntSize:]
-		le.PutUint64(head, uint64(target.nid))
-		le.PutUint16(head[8:], uint16(at))
-		head[10] = direntTypes[target.node.Type()]
-		at += copy(b[at:], name)
+// target is the inode of a name in a folder.
+func (l *layout) target(f *file, name string) (int64, uint32) {
+	switch name {
+	case ".":
+	case "..":
+		f = f.parent
+	default:
+		n, _ := f.node.Child(name)
+		f = l.byNode[n]
 	}
+	return f.nid, f.node.Mode
 }

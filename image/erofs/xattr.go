@@ -115,3 +115,38 @@ func decodeXattr(b []byte) (tree.Xattr, int64, error) {
 	}
 	return tree.Xattr{}, 0, fmt.Errorf("%w: an extended attribute with the unknown prefix %d", ErrUnsupported, b[1])
 }
+
+// EncodeXattrs makes what stands behind an inode of attributes, in their order and without shared ones. It names those that the format
+// cannot hold.
+func EncodeXattrs(list []tree.Xattr) (body []byte, skipped []string) {
+	for _, x := range list {
+		e, ok := xattrEntry(x)
+		if !ok {
+			skipped = append(skipped, x.Name)
+			continue
+		}
+		if body == nil {
+			body = make([]byte, xattrHeader)
+		}
+		body = append(body, e...)
+	}
+	return body, skipped
+}
+
+// XattrUnit is the size of such a body as inodes hold it (Raw.XattrUnit).
+func XattrUnit(size int) uint16 {
+	if size == 0 {
+		return 0
+	}
+	return uint16((size-xattrHeader)/4 + 1)
+}
+
+// ChunkFormat is the format of a chunk-based inode (Raw.Union) with indexes and chunks of that size, a power of two from BlockSize on.
+func ChunkFormat(size int64) uint32 {
+	format := uint32(chunkIndexes)
+	for size > BlockSize {
+		size >>= 1
+		format++
+	}
+	return format
+}
