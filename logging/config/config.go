@@ -61,6 +61,7 @@ type Property struct {
 	Tree     *Node    // a value that is a map, or a list with maps (YAML only); Value is empty then
 	Quote    byte     // Fluentd and YAML: '"' or '\'' if the value was quoted, else 0
 	Embedded bool     // Fluentd: the value holds Ruby code, #{...} inside of double quotes
+	Line     string   // classic: written instead of key and value, to keep the blanks between them
 	Pos      Position // of the key
 	ValuePos Position
 }
@@ -101,6 +102,7 @@ type Section struct {
 	Arg        string // Fluentd: what stands behind the element name, mostly a pattern of tags; processors: logs, metrics or traces
 	Properties []Property
 	Sections   []*Section // processors, nodes, groups; Fluentd: sections inside
+	Text       string     // Fluentd: written instead of all else, lines that are a configuration of their own
 	Pos        Position
 }
 

@@ -116,9 +116,13 @@ func (w *writer) classicProperty(p Property) {
 		return
 	}
 	w.WriteString("    ")
-	w.WriteString(p.Key)
-	w.WriteString("    ")
-	w.WriteString(p.Value)
+	if p.Line != "" {
+		w.WriteString(p.Line)
+	} else {
+		w.WriteString(p.Key)
+		w.WriteString("    ")
+		w.WriteString(p.Value)
+	}
 	w.WriteByte('\n')
 }
 
@@ -437,6 +441,14 @@ func doubleQuoted(value string) string {
 }
 
 func (w *writer) fluentd(s *Section, indent string) {
+	if s.Text != "" {
+		for line := range strings.SplitSeq(s.Text, "\n") {
+			if line != "" {
+				w.WriteString(indent + line + "\n")
+			}
+		}
+		return
+	}
 	if s.Kind == "" || strings.Trim(s.Kind, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "" {
 		w.fault(s.Pos, "%q cannot be the name of a section", s.Kind)
 		return

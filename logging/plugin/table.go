@@ -78,6 +78,15 @@ type Plugin struct {
 	Groups  []string // shared options that it takes: net, tls, server, httpserver, oauth2
 	Options []*Option
 	table   *Table
+	fields  *fields
+}
+
+// fields is the tree of field names of a plugin: what a resource may say.
+type fields struct {
+	inner map[string]*fields
+	group string // the fields of a group or section stand here
+	list  bool   // of objects
+	any   bool   // a value, whatever is inside of it
 }
 
 // Table is the plugins of one engine.
@@ -172,6 +181,67 @@ func (p *Plugin) FieldOption(field string) *Option {
 	return nil
 }
 
+// Unknown calls report with the path of every field of object that no option has. More names fields that are known besides.
+func (p *Plugin) Unknown(object map[string]any, path string, report func(path string), more ...string) {
+	p.table.unknown(p.fields, object, path, report, more)
+}
+
+func (t *Table) unknown(f *fields, object map[string]any, path string, report func(path string), more []string) {
+	for name, value := range object {
+		inner := f.inner[name]
+		switch {
+		case inner == nil:
+			if !slices.Contains(more, name) {
+				report(path + "." + name)
+			}
+		case inner.any:
+		default:
+			if inner.group != "" {
+				inner = &fields{inner: t.Groups[inner.group].fields.inner, list: inner.list}
+			}
+			t.inside(inner, value, path+"."+name, report)
+		}
+	}
+}
+
+func (t *Table) inside(f *fields, value any, path string, report func(path string)) {
+	switch v := value.(type) {
+	case map[string]any:
+		t.unknown(f, v, path, report, nil)
+	case []any:
+		for i, item := range v {
+			if m, ok := item.(map[string]any); ok {
+				t.unknown(f, m, fmt.Sprintf("%s[%d]", path, i), report, nil)
+			}
+		}
+	}
+}
+
+// index builds the tree of fields.
+func (p *Plugin) index() {
+	p.fields = &fields{inner: map[string]*fields{}}
+	for _, o := range p.Options {
+		if o.Field == "" {
+			continue
+		}
+		at := p.fields
+		parts := strings.Split(o.Field, ".")
+		for i, part := range parts {
+			name, list := strings.CutSuffix(part, "[]")
+			next := at.inner[name]
+			if next == nil {
+				next = &fields{inner: map[string]*fields{}, list: list}
+				at.inner[name] = next
+			}
+			if i == len(parts)-1 {
+				next.group = o.Group
+				next.any = o.Group == ""
+			}
+			at = next
+		}
+	}
+}
+
 // All are the options that a configuration can name, with those of groups and the kind.
 func (p *Plugin) All() []*Option {
 	var all []*Option
@@ -225,6 +295,12 @@ func parse(engine, text string) (*Table, error) {
 		default:
 			return nil, fail("expected plugin, group, section or an option")
 		}
+	}
+	for _, p := range t.Plugins {
+		p.index()
+	}
+	for _, g := range t.Groups {
+		g.index()
 	}
 	return t, nil
 }

@@ -1,0 +1,485 @@
+// Package render turns Fluent Operator's resources into the configurations of Fluent Bit and Fluentd. It is a pure function of documents and of
+// what their references lead to. Each document is rendered alone: what is wrong with it becomes a problem of this document, and the
+// others are rendered all the same. Sections made here have the path of the resource's field as the file of their properties' positions.
+package render
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/plugin"
+	"github.com/weft-dev/weft/logging/resource"
+)
+
+// Role is the part of a pipeline that a document plays.
+type Role int
+
+// The roles, in the order of the configuration.
+const (
+	RoleService Role = iota
+	RoleInput
+	RoleFilter
+	RoleRoute // rewrites the tags of a tenant's records
+	RoleTenantFilter
+	RoleTenantOutput
+	RoleOutput
+	RoleParser
+	RoleMultiline
+)
+
+// Entry is what one document adds to a pipeline in one role.
+type Entry struct {
+	Document *resource.Document
+	Role     Role
+	Tenant   string // namespace, "" for the cluster
+	Sections []*config.Section
+	texts    map[config.Format][]byte
+}
+
+// Pipeline is a configuration of one set of agents before it is written.
+type Pipeline struct {
+	Config    *resource.Document // ClusterFluentBitConfig
+	Owner     *resource.Document // FluentBit or Collector; nil if none names the configuration
+	Namespace string             // of the Secret
+	Format    config.Format
+	Entries   []*Entry
+	Problems  []resource.Problem
+	Scripts   map[string]string
+	Used      []resource.Reference
+}
+
+// Compiler makes pipelines and keeps what it made of each document, so that a change of one costs only this one.
+type Compiler struct {
+	Found resource.Found
+	// Namespace is where the Secrets of a ClusterFluentBitConfig without namespace are.
+	Namespace string
+	kept      map[keptKey]*kept
+	round     int
+}
+
+type keptKey struct {
+	document *resource.Document
+	role     Role
+	tenant   string
+	as       string // name of a cluster parser in a tenant
+	format   config.Format
+	space    string
+}
+
+type kept struct {
+	entry    *Entry
+	problems []resource.Problem
+	used     []used
+	scripts  map[string]string
+	names    string
+	round    int
+}
+
+// FluentBit makes the pipelines of all ClusterFluentBitConfigs that a FluentBit or Collector names, or of all there are if the set has neither.
+func (c *Compiler) FluentBit(set *resource.Set) []*Pipeline {
+	c.begin()
+	defer c.end()
+	var pipelines []*Pipeline
+	owners := append(slices.Clone(set.Kind(resource.FluentBitGroup, "FluentBit")), set.Kind(resource.FluentBitGroup, "Collector")...)
+	for _, cfg := range set.Kind(resource.FluentBitGroup, "ClusterFluentBitConfig") {
+		named := false
+		for _, owner := range owners {
+			if name, _ := owner.Spec()["fluentBitConfigName"].(string); name == cfg.Name {
+				named = true
+				pipelines = append(pipelines, c.pipeline(set, cfg, owner))
+			}
+		}
+		if !named && len(owners) == 0 {
+			pipelines = append(pipelines, c.pipeline(set, cfg, nil))
+		}
+	}
+	for _, owner := range owners {
+		name, _ := owner.Spec()["fluentBitConfigName"].(string)
+		if name != "" && !slices.ContainsFunc(set.Kind(resource.FluentBitGroup, "ClusterFluentBitConfig"), func(d *resource.Document) bool { return d.Name == name }) {
+			p := &Pipeline{Owner: owner}
+			p.Problems = append(p.Problems, owner.Problem(resource.Error, "ConfigNotFound", "spec.fluentBitConfigName", "there is no ClusterFluentBitConfig %s", name))
+			pipelines = append(pipelines, p)
+		}
+	}
+	return pipelines
+}
+
+func (c *Compiler) begin() {
+	if c.kept == nil {
+		c.kept = map[keptKey]*kept{}
+	}
+	c.round++
+}
+
+// end forgets what was not asked for in this round.
+func (c *Compiler) end() {
+	for key, k := range c.kept {
+		if k.round != c.round {
+			delete(c.kept, key)
+		}
+	}
+}
+
+func (c *Compiler) pipeline(set *resource.Set, cfg, owner *resource.Document) *Pipeline {
+	spec := cfg.Spec()
+	p := &Pipeline{Config: cfg, Owner: owner, Format: config.Classic, Namespace: c.Namespace, Scripts: map[string]string{}}
+	if f, _ := spec["configFileFormat"].(string); f == "yaml" {
+		p.Format = config.YAML
+	}
+	if ns, _ := spec["namespace"].(string); ns != "" {
+		p.Namespace = ns
+	} else if owner != nil && (owner.Kind == "Collector" || p.Namespace == "") {
+		p.Namespace = owner.Namespace
+	}
+	service := &builder{doc: cfg, table: plugin.FluentBit(), found: c.Found, namespace: p.Namespace}
+	service.unknownIn("ClusterFluentBitConfig")
+	if s := service.service(spec["service"]); s != nil {
+		p.Entries = append(p.Entries, &Entry{Document: cfg, Role: RoleService, Sections: []*config.Section{s}})
+	}
+	p.Problems = append(p.Problems, service.problems...)
+	select_ := func(kind, name string) []*resource.Document {
+		return p.selected(set, cfg, kind, "", "spec."+name, spec[name])
+	}
+	inputs := select_("ClusterInput", "inputSelector")
+	for _, d := range inputs {
+		c.add(p, d, RoleInput, "", names{}, (*builder).input)
+	}
+	for _, d := range byOrdinal(select_("ClusterFilter", "filterSelector")) {
+		c.add(p, d, RoleFilter, "", names{}, (*builder).filter)
+	}
+	for _, d := range select_("ClusterOutput", "outputSelector") {
+		c.add(p, d, RoleOutput, "", names{}, (*builder).output)
+	}
+	for _, d := range select_("ClusterParser", "parserSelector") {
+		c.add(p, d, RoleParser, "", names{}, (*builder).parser)
+	}
+	for _, d := range select_("ClusterMultilineParser", "multilineParserSelector") {
+		c.add(p, d, RoleMultiline, "", names{}, (*builder).multilineParser)
+	}
+	if owner == nil || owner.Kind == "FluentBit" {
+		c.tenants(p, set, inputs)
+	}
+	slices.SortStableFunc(p.Entries, func(a, b *Entry) int { return cmp.Compare(a.Role, b.Role) })
+	return p
+}
+
+// selected are the documents that a selector selects; a broken selector selects nothing and is a problem.
+func (p *Pipeline) selected(set *resource.Set, of *resource.Document, kind, namespace, path string, value any) []*resource.Document {
+	selector, err := resource.ParseSelector(value)
+	if err != nil {
+		p.Problems = append(p.Problems, of.Problem(resource.Error, "InvalidSelector", path, "%v", err))
+	}
+	return set.Select(resource.FluentBitGroup, kind, namespace, selector)
+}
+
+func byOrdinal(documents []*resource.Document) []*resource.Document {
+	ordinal := func(d *resource.Document) int64 {
+		n, _ := integer(d.Spec()["ordinal"])
+		return n
+	}
+	slices.SortStableFunc(documents, func(a, b *resource.Document) int {
+		return cmp.Or(cmp.Compare(ordinal(a), ordinal(b)), cmp.Compare(a.Name, b.Name))
+	})
+	return documents
+}
+
+// tenants adds what the FluentBitConfigs of namespaces select.
+func (c *Compiler) tenants(p *Pipeline, set *resource.Set, inputs []*resource.Document) {
+	of, path, selector := p.Owner, "spec.namespaceFluentBitCfgSelector", any(nil)
+	if of == nil {
+		of = p.Config
+	} else {
+		selector = of.Spec()["namespaceFluentBitCfgSelector"]
+	}
+	configs := p.selected(set, of, "FluentBitConfig", "", path, selector)
+	tag := routedTag(inputs)
+	routed := map[string]bool{}
+	clash := clashing(p, set, configs)
+	for _, cfg := range configs {
+		spec := cfg.Spec()
+		n := names{suffix: tenantPrefix(cfg.Namespace), multiline: map[string]string{}}
+		pick := func(kind, namespace, name string) []*resource.Document {
+			return p.selected(set, cfg, kind, namespace, "spec."+name, spec[name])
+		}
+		check := &builder{doc: cfg, table: plugin.FluentBit(), found: c.Found, namespace: cfg.Namespace}
+		check.unknownIn("FluentBitConfig")
+		p.Problems = append(p.Problems, check.problems...)
+		multiline := pick("MultilineParser", cfg.Namespace, "multilineParserSelector")
+		for _, d := range multiline {
+			if clash[d.Name] {
+				n.multiline[d.Name] = n.parser(d.Name)
+			}
+		}
+		clusterMultiline := pick("ClusterMultilineParser", "", "clusterMultilineParserSelector")
+		for _, d := range clusterMultiline {
+			if n.multiline[d.Name] == "" && !slices.ContainsFunc(multiline, func(m *resource.Document) bool { return m.Name == d.Name }) {
+				n.multiline[d.Name] = n.parser(d.Name)
+			}
+		}
+		if !routed[cfg.Namespace] && tag != "" {
+			routed[cfg.Namespace] = true
+			p.Entries = append(p.Entries, &Entry{Document: cfg, Role: RoleRoute, Tenant: cfg.Namespace, Sections: []*config.Section{route(cfg, tag)}})
+		}
+		for _, d := range byOrdinal(pick("Filter", cfg.Namespace, "filterSelector")) {
+			c.add(p, d, RoleTenantFilter, cfg.Namespace, n, (*builder).filter)
+		}
+		for _, d := range pick("Output", cfg.Namespace, "outputSelector") {
+			c.add(p, d, RoleTenantOutput, cfg.Namespace, n, (*builder).output)
+		}
+		for _, d := range pick("Parser", cfg.Namespace, "parserSelector") {
+			c.addAs(p, d, RoleParser, cfg.Namespace, n.parser(d.Name), n, (*builder).parser)
+		}
+		for _, d := range pick("ClusterParser", "", "clusterParserSelector") {
+			c.addAs(p, d, RoleParser, cfg.Namespace, n.parser(d.Name), n, (*builder).parser)
+		}
+		for _, d := range multiline {
+			c.addAs(p, d, RoleMultiline, cfg.Namespace, cmp.Or(n.multiline[d.Name], d.Name), n, (*builder).multilineParser)
+		}
+		for _, d := range clusterMultiline {
+			c.addAs(p, d, RoleMultiline, cfg.Namespace, n.parser(d.Name), n, (*builder).multilineParser)
+		}
+	}
+}
+
+// clashing are the names of multiline parsers that more than one namespace, or a namespace and the cluster, have.
+func clashing(p *Pipeline, set *resource.Set, configs []*resource.Document) map[string]bool {
+	owner := map[string]string{}
+	clash := map[string]bool{}
+	for _, e := range p.Entries {
+		if e.Role == RoleMultiline {
+			owner[e.Document.Name] = "cluster"
+		}
+	}
+	for _, cfg := range configs {
+		selector, _ := resource.ParseSelector(cfg.Spec()["multilineParserSelector"])
+		for _, d := range set.Select(resource.FluentBitGroup, "MultilineParser", cfg.Namespace, selector) {
+			if other := owner[d.Name]; other != "" && other != "ns "+cfg.Namespace {
+				clash[d.Name] = true
+			}
+			owner[d.Name] = "ns " + cfg.Namespace
+		}
+	}
+	return clash
+}
+
+// routedTag is the pattern of the tags of container logs, from the last input that tails them; "" if there is none.
+func routedTag(inputs []*resource.Document) string {
+	tag := ""
+	for _, d := range inputs {
+		tail, _ := d.Spec()["tail"].(map[string]any)
+		if path, _ := tail["path"].(string); !strings.Contains(path, "/var/log/containers") {
+			continue
+		}
+		first, _ := tail["tag"].(string)
+		head, _, found := strings.Cut(first, ".")
+		if tag = ""; found {
+			tag = head + ".*"
+		}
+	}
+	return tag
+}
+
+// route gives the records of a namespace a tag of their own.
+func route(cfg *resource.Document, tag string) *config.Section {
+	prefix := tenantPrefix(cfg.Namespace)
+	s := &config.Section{Kind: config.Filter}
+	s.Add("Name", "rewrite_tag")
+	s.Add("Match", tag)
+	s.Add("Rule", fmt.Sprintf("$kubernetes['namespace_name'] ^(%s)$ %s.$TAG false", cfg.Namespace, prefix))
+	if service, ok := cfg.Spec()["service"].(map[string]any); ok {
+		text := func(name string) string { t, _ := service[name].(string); return t }
+		s.Add("Emitter_Name", cmp.Or(text("emitterName"), "re_emitted_"+prefix))
+		if limit := text("emitterMemBufLimit"); limit != "" {
+			s.Add("Emitter_Mem_Buf_Limit", limit)
+		}
+		if storage := text("emitterStorageType"); storage != "" {
+			s.Add("Emitter_Storage.type", storage)
+		}
+	}
+	return s
+}
+
+type make_ func(*builder) []*config.Section
+
+func (c *Compiler) add(p *Pipeline, d *resource.Document, role Role, tenant string, n names, make make_) {
+	c.addAs(p, d, role, tenant, "", n, make)
+}
+
+// addAs adds a document, from what is kept of it if it and what it refers to did not change.
+func (c *Compiler) addAs(p *Pipeline, d *resource.Document, role Role, tenant, as string, n names, make make_) {
+	space := p.Namespace
+	if tenant != "" {
+		space = tenant
+	}
+	key := keptKey{d, role, tenant, as, p.Format, space}
+	k := c.kept[key]
+	if k == nil || k.names != fmt.Sprint(n.multiline) || !c.same(k.used) {
+		b := &builder{doc: d, table: plugin.FluentBit(), found: c.Found, namespace: space, names: n}
+		if tenant != "" {
+			b.tenant = n.suffix
+		} else {
+			b.names = names{}
+		}
+		b.as, b.format = cmp.Or(as, d.Name), p.Format
+		b.unknownIn(d.Kind)
+		sections := make(b)
+		k = &kept{problems: b.problems, used: b.used, scripts: b.scripts, names: fmt.Sprint(n.multiline), entry: &Entry{Document: d, Role: role, Tenant: tenant, Sections: sections, texts: map[config.Format][]byte{}}}
+		c.kept[key] = k
+	}
+	k.round = c.round
+	p.Problems = append(p.Problems, k.problems...)
+	for _, u := range k.used {
+		p.Used = append(p.Used, u.Reference)
+	}
+	if slices.ContainsFunc(k.problems, func(x resource.Problem) bool { return x.Severity == resource.Error }) || len(k.entry.Sections) == 0 {
+		return
+	}
+	maps.Copy(p.Scripts, k.scripts)
+	p.Entries = append(p.Entries, k.entry)
+}
+
+func (c *Compiler) same(all []used) bool {
+	for _, u := range all {
+		if value, ok := c.Found.Lookup(u.Reference); value != u.value || ok != u.ok {
+			return false
+		}
+	}
+	return true
+}
+
+// Without is the pipeline without the documents that a test names.
+func (p *Pipeline) Without(drop func(*resource.Document) bool) *Pipeline {
+	q := *p
+	q.Entries = slices.DeleteFunc(slices.Clone(p.Entries), func(e *Entry) bool { return e.Role != RoleService && drop(e.Document) })
+	return &q
+}
+
+// Files are the files of the configuration, as the agents' Secret holds them.
+func (p *Pipeline) Files() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	main, name := []byte(nil), "fluent-bit.conf"
+	var err error
+	if p.Format == config.YAML {
+		name = "fluent-bit.yaml"
+		main, err = p.yaml()
+	} else {
+		main, err = p.classic()
+	}
+	if err != nil {
+		return nil, err
+	}
+	files[name] = main
+	if files["parsers.conf"], err = p.parsers(RoleParser); err != nil {
+		return nil, err
+	}
+	if files["parsers_multiline.conf"], err = p.parsers(RoleMultiline); err != nil {
+		return nil, err
+	}
+	for script, text := range p.Scripts {
+		files[script] = []byte(text)
+	}
+	return files, nil
+}
+
+func (e *Entry) text(format config.Format) ([]byte, error) {
+	if text, ok := e.texts[format]; ok {
+		return text, nil
+	}
+	text, err := config.Append(nil, format, e.Sections...)
+	if err == nil && e.texts != nil {
+		e.texts[format] = text
+	}
+	return text, err
+}
+
+func (p *Pipeline) roles(format config.Format, out []byte, roles ...Role) ([]byte, bool, error) {
+	some := false
+	for _, role := range roles {
+		for _, e := range p.Entries {
+			if e.Role != role {
+				continue
+			}
+			text, err := e.text(format)
+			if err != nil {
+				return nil, false, err
+			}
+			out, some = append(out, text...), true
+		}
+	}
+	return out, some, nil
+}
+
+func (p *Pipeline) classic() ([]byte, error) {
+	out, _, err := p.roles(config.Classic, nil, RoleService, RoleInput, RoleFilter, RoleRoute, RoleTenantFilter)
+	if err != nil {
+		return nil, err
+	}
+	out, some, err := p.roles(config.Classic, out, RoleTenantOutput, RoleOutput)
+	if err != nil {
+		return nil, err
+	}
+	if !some && p.has(RoleInput) { // an engine needs an output
+		out = append(out, "[Output]\n    Name    null\n    Match   *"...)
+	}
+	return out, nil
+}
+
+func (p *Pipeline) has(role Role) bool {
+	return slices.ContainsFunc(p.Entries, func(e *Entry) bool { return e.Role == role })
+}
+
+func (p *Pipeline) yaml() ([]byte, error) {
+	var out []byte
+	for _, e := range p.Entries {
+		if e.Role == RoleService {
+			text, err := config.Write(&config.File{Sections: e.Sections}, config.YAML)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, strings.TrimSuffix(string(text), "pipeline:\n")...)
+		}
+	}
+	out = append(out, "pipeline:\n"...)
+	outputs := false
+	for _, list := range []struct {
+		key   string
+		roles []Role
+	}{{"inputs", []Role{RoleInput}}, {"filters", []Role{RoleFilter, RoleRoute, RoleTenantFilter}}, {"outputs", []Role{RoleOutput, RoleTenantOutput}}} {
+		text, some, err := p.roles(config.YAML, nil, list.roles...)
+		if err != nil {
+			return nil, err
+		}
+		outputs = some
+		if some {
+			out = append(append(out, "  "+list.key+":\n"...), text...)
+		}
+	}
+	if !outputs && p.has(RoleInput) {
+		out = append(out, "  outputs:\n    - name: null\n      match: \"*\"\n"...)
+	}
+	return out, nil
+}
+
+// parsers writes the parsers, which are in the classic format always. Of several with one name the first counts.
+func (p *Pipeline) parsers(role Role) ([]byte, error) {
+	var out []byte
+	seen := map[string]bool{}
+	for _, tenant := range []func(*Entry) bool{func(e *Entry) bool { return e.Tenant == "" }, func(e *Entry) bool { return e.Tenant != "" }} {
+		for _, e := range p.Entries {
+			if e.Role != role || !tenant(e) || seen[e.Sections[0].Value("name")] {
+				continue
+			}
+			seen[e.Sections[0].Value("name")] = true
+			text, err := e.text(config.Classic)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, text...)
+		}
+	}
+	return out, nil
+}

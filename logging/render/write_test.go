@@ -1,0 +1,13 @@
+package render
+
+import (
+	"os"
+	"testing"
+)
+
+func writeFile(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
