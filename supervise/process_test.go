@@ -409,3 +409,46 @@ func TestTheForkingThreadLives(t *testing.T) {
 	}
 	stop(t, p)
 }
+
+// TestEnteredNamespacesStayWithTheChild shows that the thread that entered a namespace for a child ends with the child, and serves nothing else.
+func TestEnteredNamespacesStayWithTheChild(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		t.Skip("needs Linux and root, to make a namespace")
+	}
+	foreign := func() (threads []string) {
+		tasks, err := filepath.Glob("/proc/self/task/*/ns/uts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := os.Readlink("/proc/self/ns/uts")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			if ns, err := os.Readlink(task); err == nil && ns != own { // one may have ended meanwhile
+				threads = append(threads, task)
+			}
+		}
+		return threads
+	}
+	spec := shell(`readlink /proc/self/ns/uts; ` + polite)
+	spec.Log = filepath.Join(t.TempDir(), "log")
+	spec.Enter = enterNewNames
+	p, err := Start(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged(t, spec.Log, "up")
+	own, err := os.Readlink("/proc/self/ns/uts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(spec.Log); err != nil || strings.Contains(string(b), own) || !strings.Contains(string(b), "uts:[") {
+		t.Errorf("the child is in %q, this process in %s: %v", b, own, err)
+	}
+	if threads := foreign(); len(threads) != 1 {
+		t.Errorf("threads elsewhere while the child runs: %v", threads)
+	}
+	stop(t, p)
+	eventually(t, "the thread's end", func() bool { return len(foreign()) == 0 })
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -166,11 +168,44 @@ func TestAFailedStartTellsWhyAndTheNextOneWorks(t *testing.T) {
 			if !errors.As(err, &advised) || !strings.Contains(advised.Advice(), c.Log()) {
 				t.Errorf("the error does not name the log")
 			}
+			if pid, held, err := control.Holder(c.State); held || err != nil {
+				t.Errorf("process %d of the failed start goes on: %v", pid, err)
+			}
 			t.Setenv("FAKE_NODE", "well")
 			if _, err := c.Start(t.Context(), ignore); err != nil {
 				t.Errorf("the next start: %v", err)
 			}
 		})
+	}
+}
+
+// A supervisor takes the lock before it answers: a start that comes in between waits for the answer.
+func TestAStartWaitsForASupervisorThatJustBegan(t *testing.T) {
+	c := fake(t, "well")
+	if err := control.Create(c.State); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := control.Acquire(c.State)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"version":%d,"phase":"ready"}`, control.Version)
+	})}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		l, err := net.Listen("unix", filepath.Join(c.State, "run", "control.sock"))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = answer.Serve(l) // ends by Close
+	}()
+	if already, err := c.Start(t.Context(), ignore); !already || err != nil {
+		t.Errorf("got %v, %v", already, err)
+	}
+	if err := errors.Join(answer.Close(), lock.Release()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -116,9 +116,16 @@ func (c *Cluster) launch(ctx context.Context, report func(control.Status)) error
 		child.err = cmd.Wait()
 		close(child.ended)
 	}()
-	err = c.follow(ctx, child, report)
-	if err != nil && ctx.Err() != nil {
+	leader := 0
+	err = c.follow(ctx, child, func(s control.Status) {
+		leader = s.PID
+		report(s)
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return errors.Join(context.Cause(ctx), child.end())
+	case err == nil && leader != cmd.Process.Pid:
+		return child.end() // another start was quicker; ours must not take over when that one is stopped
 	}
 	return err
 }
