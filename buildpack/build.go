@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,12 +19,14 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"github.com/weft-dev/weft/buildpack/kept"
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/buildpack/target"
 	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/store"
 )
 
 // Options of a build. Source, Image and State are required.
@@ -34,6 +37,7 @@ type Options struct {
 	Registry *registry.Client // nil: one with the credentials of docker login
 
 	State    string // folder for caches and what is known of earlier builds; may be shared by builds of different images
+	Store    string // folder of the content store that keeps layers, best on the file system of State; "": one in State
 	Programs Programs
 
 	Buildpacks []string // folders or IDs of bundled ones, to be used together; nil: project.toml decides, else the bundled ones are tried
@@ -145,6 +149,7 @@ type build struct {
 	target     target.Target
 	repository string
 	state      string // folder of this image's state
+	store      *store.Store
 	log        *progress
 	project    project
 
@@ -194,6 +199,12 @@ func newBuild(opts Options) (*build, error) {
 	}
 	b := &build{opts: opts, repository: ref.Repository.String(), log: &progress{to: opts.Events}}
 	b.state = imageState(opts.State, b.repository)
+	if opts.Store == "" {
+		b.opts.Store = filepath.Join(opts.State, "store")
+	}
+	if b.store, err = store.Open(b.opts.Store); err != nil {
+		return nil, err
+	}
 	if opts.Layout != "" {
 		b.target = target.NewFolder(opts.Layout)
 	} else {
@@ -262,9 +273,6 @@ func (b *build) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return b.result, err
 	}
-	if err := work.keepCaches(group); err != nil {
-		return b.result, fmt.Errorf("keep the caches: %w", err)
-	}
 	return b.result, b.remember()
 }
 
@@ -315,33 +323,37 @@ func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, err
 	return group, plan, err
 }
 
-// restore prepares the layers folder: cached layers are there already, of layers that only the image has the metadata comes back.
+// cache is what this image keeps in the content store.
+func (b *build) cache(w *work) *kept.Cache {
+	return kept.New(b.store, "build/"+filepath.Base(b.state), w.folders)
+}
+
+// restore prepares the layers folder: cached layers come back by mounting, of layers that only the image has the metadata comes back.
 func (b *build) restore(ctx context.Context, w *work, group spec.Group, previous v1.Image) (string, error) {
-	kept, err := w.restore(group)
-	if err != nil || previous == nil || b.opts.ClearCache {
-		return kept, err
+	cache := b.cache(w)
+	if b.opts.ClearCache {
+		return "cleared", cache.Forget(ctx)
 	}
-	original, err := lifecycle.LayersLabel(previous)
-	if err != nil {
-		b.log.Warnf("the previous image is not used: %v", err)
-		return kept, nil
+	r := &lifecycle.Restorer{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Cache: cache}
+	if previous != nil {
+		var err error
+		if r.Original, err = lifecycle.LayersLabel(previous); err != nil {
+			b.log.Warnf("the previous image is not used: %v", err)
+		}
 	}
-	r := &lifecycle.Restorer{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Original: original}
 	if err := r.Restore(ctx, group); err != nil {
-		return kept, err
+		return "", err
 	}
 	for _, e := range group.Group {
-		files, err := filepath.Glob(filepath.Join(w.folders.Layers.Host, spec.EscapeID(e.ID), "*.toml"))
-		if err != nil {
-			return kept, err
-		}
-		for _, f := range files {
-			if err := giveOne(f); err != nil {
-				return kept, err
-			}
+		dir := filepath.Join(w.folders.Layers.Host, spec.EscapeID(e.ID))
+		if err := give(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
 		}
 	}
-	return kept, nil
+	if n := len(w.folders.Below); n > 0 {
+		return fmt.Sprintf("%d cached layers", n), nil
+	}
+	return "no cache", nil
 }
 
 // tried lists the buildpacks of an order.
@@ -373,8 +385,6 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 		Names: append([]string{b.opts.Image}, b.opts.Tags...), Compression: b.opts.Compression, Owner: layer.Owner{UID: userID, GID: userID},
 		RunImage: b.run0.image, RunImageRef: b.run0.reference, RunImageName: b.run0.name, Previous: previous,
 		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: execEnv}
-	seen := b.layerMarks(w)
-	x.Unchanged = seen.diffID
 	if b.project.Source != nil {
 		x.Project.Source = &spec.ProjectSource{Type: "project", Version: map[string]any{"declared": b.project.Source["version"]},
 			Metadata: map[string]any{"url": b.project.Source["url"]}}
@@ -391,8 +401,8 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 	if err != nil {
 		return "", err
 	}
-	if err := seen.save(out.Metadata); err != nil {
-		return "", err
+	if err := x.WriteCache(ctx, b.cache(w), group); err != nil {
+		return "", fmt.Errorf("keep the layers for the next build: %w", err)
 	}
 	b.result.Digest = out.Digest.String()
 	b.result.Ref = b.repository + "@" + b.result.Digest

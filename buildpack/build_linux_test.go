@@ -47,17 +47,16 @@ func newMachine(t testing.TB) *machine {
 		t.Skip("needs a Go toolchain")
 	}
 	r := registrytest.New(t, registrytest.Config{})
-	return &machine{t: t, registry: r, host: r.Host, state: t.TempDir()}
+	state := t.TempDir()
+	removable(t, state)
+	return &machine{t: t, registry: r, host: r.Host, state: state}
 }
 
 func (m *machine) options(source, image string) buildpack.Options {
 	m.events = nil
 	return buildpack.Options{Source: source, Image: m.host + "/" + image, State: m.state, Env: m.env,
-		Programs: buildpack.Programs{
-			Sandbox:  sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/sandbox"),
-			Launcher: sandboxtest.Program(m.t, "github.com/weft-dev/weft/cmd/launcher"),
-		},
-		Events: func(e buildpack.Event) { m.events = append(m.events, e) },
+		Programs: programs(m.t),
+		Events:   func(e buildpack.Event) { m.events = append(m.events, e) },
 	}
 }
 
@@ -121,6 +120,21 @@ func main() {
 }
 `
 
+// removable lets an ordinary user remove a folder at the end although there are folders in it that cannot be written.
+func removable(t testing.TB, dir string) {
+	t.Cleanup(func() {
+		err := filepath.WalkDir(dir, func(name string, e os.DirEntry, err error) error {
+			if err != nil || !e.IsDir() {
+				return err
+			}
+			return os.Chmod(name, 0o755)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // unpack writes the files of an image to a folder.
 func unpack(t testing.TB, img v1.Image) string {
 	t.Helper()
@@ -128,9 +142,16 @@ func unpack(t testing.TB, img v1.Image) string {
 	r := mutate.Extract(img)
 	defer r.Close()
 	tr := tar.NewReader(r)
+	modes := map[string]os.FileMode{} // of folders, set when all is in them
 	for {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
+			for name, mode := range modes {
+				if err := os.Chmod(name, mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			removable(t, dir)
 			return dir
 		}
 		if err != nil {
@@ -139,7 +160,8 @@ func unpack(t testing.TB, img v1.Image) string {
 		to := filepath.Join(dir, h.Name)
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = os.MkdirAll(to, h.FileInfo().Mode().Perm())
+			modes[to] = h.FileInfo().Mode().Perm()
+			err = os.MkdirAll(to, 0o755)
 		case tar.TypeSymlink:
 			err = os.Symlink(h.Linkname, to)
 		case tar.TypeReg:
@@ -336,17 +358,20 @@ printf '[[processes]]\ntype = "web"\ncommand = ["none"]\n' >launch.toml
 			t.Errorf("%s is not the same in both images (%v, %v)", file, errA, errB)
 		}
 	}
-	// What a program changes behind the caches' back is seen.
-	kept, err := filepath.Glob(filepath.Join(m.state, "images", "*", "layers", "test_own", "kept", "file"))
-	if err != nil || len(kept) != 1 {
-		t.Fatal(kept, err)
+	// A kept layer that something else has changed is not used, but made again.
+	damaged, err := filepath.Glob(filepath.Join(m.state, "store", "layers", "sha256", "*", "fs", "layers", "test_own", "kept", "file"))
+	if err != nil || len(damaged) != 1 {
+		t.Fatal(damaged, err)
 	}
-	if err := errors.Join(os.WriteFile(kept[0], []byte("changed"), 0o644), os.WriteFile(filepath.Join(source, "page"), []byte("three"), 0o644)); err != nil {
+	if err := errors.Join(os.WriteFile(damaged[0], []byte("changed"), 0o644), os.WriteFile(filepath.Join(source, "page"), []byte("three"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	third := m.build(source, "own")
-	if got, err := os.ReadFile(filepath.Join(unpack(t, m.pull(third.Ref)), "layers/test_own/kept/file")); string(got) != "changed" {
-		t.Errorf("a changed layer was taken for unchanged: %.20q %v", got, err)
+	if !strings.Contains(m.output(), "made kept") || !strings.Contains(m.output(), "was changed on the disk") {
+		t.Errorf("a damaged layer was used:\n%s", m.output())
+	}
+	if got, err := os.ReadFile(filepath.Join(unpack(t, m.pull(third.Ref)), "layers/test_own/kept/file")); string(got) == "changed" || err != nil {
+		t.Errorf("a damaged layer is in the image: %.20q %v", got, err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/spec"
+	"github.com/weft-dev/weft/store"
 )
 
 // recordVersion is the format of buildRecord on disk.
@@ -176,7 +177,7 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 	item("project", fmt.Sprintf("%q", b.project.Project))
 	for _, one := range slices.Concat(b.project.Pre, b.chosen(), b.project.Post) {
 		if dir := b.folderOf(one); dir != "" {
-			sum, err := markOf(dir) // it may be large: times will do
+			sum, err := store.Mark(dir) // it may be large: times will do
 			if err != nil {
 				return "", fmt.Errorf("the buildpack %s: %w", one.URI, err)
 			}

@@ -126,14 +126,17 @@ func (s *Store) NewLayer(ctx context.Context) (*Draft, error) {
 // Dir is the folder to fill, the root of an image.
 func (d *Draft) Dir() string { return filepath.Join(d.path, "fs") }
 
-// Commit publishes the layer under its digest, which the caller answers for, and gives its folder. If the layer is there already,
-// whole, that one is kept. The draft is gone then.
-func (d *Draft) Commit(ctx context.Context, as digest.Digest) (string, error) {
-	path, err := d.store.layerPath(as)
-	if err != nil {
-		return "", errors.Join(err, d.Discard())
-	}
+// Commit publishes the layer under its digest, which the caller answers for, and gives its folder. Without a digest it is named by
+// what it looks like, which only this store knows. If the layer is there already, whole, that one is kept. The draft is gone then.
+func (d *Draft) Commit(ctx context.Context, as digest.Digest) (digest.Digest, string, error) {
 	m, err := markOf(d.Dir())
+	if as == "" {
+		as = digest.FromString("unpacked " + m.Mark)
+	}
+	path, pathErr := d.store.layerPath(as)
+	if pathErr != nil {
+		return "", "", errors.Join(pathErr, d.Discard())
+	}
 	if err == nil {
 		var data []byte
 		if data, err = json.Marshal(m); err == nil {
@@ -141,10 +144,10 @@ func (d *Draft) Commit(ctx context.Context, as digest.Digest) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", errors.Join(d.store.explain(err), d.Discard())
+		return "", "", errors.Join(d.store.explain(err), d.Discard())
 	}
 	if there, err := d.store.Layer(ctx, as); err == nil {
-		return there, d.Discard()
+		return as, there, d.Discard()
 	}
 	old := d.path + ".old"
 	err = d.store.Update(ctx, func(*Tx) error {
@@ -169,10 +172,10 @@ func (d *Draft) Commit(ctx context.Context, as digest.Digest) (string, error) {
 		return ErrBusy
 	})
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("publishing layer %s: %w", as, err), d.Discard())
+		return "", "", errors.Join(fmt.Errorf("publishing layer %s: %w", as, err), d.Discard())
 	}
 	d.lock.Close()
-	return filepath.Join(path, "fs"), nil
+	return as, filepath.Join(path, "fs"), nil
 }
 
 // Discard drops the draft.

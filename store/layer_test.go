@@ -24,7 +24,7 @@ func unpack(t testing.TB, s *Store, d digest.Digest, text string) string {
 	if err := fill(draft.Dir(), text); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := draft.Commit(t.Context(), d)
+	_, dir, err := draft.Commit(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestLayersAreCountedAndCollected(t *testing.T) {
 	if err := fill(draft.Dir(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := draft.Commit(t.Context(), digest.FromString("draft")); err != nil {
+	if _, _, err := draft.Commit(t.Context(), digest.FromString("draft")); err != nil {
 		t.Errorf("a draft under way was collected: %v", err)
 	}
 	if err := errors.Join(s.DeleteRoot(t.Context(), "build/a"), s.ReleaseLayers(t.Context(), held)); err != nil {
@@ -195,7 +195,7 @@ func TestKilledWhileUnpacking(t *testing.T) {
 				return err
 			}
 			hit("filled")
-			if _, err := draft.Commit(ctx, d); err != nil {
+			if _, _, err := draft.Commit(ctx, d); err != nil {
 				return err
 			}
 			hit("published")
@@ -247,7 +247,7 @@ func BenchmarkLayer(b *testing.B) {
 		}
 	}
 	d := digest.FromString("x")
-	if _, err := draft.Commit(b.Context(), d); err != nil {
+	if _, _, err := draft.Commit(b.Context(), d); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {

@@ -9,6 +9,12 @@ import (
 	"syscall"
 )
 
+// Mark sums up what a folder looks like from outside, which changes when what is in it does; see markOf.
+func Mark(root string) (string, error) {
+	m, err := markOf(root)
+	return m.Mark, err
+}
+
 // markOf sums up what a folder looks like from outside: names, modes, owners, sizes, times and inodes of all that is in it, but no
 // contents. Change times are left out: a file may lie in several layers, and each further name of it changes them.
 func markOf(root string) (markFile, error) {

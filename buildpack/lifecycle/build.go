@@ -152,7 +152,7 @@ func (b *Builder) one(ctx context.Context, layers *os.Root, bp *Buildpack, envir
 	if err := b.run(ctx, bp, environ, planFile); err != nil {
 		return outcome{}, err
 	}
-	contents, err := processLayers(layers, dir)
+	contents, err := b.processLayers(layers, dir)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -193,7 +193,7 @@ func (b *Builder) run(ctx context.Context, bp *Buildpack, environ *env.Env, plan
 var reservedFiles = map[string]bool{"build": true, "launch": true, "store": true}
 
 // processLayers reads the layers that bin/build left. A layer that is wanted for nothing is put aside.
-func processLayers(layers *os.Root, dir string) (map[string]spec.LayerContent, error) {
+func (b *Builder) processLayers(layers *os.Root, dir string) (map[string]spec.LayerContent, error) {
 	names, err := tomlFiles(layers, dir)
 	if err != nil {
 		return nil, err
@@ -220,6 +220,7 @@ func processLayers(layers *os.Root, dir string) (map[string]spec.LayerContent, e
 			if err := layers.Rename(old, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, fmt.Errorf("failed to rename layer directory: %w", err)
 			}
+			delete(b.Folders.Below, old)
 		}
 		out[name] = content
 	}
@@ -246,7 +247,8 @@ func tomlFiles(layers *os.Root, dir string) ([]string, error) {
 
 // joinLayers adds the layers for building to the environment of the buildpacks that follow.
 func (b *Builder) joinLayers(layers *os.Root, dir string, contents map[string]spec.LayerContent, environ *env.Env) error {
-	files := layers.FS()
+	files := b.Folders.tree(layers)
+	defer files.Close()
 	for _, name := range slices.Sorted(maps.Keys(contents)) {
 		if !contents[name].Build {
 			continue

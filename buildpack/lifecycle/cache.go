@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
 
@@ -40,11 +39,27 @@ type Cache interface {
 	Metadata(ctx context.Context) (CacheMetadata, error)
 	// Layer gives the tar of a layer after it has been verified.
 	Layer(ctx context.Context, diffID string) (io.ReadCloser, error)
-	// Add puts a layer into the next state of the cache and gives its diffID. before is the diffID that the layer had in the last
-	// build, known the one that it has now, if it has been measured. A layer that is there already is not written again.
-	Add(ctx context.Context, content layer.Content, before, known string) (diffID string, err error)
+	// Add puts a layer into the next state of the cache and gives its diffID, or another name if nobody but the cache asks for it.
+	// A layer that is there already is not written again.
+	Add(ctx context.Context, a Addition) (diffID string, err error)
 	// Commit makes the next state the present one, all at once.
 	Commit(ctx context.Context, md CacheMetadata) error
+}
+
+// An Addition is a layer to be cached.
+type Addition struct {
+	Dir     string // below the layers folder
+	Content layer.Content
+	Before  string // diffID that the layer had in the last build, "" if it is new
+	Known   string // diffID that it has now, "" if it has not been measured
+	Same    bool   // it came back with Before and is known not to have changed since
+}
+
+// Unpacker is a Cache that has layers unpacked, to be mounted.
+type Unpacker interface {
+	// Unpacked gives the folder with the files of a layer, from the root of an image on, after it has been verified. It stays until
+	// the next Commit.
+	Unpacked(ctx context.Context, diffID string) (string, error)
 }
 
 // VolumeCache is a folder in the form that upstream's lifecycle uses: committed/DIFFID.tar and the metadata.
@@ -138,7 +153,11 @@ func (c *VolumeCache) verify(diffID string) error {
 }
 
 // Add implements Cache.
-func (c *VolumeCache) Add(_ context.Context, content layer.Content, before, known string) (string, error) {
+func (c *VolumeCache) Add(_ context.Context, a Addition) (string, error) {
+	content, before, known := a.Content, a.Before, a.Known
+	if a.Same {
+		known = before
+	}
 	if before != "" && (known == "" || known == before) && c.verify(before) == nil {
 		if known == "" {
 			diffID, err := layer.DiffID(content)
@@ -187,57 +206,4 @@ func (c *VolumeCache) Commit(_ context.Context, md CacheMetadata) error {
 		return errors.Join(fmt.Errorf("committing cache: %w", err), os.Rename(c.at("committed-backup"), c.at("committed")))
 	}
 	return os.RemoveAll(c.at("committed-backup"))
-}
-
-// WriteCache puts the layers for building again into the cache.
-func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group) error {
-	layers, err := os.OpenRoot(e.Folders.Layers.Host)
-	if err != nil {
-		return err
-	}
-	defer layers.Close()
-	before, err := cache.Metadata(ctx)
-	if err != nil {
-		return fmt.Errorf("metadata for previous cache: %w", err)
-	}
-	var md CacheMetadata
-	for _, bp := range group.Group {
-		of := spec.BuildpackLayers{ID: bp.ID, Version: bp.Version, Layers: map[string]spec.LayerMetadata{}}
-		dir := spec.EscapeID(bp.ID)
-		names, _, err := readBuildpackDir(layers, dir)
-		if err != nil {
-			return fmt.Errorf("reading layers for buildpack '%s': %w", bp.ID, err)
-		}
-		for _, name := range names {
-			data, err := readIn(layers, path.Join(dir, name+".toml"))
-			if err != nil {
-				return err
-			}
-			content, err := spec.ReadLayerContent(data, path.Join(dir, name+".toml"))
-			if err != nil || !content.Cache {
-				continue
-			}
-			id := bp.ID + ":" + name
-			if info, err := layers.Lstat(path.Join(dir, name)); err != nil || !info.IsDir() {
-				e.Logger.Warnf("Failed to cache layer '%s' because it has no contents", id)
-				continue
-			}
-			sha, err := cache.Add(ctx, e.layersFolder(layers, path.Join(dir, name)), before.For(bp.ID).Layers[name].SHA, e.measured[id])
-			if err != nil {
-				e.Logger.Warnf("Failed to cache layer '%s': %s", id, err)
-				continue
-			}
-			e.Logger.Infof("Adding cache layer '%s'", id)
-			of.Layers[name] = spec.LayerMetadata{SHA: sha, Data: content.Data, Build: content.Build, Launch: content.Launch, Cache: true}
-		}
-		md.Buildpacks = append(md.Buildpacks, of)
-	}
-	if e.API.SBOM {
-		if _, err := layers.Stat("sbom/cache"); err == nil {
-			if md.SBOM.SHA, err = cache.Add(ctx, e.layersFolder(layers, "sbom/cache"), before.SBOM.SHA, ""); err != nil {
-				return err
-			}
-		}
-	}
-	return cache.Commit(ctx, md)
 }

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/spec"
@@ -59,9 +56,9 @@ type Exporter struct {
 	ExecEnv        string
 	Created        int64 // seconds since 1970 of the image; 0 keeps layer.ModTime
 
-	// Unchanged gives the diffID of a layer folder ("ID/NAME") that is known not to have changed since the previous image, "" if it
-	// may have. May be nil.
-	Unchanged func(dir string) string
+	// Unchanged says that a layer ("ID/NAME") is known to have what the previous image has under that name: it is not read then.
+	// May be nil. Of layers in Folders.Below it is found out.
+	Unchanged func(key string) bool
 
 	measured map[string]string // diffIDs of the layers of the last Export, by their name ID:NAME
 }
@@ -256,19 +253,24 @@ func (e *Exporter) buildpackPart(layers *os.Root, bp spec.Element, dir, name str
 	lmd := spec.LayerMetadata{Data: content.Data, Build: content.Build, Launch: content.Launch, Cache: content.Cache}
 	p := &part{id: id, createdBy: fmt.Sprintf(createdByBuildpack, name, bp.String())}
 	original, known := e.Original.For(bp.ID).Layers[name]
-	info, err := layers.Lstat(path.Join(dir, name))
+	files := e.Folders.tree(layers)
+	defer files.Close()
+	info, err := files.Lstat(path.Join(dir, name))
 	switch {
 	case err == nil && !info.IsDir():
 		return nil, lmd, fmt.Errorf("the layer '%s' is not a folder", id)
 	case err == nil:
 		p.content = e.layersFolder(layers, path.Join(dir, name))
-		if known {
-			p.previous = []string{original.SHA}
+		if !known {
+			break
 		}
-		if e.Unchanged != nil {
-			if sha := e.Unchanged(path.Join(dir, name)); known && sha == original.SHA {
-				p.reuse = sha
-			}
+		p.previous = []string{original.SHA}
+		same, err := e.unchanged(files, path.Join(dir, name))
+		if err != nil {
+			return nil, lmd, err
+		}
+		if same {
+			p.reuse = original.SHA
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, lmd, err
@@ -280,6 +282,16 @@ func (e *Exporter) buildpackPart(layers *os.Root, bp spec.Element, dir, name str
 		p.reuse = original.SHA
 	}
 	return p, lmd, nil
+}
+
+// unchanged says whether a layer that the previous image has is known to be as it is there: it came back by mounting, which happens
+// only with what that image has, and nobody has written to it.
+func (e *Exporter) unchanged(files *overlaid, key string) (bool, error) {
+	if e.Folders.Below[key] != "" {
+		touched, err := files.touched(key)
+		return !touched, err
+	}
+	return e.Unchanged != nil && e.Unchanged(key), nil
 }
 
 // readBuildpackDir gives the names of the layers that have a TOML file, and store.toml.
@@ -328,195 +340,6 @@ func (e *Exporter) appParts(app layer.Tree, list []spec.Slice, md *spec.LayersMe
 			content: e.appFiles(app, files), set: func(sha string) { md.App[i].SHA = sha }})
 	}
 	return parts, nil
-}
-
-// parents gives the folders above a folder of the image. Upstream takes their mode and owner from the disk; inside the image they
-// are what the build had at these paths.
-func parents(f Folder) ([]layer.Parent, error) {
-	var out []layer.Parent
-	host, at := path.Dir(f.Host), path.Dir(f.Inside)
-	for ; at != "/" && at != "."; host, at = path.Dir(host), path.Dir(at) {
-		p := layer.Parent{Path: at, Mode: 0o755}
-		if f.Host == f.Inside {
-			info, err := os.Stat(host)
-			if err != nil {
-				return nil, err
-			}
-			p.Mode, p.Owner = info.Mode(), ownerOf(info)
-		}
-		out = append(out, p)
-	}
-	slices.Reverse(out)
-	return out, nil
-}
-
-// layersFolder is the content of a folder below the layers folder.
-func (e *Exporter) layersFolder(layers *os.Root, dir string) layer.Content {
-	return func(w io.Writer) error {
-		at := e.Folders.Layers.Join(dir)
-		above, err := parents(at)
-		if err != nil {
-			return err
-		}
-		return written(w, func(tw *layer.Writer) error {
-			for _, p := range above {
-				if e.Folders.Layers.Host != e.Folders.Layers.Inside && strings.HasPrefix(p.Path+"/", e.Folders.Layers.Inside+"/") {
-					p.Owner = e.Owner // of the build, which on this machine has another number
-				}
-				if err := tw.Folder(p); err != nil {
-					return err
-				}
-			}
-			return tw.Tree(layers.FS().(layer.Tree), dir, at.Inside, e.Owner)
-		})
-	}
-}
-
-func (e *Exporter) appFiles(app layer.Tree, files []string) layer.Content {
-	return func(w io.Writer) error {
-		return written(w, func(tw *layer.Writer) error {
-			if len(files) == 0 {
-				return nil
-			}
-			above, err := parents(e.Folders.App)
-			if err != nil {
-				return err
-			}
-			for _, p := range above {
-				if err := tw.Folder(p); err != nil {
-					return err
-				}
-			}
-			for _, name := range files {
-				if err := tw.Entry(app, name, path.Join(e.Folders.App.Inside, name), e.Owner); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-}
-
-// launcherLayer holds the launcher, owned by root.
-func (e *Exporter) launcherLayer(w io.Writer) error {
-	f, err := os.Open(e.Launcher)
-	if err != nil {
-		return fmt.Errorf("the launcher: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	return written(w, func(tw *layer.Writer) error {
-		for _, dir := range []string{"/cnb", lifecycleDir} {
-			if err := tw.Folder(layer.Parent{Path: dir, Mode: 0o755}); err != nil {
-				return err
-			}
-		}
-		return tw.File(launcherPath, 0o755, layer.Owner{}, info.Size(), f)
-	})
-}
-
-func processLinks(processes []spec.Process) layer.Content {
-	return func(w io.Writer) error {
-		return written(w, func(tw *layer.Writer) error {
-			for _, dir := range []string{"/cnb", processDir} {
-				if err := tw.Folder(layer.Parent{Path: dir, Mode: 0o755}); err != nil {
-					return err
-				}
-			}
-			for _, p := range processes {
-				if err := tw.Link(path.Join(processDir, p.Type), launcherPath, layer.Owner{}); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-}
-
-func written(w io.Writer, fill func(*layer.Writer) error) error {
-	tw := layer.NewWriter(w)
-	if err := fill(tw); err != nil {
-		return err
-	}
-	return tw.Close()
-}
-
-// transfer brings the layers to the target, several at once.
-func (e *Exporter) transfer(ctx context.Context, parts []*part, previous map[string]previousLayer) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(maxParallelLayers)
-	for _, p := range parts {
-		g.Go(func() error { return e.transferOne(ctx, p, previous) })
-	}
-	return g.Wait()
-}
-
-func (e *Exporter) transferOne(ctx context.Context, p *part, previous map[string]previousLayer) error {
-	sha := p.reuse
-	if sha == "" && slices.ContainsFunc(p.previous, func(s string) bool { return s != "" }) {
-		// Likely the same as before: measuring is cheaper than compressing and uploading.
-		diffID, err := layer.DiffID(p.content)
-		if err != nil {
-			return fmt.Errorf("layer '%s': %w", p.id, err)
-		}
-		if slices.Contains(p.previous, diffID.String()) {
-			sha = diffID.String()
-		}
-	}
-	source := target.Source{Name: p.id, Compression: e.Compression, Content: p.content}
-	if old, ok := previous[sha]; ok {
-		source.Known, source.Existing = &old.blob, old.layer
-		p.reused = true
-		e.Logger.Infof("Reusing layer '%s'", p.id)
-	} else if p.content == nil {
-		return fmt.Errorf("layer '%s' (%s) is not in the previous image", p.id, sha)
-	} else {
-		e.Logger.Infof("Adding layer '%s'", p.id)
-	}
-	blob, err := e.Target.Layer(ctx, source)
-	if err != nil {
-		return err
-	}
-	p.blob = blob
-	e.Logger.Debugf("Layer '%s' SHA: %s", p.id, blob.DiffID)
-	return nil
-}
-
-// previousLayer is a layer of the previous image.
-type previousLayer struct {
-	blob  layer.Blob
-	layer v1.Layer
-}
-
-// blobsOf gives the layers of an image by diffID.
-func blobsOf(img v1.Image) (map[string]previousLayer, error) {
-	out := map[string]previousLayer{}
-	if img == nil {
-		return out, nil
-	}
-	manifest, err := img.Manifest()
-	if err != nil {
-		return nil, err
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	if len(manifest.Layers) != len(config.RootFS.DiffIDs) {
-		return nil, errors.New("manifest and configuration name different numbers of layers")
-	}
-	for i, d := range manifest.Layers {
-		l, err := img.LayerByDigest(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		diffID := config.RootFS.DiffIDs[i]
-		out[diffID.String()] = previousLayer{layer.Blob{DiffID: diffID, Digest: d.Digest, Size: d.Size}, l}
-	}
-	return out, nil
 }
 
 func (e *Exporter) entrypoint(build spec.BuildMetadata) (string, error) {

@@ -141,7 +141,7 @@ func TestVolumeCacheRefusesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	content := archive(t, &tar.Header{Typeflag: tar.TypeReg, Name: "/layers/x", Mode: 0o644})
-	sha, err := c.Add(t.Context(), func(w io.Writer) error { _, err := w.Write(content); return err }, "", "")
+	sha, err := c.Add(t.Context(), Addition{Content: func(w io.Writer) error { _, err := w.Write(content); return err }})
 	if err != nil {
 		t.Fatal(err)
 	}

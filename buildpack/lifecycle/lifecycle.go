@@ -60,6 +60,7 @@ type Folders struct {
 	BuildConfig Folder
 	Buildpacks  Folder // ID/VERSION/buildpack.toml
 	Scratch     Folder // for plans; programs may write to files that this process makes there
+	Below       Below  // layers that are mounted below Layers; phases take out what is no longer wanted
 }
 
 // Execution is a program of a buildpack to be run.

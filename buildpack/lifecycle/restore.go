@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -66,7 +67,7 @@ func (r *Restorer) Restore(ctx context.Context, group spec.Group) error {
 	}
 	if cached.SBOM.SHA != "" {
 		r.Logger.Infof("Restoring data for SBOM from cache")
-		if err := r.extract(ctx, layers, cached.SBOM.SHA); err != nil && !errors.Is(err, ErrCacheLayer) {
+		if err := r.sboms(ctx, layers, cached.SBOM.SHA); err != nil && !errors.Is(err, ErrCacheLayer) {
 			return err
 		}
 	}
@@ -121,9 +122,13 @@ func (r *Restorer) buildpack(ctx context.Context, layers *os.Root, bp spec.Eleme
 			continue
 		}
 		r.Logger.Infof("Restoring data for %q from cache", bp.ID+":"+name)
-		err := r.extract(ctx, layers, c.SHA)
+		err := r.content(ctx, layers, path.Join(dir, name), c.SHA)
 		if errors.Is(err, ErrCacheLayer) {
+			// Without its content the buildpack must not find its metadata either, or it would take the layer for complete.
 			r.Logger.Warnf("Skipping restore for layer %s: %s", bp.ID+":"+name, err)
+			if err := errors.Join(layers.RemoveAll(path.Join(dir, name)), layers.Remove(path.Join(dir, name+".toml"))); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil {
@@ -131,6 +136,51 @@ func (r *Restorer) buildpack(ctx context.Context, layers *os.Root, bp spec.Eleme
 		}
 	}
 	return nil
+}
+
+// content brings back the files of a layer: by mounting where that is possible.
+func (r *Restorer) content(ctx context.Context, layers *os.Root, key, sha string) error {
+	from, ok := r.Cache.(Unpacker)
+	if !ok || r.Folders.Below == nil {
+		return r.extract(ctx, layers, sha)
+	}
+	dir, err := from.Unpacked(ctx, sha)
+	if err != nil {
+		return err
+	}
+	dir = filepath.Join(dir, filepath.FromSlash(r.Folders.Layers.Inside))
+	if info, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(key))); err != nil || !info.IsDir() {
+		return fmt.Errorf("%w: layer %s has no folder %s", ErrCacheLayer, sha, key)
+	}
+	r.Folders.Below[key] = dir
+	return nil
+}
+
+// sboms brings back the SBOMs of cached layers.
+func (r *Restorer) sboms(ctx context.Context, layers *os.Root, sha string) error {
+	from, ok := r.Cache.(Unpacker)
+	if !ok || r.Folders.Below == nil {
+		return r.extract(ctx, layers, sha)
+	}
+	dir, err := from.Unpacked(ctx, sha)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(filepath.Join(dir, filepath.FromSlash(r.Folders.Layers.Inside)))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), "sbom", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		data, err := readIn(root, name)
+		if err != nil {
+			return err
+		}
+		return writeFile(layers, name, data)
+	})
 }
 
 func (r *Restorer) extract(ctx context.Context, layers *os.Root, sha string) error {

@@ -114,6 +114,10 @@ func mountOverlay(m Mount, target string, rootless bool) error {
 	options := "lowerdir=" + strings.Join(lower, ":")
 	if m.Upper != "" {
 		options += ",upperdir=" + overlayPath.Replace(m.Upper) + ",workdir=" + overlayPath.Replace(m.Work)
+		if !rootless {
+			// What machines may have as defaults would make upper folders that nothing but the kernel can read.
+			options += ",index=off,redirect_dir=off,metacopy=off"
+		}
 	}
 	if rootless {
 		options += ",userxattr"
