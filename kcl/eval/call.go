@@ -98,6 +98,9 @@ func (c *compiler) lambda(x *syntax.LambdaExpr) expr {
 	inner.scope = newFrameScope(c.scope, lambdaScope)
 	def := &lambdaDef{size: inner.scope.size, scope: inner.scope, pkg: c.unit.pkg}
 	def.params = inner.params(x.Params)
+	// The variables of the function are known in functions made in it before
+	// they are set, which lets those call themselves and each other.
+	namesIn(x.Body, func(name string, _ syntax.Stmt) { inner.scope.slot(name) })
 	def.body = inner.stmts(x.Body)
 	if x.Result != nil {
 		def.result = c.unit.typ(x.Result, 0)
