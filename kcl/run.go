@@ -66,6 +66,8 @@ type Options struct {
 	// FQDN is the full name of a host, or of this one for "".
 	FQDN func(ctx context.Context, name string) (string, error)
 
+	// Cover notes which statements run; it may be nil. See package cover.
+	Cover *eval.Coverage
 	// Plugins are the functions of modules kcl_plugin.NAME, by "NAME.function".
 	Plugins map[string]*value.Func
 	Limits  eval.Limits
@@ -258,7 +260,7 @@ func evaluate(ctx context.Context, o Options, program *load.Program, warnings []
 	for _, a := range o.Arguments {
 		host.Options[a.Name] = argument(a.Value)
 	}
-	out, err := eval.Run(ctx, program, eval.Options{Library: library{o.Plugins}, Host: host, Limits: o.Limits, Trace: o.Trace})
+	out, err := eval.Run(ctx, program, eval.Options{Library: library{o.Plugins}, Host: host, Limits: o.Limits, Trace: o.Trace, Cover: o.Cover})
 	if err != nil {
 		var e *eval.Error
 		if errors.As(err, &e) {

@@ -7,7 +7,7 @@ import (
 
 // stmt compiles a statement.
 func (c *compiler) stmt(s syntax.Stmt) stmt {
-	m, at := c.m, c.place(s)
+	m, at, ran := c.m, c.place(s), c.m.mark(c.unit, s)
 	var run stmt
 	switch s := s.(type) {
 	case *syntax.ExprStmt:
@@ -34,6 +34,9 @@ func (c *compiler) stmt(s syntax.Stmt) stmt {
 		}
 		m.step()
 		m.at = at
+		if ran != nil {
+			*ran = true
+		}
 		v := run(fr)
 		if back != nil && back.inner == s {
 			back.done = true

@@ -57,6 +57,8 @@ type Options struct {
 	Limits  Limits
 	// Trace records where every field came from.
 	Trace bool
+	// Cover notes what runs; it may be nil.
+	Cover *Coverage
 }
 
 // Result is what a program evaluates to.
@@ -87,6 +89,7 @@ type machine struct {
 	lib     Library
 	host    *value.Host
 	trace   bool
+	cover   *Coverage
 
 	steps, maxSteps int64
 	bytes, maxBytes int64
@@ -257,7 +260,7 @@ func Run(ctx context.Context, p *load.Program, opts Options) (res *Result, err e
 	}
 	h := *host
 	m := &machine{
-		ctx: ctx, program: p, lib: opts.Library, host: &h, trace: opts.Trace,
+		ctx: ctx, program: p, lib: opts.Library, host: &h, trace: opts.Trace, cover: opts.Cover,
 		maxSteps: opts.Limits.Steps, maxDepth: opts.Limits.Depth, maxBytes: opts.Limits.Bytes,
 		packages: map[string]*pkg{}, instances: map[string]*instanceSet{},
 	}

@@ -288,8 +288,12 @@ func (d *schemaDef) compile() *schemaCode {
 func (c *compiler) check(x *syntax.CheckExpr) expr {
 	m := c.m
 	test, cond, msg := c.expr(x.Test), c.optional(x.Cond), c.optional(x.Msg)
+	ran := m.mark(c.unit, x)
 	return func(fr *frame) value.Value {
 		m.step()
+		if ran != nil {
+			*ran = true
+		}
 		if cond != nil && !value.Truthy(cond(fr)) {
 			return value.Undefined
 		}

@@ -12,20 +12,22 @@ import (
 // the working folder. It notes what was read, for --watch.
 type machine struct {
 	hostfs.FS
-	watch bool
 
-	mu   sync.Mutex
-	seen map[string]bool
+	mu sync.Mutex
+	// seen is how what was read looked before; nil when nobody watches.
+	seen map[string]fileState
 }
 
 func (t *Tool) machine() *machine { return &machine{FS: hostfs.FS{Dir: t.Dir}} }
 
 func (m *machine) path(name string) string {
 	name = m.Path(name)
-	if m.watch {
+	if m.seen != nil {
 		m.mu.Lock()
-		m.seen[name] = true
-		m.mu.Unlock()
+		defer m.mu.Unlock()
+		if _, ok := m.seen[name]; !ok {
+			m.seen[name] = stateOf(name)
+		}
 	}
 	return name
 }

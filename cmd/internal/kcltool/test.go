@@ -16,14 +16,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-dev/weft/kcl"
+	"github.com/weft-dev/weft/kcl/cover"
 	"github.com/weft-dev/weft/kcl/diag"
 	"github.com/weft-dev/weft/kcl/syntax"
 )
 
 type testOptions struct {
 	runOptions
-	failFast bool
-	run      string
+	failFast, cover bool
+	run, outputForm string
 }
 
 func (t *Tool) testCommand() *cobra.Command {
@@ -36,7 +37,10 @@ func (t *Tool) testCommand() *cobra.Command {
 'kcl test' re-compiles each package along with any files with names matching
 the file pattern "*_test.k". These additional files can contain test functions
 that starts with "test_*": lambdas without parameters, which fail by an assert
-or by any other error. A folder followed by /... is searched recursively.`,
+or by any other error. A folder followed by /... is searched recursively.
+
+With --cover it also tells which statements, attributes with a default and checks of
+the module the tests ran, and on which lines the others begin.`,
 		Example: `  # Test whole current package recursively
   kcl test ./...
 
@@ -47,9 +51,18 @@ or by any other error. A folder followed by /... is searched recursively.`,
   kcl test ./... --fail-fast
 
   # Test with the regex expression filter 'test_func'
-  kcl test ./... --run test_func`,
+  kcl test ./... --run test_func
+
+  # What do the tests not run?
+  kcl test ./... --cover
+
+  # Results and coverage for another program
+  kcl test ./... --cover --output json`,
 		Aliases: []string{"t"},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.outputForm != "text" && o.outputForm != "json" {
+				return fmt.Errorf("invalid output format %q, expected text or json", o.outputForm)
+			}
 			if len(args) == 0 {
 				args = []string{"."}
 			}
@@ -59,6 +72,8 @@ or by any other error. A folder followed by /... is searched recursively.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.failFast, "fail-fast", false, "Exist when meet the first fail test case in the test process.")
 	f.StringVar(&o.run, "run", "", "If specified, only run tests containing this `regexp` in their names.")
+	f.BoolVar(&o.cover, "cover", false, "Tell which statements of the module the tests ran")
+	f.StringVar(&o.outputForm, "output", "text", "Specify the output format. e.g., text, json. Default is text")
 	f.StringVar(&o.errorFormat, "error_format", "", "Specify the form of errors ("+errorFormats+")")
 	o.runnerFlags(f)
 	return cmd
@@ -79,7 +94,11 @@ func (t *Tool) test(ctx context.Context, o *testOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	pass, fail := 0, 0
+	report := &testReport{Tests: []testResult{}}
+	var profile *cover.Profile
+	if o.cover {
+		profile = &cover.Profile{}
+	}
 	cache := t.packageCache()
 	for _, s := range suites {
 		p, err := t.prepare(ctx, &o.runOptions, []string{s.dir}, t.machine())
@@ -87,34 +106,41 @@ func (t *Tool) test(ctx context.Context, o *testOptions, args []string) error {
 			return t.report(err, o.errorFormat, !o.noStyle)
 		}
 		p.options.Cache = cache
-		for _, name := range s.cases {
-			start := time.Now()
-			err := runTest(ctx, p.options, s.dir, name, t.testOutput(o))
-			took := time.Since(start).Round(time.Microsecond)
-			if err == nil {
-				pass++
-				fmt.Fprintf(t.Out, "%s: PASS (%s)\n", name, took)
-				continue
-			}
-			fail++
-			fmt.Fprintf(t.Out, "%s: FAIL (%s)\n%s\n", name, took, t.failure(err, o))
-			if o.failFast {
-				return t.summary(pass, fail)
-			}
+		if !t.testSuite(ctx, o, s, p.options, profile, report) {
+			break
 		}
 	}
-	if pass+fail == 0 {
-		_, err := fmt.Fprintln(t.Out, "no test files")
-		return err
+	if profile != nil {
+		report.cover(profile, t)
 	}
-	return t.summary(pass, fail)
+	return t.testSummary(report, o)
 }
 
-func (t *Tool) testOutput(o *testOptions) io.Writer {
-	if o.quiet {
-		return nil
+// testSuite runs the tests of one folder. It gives false when no further test
+// is to run.
+func (t *Tool) testSuite(ctx context.Context, o *testOptions, s suite, run kcl.Options, profile *cover.Profile, report *testReport) bool {
+	print := io.Writer(t.Out)
+	if o.quiet || o.outputForm == "json" {
+		print = nil
 	}
-	return t.Out
+	run, err := testProgram(run, s.dir)
+	for i, name := range s.cases {
+		start := time.Now()
+		if err == nil {
+			err = runTest(ctx, run, name, print, profile, i == 0)
+		}
+		r := testResult{Package: t.relative(s.dir), Name: name, Result: "pass", Seconds: time.Since(start).Seconds()}
+		if err != nil {
+			r.Result, r.Error = "fail", t.failure(err, o)
+		}
+		report.add(r)
+		t.testLine(r, o)
+		if err != nil && o.failFast {
+			return false
+		}
+		err = nil
+	}
+	return true
 }
 
 func (t *Tool) failure(err error, o *testOptions) string {
@@ -127,18 +153,6 @@ func (t *Tool) failure(err error, o *testOptions) string {
 		return diag.Short(program.Diagnostics)
 	}
 	return strings.TrimRight(text, "\n")
-}
-
-func (t *Tool) summary(pass, fail int) error {
-	fmt.Fprintln(t.Out, strings.Repeat("-", 80))
-	if pass > 0 {
-		fmt.Fprintf(t.Out, "PASS: %d/%d\n", pass, pass+fail)
-	}
-	if fail > 0 {
-		fmt.Fprintf(t.Out, "FAIL: %d/%d\n", fail, pass+fail)
-		return &Failure{1}
-	}
-	return nil
 }
 
 const testSuffix = "_test.k"
@@ -202,11 +216,11 @@ func (t *Tool) testsOf(name string, want *regexp.Regexp) ([]string, error) {
 	return names, nil
 }
 
-// runTest runs one test: the package, its test files and a call of the test.
-func runTest(ctx context.Context, o kcl.Options, dir, name string, print io.Writer) error {
+// testProgram sets the files of a folder with its tests.
+func testProgram(o kcl.Options, dir string) (kcl.Options, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return o, err
 	}
 	o.Files = nil
 	for _, e := range entries {
@@ -214,11 +228,39 @@ func runTest(ctx context.Context, o kcl.Options, dir, name string, print io.Writ
 			o.Files = append(o.Files, filepath.Join(dir, n))
 		}
 	}
-	main := filepath.Join(dir, "_kcl_test.k")
-	o.Files = append(o.Files, main)
+	o.Files = append(o.Files, filepath.Join(dir, testMain))
+	return o, nil
+}
+
+// testMain is the file that calls a test; it is never written.
+const testMain = "_kcl_test.k"
+
+// runTest runs one test: the package, its test files and a call of the test.
+// first is set for the first test of a program, whose files then count for the
+// profile.
+func runTest(ctx context.Context, o kcl.Options, name string, print io.Writer, profile *cover.Profile, first bool) error {
+	main := o.Files[len(o.Files)-1]
 	o.Code = map[string]string{main: "if True: " + name + "()\n"}
 	o.Print = print
 	o.Arguments = append(append([]kcl.Argument(nil), o.Arguments...), kcl.Argument{Name: "_kcl_test_case_run", Value: strconv.Quote(name)})
-	_, err = kcl.Run(ctx, o)
+	if profile != nil {
+		o.Cover = &profile.Ran
+		if first {
+			program, err := kcl.Load(ctx, o)
+			if err != nil {
+				return err
+			}
+			profile.Add(program, func(file string) bool {
+				return inside(file, program.Root) && !strings.HasSuffix(file, testSuffix) && filepath.Base(file) != testMain
+			})
+		}
+	}
+	_, err := kcl.Run(ctx, o)
 	return err
+}
+
+// inside reports whether a file lies in a folder or below it.
+func inside(file, dir string) bool {
+	rel, err := filepath.Rel(dir, file)
+	return err == nil && filepath.IsLocal(rel)
 }
