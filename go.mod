@@ -7,6 +7,7 @@ require (
 	github.com/BurntSushi/toml v1.6.0
 	github.com/ProtonMail/go-crypto v1.4.1
 	github.com/dlclark/regexp2 v1.12.0
+	github.com/editorconfig/editorconfig-core-go/v2 v2.6.4
 	github.com/evanphx/json-patch/v5 v5.9.11
 	github.com/google/go-containerregistry v0.21.7
 	github.com/google/nftables v0.3.0
@@ -28,6 +29,7 @@ require (
 require (
 	github.com/cloudflare/circl v1.6.2 // indirect
 	github.com/klauspost/cpuid/v2 v2.0.12 // indirect
+	gopkg.in/ini.v1 v1.67.0 // indirect
 )
 
 require (

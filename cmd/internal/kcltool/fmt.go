@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/editorconfig/editorconfig-core-go/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/weft-dev/weft/kcl/format"
@@ -21,7 +22,10 @@ func (t *Tool) fmtCommand() *cobra.Command {
 		Short: "KCL format tool",
 		Long: `This command formats all kcl files of the current crate. A folder followed by /...
 is searched recursively. The names of the files that changed are printed.
-A file with a syntax error is left alone and reported.`,
+A file with a syntax error is left alone and reported.
+
+The indentation is that of .editorconfig (indent_style, indent_size, tab_width) in the
+folder of the file or above it, unless a flag says otherwise; without either, 4 spaces.`,
 		Example: `  # Format the single file
   kcl fmt /path/to/file.k
 
@@ -33,15 +37,24 @@ A file with a syntax error is left alone and reported.`,
 
   # Format standard input
   kcl fmt - < main.k`,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{"."}
 			}
-			o := format.Options{Tabs: tabs, Width: width}
-			if len(args) == 1 && args[0] == stdin {
-				return t.formatStdin(o)
+			style := &styles{parser: editorconfig.NewCachedParser(), warn: t.say}
+			if cmd.Flags().Changed("tabs") {
+				style.tabs = &tabs
 			}
-			return t.formatFiles(args, o, dryRun, stdout)
+			if cmd.Flags().Changed("indent") {
+				if width < 1 {
+					return fmt.Errorf("--indent %d: expected a number of spaces", width)
+				}
+				style.width = &width
+			}
+			if len(args) == 1 && args[0] == stdin {
+				return t.formatStdin(style)
+			}
+			return t.formatFiles(args, style, dryRun, stdout)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "Report files requiring formatting without modifying them.")
@@ -51,7 +64,7 @@ A file with a syntax error is left alone and reported.`,
 	return cmd
 }
 
-func (t *Tool) formatFiles(args []string, o format.Options, dryRun, stdout bool) error {
+func (t *Tool) formatFiles(args []string, style *styles, dryRun, stdout bool) error {
 	files, err := t.sources(args)
 	if err != nil {
 		return err
@@ -65,7 +78,7 @@ func (t *Tool) formatFiles(args []string, o format.Options, dryRun, stdout bool)
 			errs = append(errs, err)
 			continue
 		}
-		text, err := format.Source(name, string(src), o)
+		text, err := format.Source(name, string(src), style.of(full))
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -91,13 +104,13 @@ func (t *Tool) formatFiles(args []string, o format.Options, dryRun, stdout bool)
 	return errors.Join(errs...)
 }
 
-func (t *Tool) formatStdin(o format.Options) error {
+func (t *Tool) formatStdin(style *styles) error {
 	_, code, err := t.entries(&runOptions{}, []string{stdin})
 	if err != nil {
 		return err
 	}
-	for _, src := range code {
-		text, err := format.Source("<stdin>", src, o)
+	for name, src := range code {
+		text, err := format.Source("<stdin>", src, style.of(name))
 		if err != nil {
 			return err
 		}
