@@ -220,7 +220,7 @@ func TestPages(t *testing.T) {
 		_, _ = w.Write([]byte(`{"tags":["b", "not a tag"]}`))
 	})
 	c := registry.New(registry.Options{Retry: fast()})
-	for name, want := range map[string]string{"elsewhere": "another host", "circle": "circle"} {
+	for name, want := range map[string]string{"elsewhere": "another host", "circle": "lead in a circle"} {
 		if _, err := c.Tags(t.Context(), registry.Repository{Host: host, Name: name}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -90,6 +90,7 @@ func TestPassingFaultsAreNotNoticed(t *testing.T) {
 		"cut, then another size":        {{CutOut: 100_000, Times: 1, Method: "GET", Path: "/blobs/sha"}, {Range: registrytest.RangeOtherSize, Times: 0}},
 		"cut, then a range not told":    {{CutOut: 100_000, Times: 1, Method: "GET", Path: "/blobs/sha"}, {Range: registrytest.RangeUnsaid, Times: 2}},
 		"upload forgotten at the start": {registrytest.Forgetting("PUT", 0, 1)},
+		"upload forgotten for good":     {registrytest.Forgetting("PUT", 0, 1), registrytest.Forgetting("GET", 0, 0)},
 	}
 	delete(faults, "cut, then another size") // that one is an error: see below
 	for name, list := range faults {
@@ -120,6 +121,9 @@ func TestPassingFaultsAreNotNoticed(t *testing.T) {
 				desc := descriptor(body)
 				if err := c.PushBlob(t.Context(), repo, desc, opener(body)); err != nil {
 					t.Fatalf("push: %v", err)
+				}
+				if name == "answer of finishing lost" && auth == "open" && reg.Received() > sizeOfBlob*3/2 {
+					t.Errorf("%d bytes were sent for a blob of %d that was there already", reg.Received(), sizeOfBlob)
 				}
 				fail()
 				got, err := pullAll(c, repo, desc)
@@ -206,6 +210,37 @@ func TestWrongContentIsFound(t *testing.T) {
 		if _, _, err := c.Manifest(t.Context(), ref); !errors.Is(err, registry.ErrDigest) {
 			t.Errorf("manifest %s: %v", name, err)
 		}
+	}
+}
+
+// A registry that goes on sending is not listened to for ever.
+func TestEndlessContentIsCutOff(t *testing.T) {
+	body := content(1, 1000)
+	const most = 64 << 20
+	sent := make(chan int, 10)
+	host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := 0
+		for chunk := make([]byte, 64<<10); n < most; {
+			m, err := w.Write(chunk)
+			if n += m; err != nil {
+				break
+			}
+		}
+		sent <- n
+	}))
+	c := registry.New(registry.Options{Retry: fast()})
+	repo := registry.Repository{Host: host, Name: "app"}
+	if _, err := pullAll(c, repo, descriptor(body)); !errors.Is(err, registry.ErrDigest) {
+		t.Errorf("blob: %v", err)
+	}
+	if n := <-sent; n >= most {
+		t.Errorf("all of %d bytes of a blob of 1000 were taken", n)
+	}
+	if _, _, err := c.Manifest(t.Context(), repo.WithTag("v1")); !errors.Is(err, registry.ErrTooLarge) {
+		t.Errorf("manifest: %v", err)
+	}
+	if n := <-sent; n >= most {
+		t.Errorf("all of %d bytes of a manifest were taken", n)
 	}
 }
 

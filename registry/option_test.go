@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -101,7 +102,7 @@ func TestCancelledTransfersEnd(t *testing.T) {
 		"busy": func(ctx context.Context, cancel func()) error {
 			reg.Fail(registrytest.Fault{Status: 429, RetryAfter: 100e9})
 			defer reg.Heal()
-			cancel()
+			time.AfterFunc(50*time.Millisecond, cancel) // while the client waits as it was told to
 			_, err := c.Resolve(ctx, repo.WithTag("v1"))
 			return err
 		},

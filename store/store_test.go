@@ -242,6 +242,23 @@ func TestCollectionKeepsWhatIsHeld(t *testing.T) {
 	}
 }
 
+// What cannot be read may hold something: then nothing is removed.
+func TestDamagedRecordsStopACollection(t *testing.T) {
+	for file, want := range map[string]string{"leases/x.json": "damaged lease", "roots/=x": "damaged root"} {
+		for text, reason := range map[string]string{`{"version":1,"dig`: want, `{"version":99}`: "version 99"} {
+			s := open(t)
+			d := put(t, s, "held by nobody who can be read")
+			if err := os.WriteFile(filepath.Join(s.Dir(), filepath.FromSlash(file)), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Collect(t.Context(), Policy{}); err == nil || !strings.Contains(err.Error(), reason) || !strings.Contains(err.Error(), filepath.Base(file)) {
+				t.Errorf("%s with %s: %v", file, text, err)
+			}
+			read(t, s, d)
+		}
+	}
+}
+
 func TestCollectDryRunAndAbandoned(t *testing.T) {
 	s := open(t)
 	d := put(t, s, "loose")

@@ -21,6 +21,8 @@ func childAttr(base *syscall.SysProcAttr) *syscall.SysProcAttr {
 	return &attr
 }
 
+func onMainThread() bool { return unix.Gettid() == unix.Getpid() }
+
 // waitUnreaped returns when the child has ended and leaves it as a zombie, which keeps its number from being used again.
 func waitUnreaped(pid int) {
 	for {

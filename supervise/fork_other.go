@@ -15,6 +15,8 @@ func childAttr(base *syscall.SysProcAttr) *syscall.SysProcAttr {
 	return &attr
 }
 
+func onMainThread() bool { return false }
+
 func waitUnreaped(int) {}
 
 func killGroup(int) {}

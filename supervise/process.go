@@ -136,7 +136,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 		restart: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
-	go p.keep()
+	go ownThread(p.keep)
 	select {
 	case err := <-p.first:
 		if err != nil {
@@ -221,10 +221,27 @@ func (p *Process) Stop(ctx context.Context) error {
 // killWait is how long a killed process may take to vanish before it counts as stuck.
 const killWait = 5 * time.Second
 
+// ownThread runs f on a thread that serves nothing else and ends with it. It is never the main thread, which cannot end and whose namespaces
+// /proc shows as those of the process.
+func ownThread(f func()) {
+	runtime.LockOSThread() // and never unlock: the thread may have entered namespaces, so it ends with this goroutine
+	if !onMainThread() {
+		f()
+		return
+	}
+	taken := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		close(taken)
+		f()
+	}()
+	<-taken // until then this goroutine holds the main thread, so the other one got another
+	runtime.UnlockOSThread()
+}
+
 // keep runs the child again and again. It owns one operating system thread, because the kernel sends the signal at the
 // death of the parent when the forking thread ends, not when the process ends.
 func (p *Process) keep() {
-	runtime.LockOSThread() // and never unlock: the thread may have entered namespaces, so it ends with this goroutine
 	defer close(p.done)
 	defer p.log.Close()
 	if p.spec.Enter != nil {
