@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/spec"
+	"github.com/weft-dev/weft/store"
 )
 
 // cacheMetadataName is the file of a volume cache and the label of a cache image (lifecycle cache/image_cache.go).
@@ -37,7 +39,7 @@ var ErrCacheLayer = errors.New("unusable cache layer")
 type Cache interface {
 	// Metadata is empty if there is no cache or it cannot be understood.
 	Metadata(ctx context.Context) (CacheMetadata, error)
-	// Layer gives the tar of a layer after it has been verified.
+	// Layer gives the tar of a layer. It is verified while it is read: at its end comes ErrCacheLayer instead of io.EOF if it was wrong.
 	Layer(ctx context.Context, diffID string) (io.ReadCloser, error)
 	// Add puts a layer into the next state of the cache and gives its diffID, or another name if nobody but the cache asks for it.
 	// A layer that is there already is not written again.
@@ -66,6 +68,8 @@ type Unpacker interface {
 type VolumeCache struct {
 	dir      string
 	verified map[string]bool
+	store    *store.Store // of unpacked layers, nil until it is needed
+	eager    bool         // new layers are unpacked, too
 }
 
 // NewVolumeCache opens the cache in a folder that exists. What an interrupted build left is cleaned up.
@@ -115,11 +119,34 @@ func layerFile(diffID string) (string, error) {
 }
 
 // Layer implements Cache.
-func (c *VolumeCache) Layer(ctx context.Context, diffID string) (io.ReadCloser, error) {
-	if err := c.verify(diffID); err != nil {
+func (c *VolumeCache) Layer(_ context.Context, diffID string) (io.ReadCloser, error) {
+	name, err := layerFile(diffID)
+	if err != nil {
 		return nil, err
 	}
-	return os.Open(c.at("committed", diffID+".tar"))
+	f, err := os.Open(c.at("committed", name))
+	if err != nil {
+		return nil, missingLayer(diffID, err)
+	}
+	return &verifyingReader{f, sha256.New(), diffID}, nil
+}
+
+// verifyingReader compares the digest of a tar at its end.
+type verifyingReader struct {
+	io.ReadCloser
+	hash hash.Hash
+	want string
+}
+
+func (v *verifyingReader) Read(p []byte) (int, error) {
+	n, err := v.ReadCloser.Read(p)
+	v.hash.Write(p[:n])
+	if errors.Is(err, io.EOF) {
+		if got := fmt.Sprintf("sha256:%x", v.hash.Sum(nil)); got != v.want {
+			return n, fmt.Errorf("%w: expected layer contents to have SHA '%s'; found '%s'", ErrCacheLayer, v.want, got)
+		}
+	}
+	return n, err
 }
 
 func (c *VolumeCache) verify(diffID string) error {
@@ -131,14 +158,8 @@ func (c *VolumeCache) verify(diffID string) error {
 		return nil
 	}
 	f, err := os.Open(c.at("committed", name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: failed to find cache layer with SHA '%s'", ErrCacheLayer, diffID)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: failed to read cache layer with SHA '%s' due to insufficient permissions", ErrCacheLayer, diffID)
-	}
 	if err != nil {
-		return err
+		return missingLayer(diffID, err)
 	}
 	defer f.Close()
 	h := sha256.New()
@@ -152,11 +173,33 @@ func (c *VolumeCache) verify(diffID string) error {
 	return nil
 }
 
+// missingLayer says why a layer cannot be opened.
+func missingLayer(diffID string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: failed to find cache layer with SHA '%s'", ErrCacheLayer, diffID)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: failed to read cache layer with SHA '%s' due to insufficient permissions", ErrCacheLayer, diffID)
+	}
+	return err
+}
+
 // Add implements Cache.
-func (c *VolumeCache) Add(_ context.Context, a Addition) (string, error) {
+func (c *VolumeCache) Add(ctx context.Context, a Addition) (string, error) {
+	diffID, err := c.addTar(a)
+	if err == nil && c.eager {
+		err = c.unpackStaged(ctx, diffID)
+	}
+	return diffID, err
+}
+
+func (c *VolumeCache) addTar(a Addition) (string, error) {
 	content, before, known := a.Content, a.Before, a.Known
-	if a.Same {
-		known = before
+	if a.Same { // what was mounted has been verified; the tar is, when it is unpacked again
+		err := os.Link(c.at("committed", before+".tar"), c.at("staging", before+".tar"))
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return before, nil
+		}
 	}
 	if before != "" && (known == "" || known == before) && c.verify(before) == nil {
 		if known == "" {
@@ -191,7 +234,7 @@ func (c *VolumeCache) Add(_ context.Context, a Addition) (string, error) {
 }
 
 // Commit implements Cache: two renames, the first of which can be taken back.
-func (c *VolumeCache) Commit(_ context.Context, md CacheMetadata) error {
+func (c *VolumeCache) Commit(ctx context.Context, md CacheMetadata) error {
 	data, err := json.Marshal(md)
 	if err != nil {
 		return err
@@ -205,5 +248,5 @@ func (c *VolumeCache) Commit(_ context.Context, md CacheMetadata) error {
 	if err := os.Rename(c.at("staging"), c.at("committed")); err != nil {
 		return errors.Join(fmt.Errorf("committing cache: %w", err), os.Rename(c.at("committed-backup"), c.at("committed")))
 	}
-	return os.RemoveAll(c.at("committed-backup"))
+	return errors.Join(os.RemoveAll(c.at("committed-backup")), c.keepUnpacked(ctx, md))
 }

@@ -157,7 +157,12 @@ func TestVolumeCacheRefusesDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := again.Layer(t.Context(), sha); !errors.Is(err, ErrCacheLayer) {
+	rc, err := again.Layer(t.Context(), sha)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if _, err := io.ReadAll(rc); !errors.Is(err, ErrCacheLayer) {
 		t.Errorf("a damaged layer gave %v", err)
 	}
 	for _, bad := range []string{"sha256:" + strings.Repeat("0", 64), "../../etc/passwd", "sha256:../x"} {

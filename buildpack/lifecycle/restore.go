@@ -1,16 +1,13 @@
 package lifecycle
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -26,6 +23,10 @@ type Restorer struct {
 	Original  spec.LayersMetadata // of the previous image
 	Cache     Cache               // nil: none
 	SkipLayer bool                // restore store.toml only
+
+	// Mount makes the folders visible below the layers folder of a buildpack (its name there), for a process that has mounts of its
+	// own. Where that fails, layers are copied. Nil: programs get them otherwise, if Folders.Below is not nil.
+	Mount func(dir string, lower []string) error
 }
 
 // Restore prepares the layers folder for bin/build (buildpack.md, "Layer Types", tells what comes back).
@@ -67,7 +68,12 @@ func (r *Restorer) Restore(ctx context.Context, group spec.Group) error {
 	}
 	if cached.SBOM.SHA != "" {
 		r.Logger.Infof("Restoring data for SBOM from cache")
-		if err := r.sboms(ctx, layers, cached.SBOM.SHA); err != nil && !errors.Is(err, ErrCacheLayer) {
+		err := r.sboms(ctx, layers, cached.SBOM.SHA)
+		if errors.Is(err, ErrCacheLayer) {
+			r.Logger.Warnf("Skipping restore for the SBOMs of cached layers: %s", err)
+			err = layers.RemoveAll("sbom/cache")
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -135,11 +141,42 @@ func (r *Restorer) buildpack(ctx context.Context, layers *os.Root, bp spec.Eleme
 			return fmt.Errorf("restoring layer %s: %w", bp.ID+":"+name, err)
 		}
 	}
+	return r.mount(ctx, layers, dir, restored)
+}
+
+// mount shows the layers of a buildpack that lie below, or copies them after all.
+func (r *Restorer) mount(ctx context.Context, layers *os.Root, dir string, restored map[string]spec.LayerMetadata) error {
+	if r.Mount == nil || r.Folders.Below == nil {
+		return nil
+	}
+	of := Below{}
+	for name := range restored {
+		if below := r.Folders.Below[path.Join(dir, name)]; below != "" {
+			of[path.Join(dir, name)] = filepath.Join(below, dir)
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	err := r.Mount(dir, of.Lower())
+	if err == nil {
+		return nil
+	}
+	r.Logger.Debugf("Layers of %s are copied, for they cannot be mounted: %v", dir, err)
+	for key := range of {
+		delete(r.Folders.Below, key)
+		if err := r.extract(ctx, layers, restored[path.Base(key)].SHA); err != nil {
+			return fmt.Errorf("restoring layer %s: %w", key, err)
+		}
+	}
 	return nil
 }
 
 // content brings back the files of a layer: by mounting where that is possible.
 func (r *Restorer) content(ctx context.Context, layers *os.Root, key, sha string) error {
+	if err := layers.RemoveAll(key); err != nil { // of a build that was killed
+		return err
+	}
 	from, ok := r.Cache.(Unpacker)
 	if !ok || r.Folders.Below == nil {
 		return r.extract(ctx, layers, sha)
@@ -248,85 +285,4 @@ func (r *Restorer) spreadSBOMs(layers *os.Root, group spec.Group) error {
 		}
 	}
 	return layers.RemoveAll("sbom")
-}
-
-// Limits on layers that are unpacked.
-const (
-	maxEntries   = 5_000_000
-	maxLayerSize = 64 << 30 // bytes
-)
-
-// ExtractLayer unpacks a layer tar below the layers folder, which the tar calls inside. Entries that would land elsewhere are an error,
-// except the folders above.
-func ExtractLayer(r io.Reader, layers *os.Root, inside string) error {
-	tr := tar.NewReader(r)
-	var size int64
-	for entries := 0; ; entries++ {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if size += h.Size; entries > maxEntries || size > maxLayerSize {
-			return fmt.Errorf("the layer has more than %d entries or %d bytes", maxEntries, int64(maxLayerSize))
-		}
-		name := path.Clean("/" + h.Name)
-		if name == inside || strings.HasPrefix(inside, strings.TrimSuffix(name, "/")+"/") {
-			continue // a folder above
-		}
-		rel, ok := strings.CutPrefix(name, inside+"/")
-		if !ok || slices.Contains(strings.Split(h.Name, "/"), "..") {
-			return fmt.Errorf("the layer has %q, which is not below %s", h.Name, inside)
-		}
-		if err := extractEntry(tr, h, layers, rel); err != nil {
-			return fmt.Errorf("unpack %s: %w", h.Name, err)
-		}
-	}
-}
-
-func extractEntry(r io.Reader, h *tar.Header, layers *os.Root, rel string) error {
-	mode := h.FileInfo().Mode().Perm()
-	switch h.Typeflag {
-	case tar.TypeDir:
-		if err := layers.MkdirAll(rel, 0o777); err != nil {
-			return err
-		}
-		return layers.Chmod(rel, mode)
-	case tar.TypeReg:
-		for key := range h.PAXRecords {
-			if strings.HasPrefix(key, "GNU.sparse.") {
-				return errors.New("files with holes are not allowed") // a few bytes could fill the disk
-			}
-		}
-		if err := layers.MkdirAll(path.Dir(rel), 0o777); err != nil {
-			return err
-		}
-		if err := removeExisting(layers, rel); err != nil {
-			return err
-		}
-		f, err := layers.OpenFile(rel, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, r)
-		return errors.Join(err, f.Chmod(mode), f.Close())
-	case tar.TypeSymlink:
-		if err := removeExisting(layers, rel); err != nil {
-			return err
-		}
-		return layers.Symlink(h.Linkname, rel)
-	case tar.TypeXGlobalHeader:
-		return nil
-	}
-	return fmt.Errorf("entries of type %q are not allowed", h.Typeflag)
-}
-
-func removeExisting(layers *os.Root, rel string) error {
-	err := layers.Remove(rel)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

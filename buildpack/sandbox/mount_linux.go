@@ -106,6 +106,9 @@ func bind(source, target string, readOnly bool) error {
 // "Multiple lower layers").
 var overlayPath = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 
+// MountOverlay puts Upper over Lower at the path target, for a process that may mount.
+func MountOverlay(m Mount, target string) error { return mountOverlay(m, target, false) }
+
 func mountOverlay(m Mount, target string, rootless bool) error {
 	lower := make([]string, len(m.Lower))
 	for i, path := range m.Lower {

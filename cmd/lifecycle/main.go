@@ -69,6 +69,10 @@ func start(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err == nil {
 		return 0
 	}
+	var e ended
+	if errors.As(err, &e) {
+		return int(e)
+	}
 	var f *failure
 	if !errors.As(err, &f) {
 		f = &failure{code: codeFailed}
@@ -106,8 +110,29 @@ func dispatch(ctx context.Context, args []string, getenv func(string) string, st
 	if s.level, err = parseLevel(v.get("log-level")); err != nil {
 		return &failure{codeArguments, "parse arguments", err}
 	}
+	if phase == "create" {
+		if s.mounts = newMounts(s.get("layers")); s.mounts == nil {
+			if code, ok := isolate(ctx, s, args); ok {
+				return exitCode(code)
+			}
+			s.couldMount = mayMount()
+		}
+	}
 	return do(ctx, s)
 }
+
+// exitCode is what another process of this program has ended with, after it said why. 0 is nil.
+func exitCode(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return ended(code)
+}
+
+// ended is the exit code of a process that has told its error itself.
+type ended int
+
+func (e ended) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func orElse(s, fallback string) string {
 	if s == "" {

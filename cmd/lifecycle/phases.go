@@ -16,7 +16,7 @@ import (
 
 func oneImage(s *session) error {
 	if len(s.args) != 1 {
-		return &failure{codeArguments, "parse arguments", fmt.Errorf("received %d arguments, but expected 1", len(s.args))}
+		return &failure{code: codeArguments, verb: "parse arguments", err: fmt.Errorf("received %d arguments, but expected 1", len(s.args))}
 	}
 	return s.sameRegistry()
 }
@@ -62,7 +62,7 @@ func (s *session) analyze(ctx context.Context) (spec.Analyzed, error) {
 
 func noArguments(s *session) error {
 	if len(s.args) != 0 {
-		return &failure{codeArguments, "parse arguments", errors.New("received unexpected arguments")}
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("received unexpected arguments")}
 	}
 	return nil
 }
@@ -198,12 +198,16 @@ func (s *session) readGroup() (spec.Group, error) {
 	return g, nil
 }
 
-func (s *session) restore(ctx context.Context, md spec.Analyzed, group spec.Group) error {
+func (s *session) restore(ctx context.Context, md spec.Analyzed, group spec.Group) (err error) {
 	if err := os.MkdirAll(s.get("layers"), 0o777); err != nil {
 		return err
 	}
 	r := &lifecycle.Restorer{API: s.api, Folders: s.folders(), Logger: s.log, Original: md.Metadata, Cache: s.cache,
 		SkipLayer: s.is("skip-layers") || s.is("skip-restore")}
+	if s.mounts != nil {
+		r.Folders.Below, r.Mount = s.mounts.below, s.mounts.mount
+		defer func() { err = errors.Join(err, dropMountRight()) }()
+	}
 	return r.Restore(ctx, group)
 }
 
@@ -238,16 +242,16 @@ func (s *session) build(ctx context.Context, md spec.Analyzed, group spec.Group,
 
 func export(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
-		return &failure{codeArguments, "parse arguments", errors.New("at least one image argument is required")}
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("at least one image argument is required")}
 	}
 	if err := s.sameRegistry(); err != nil {
 		return err
 	}
 	if s.get("run-image") != os.Getenv("CNB_RUN_IMAGE") {
-		return &failure{codeArguments, "resolve inputs", errors.New("-run-image is unsupported")}
+		return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("-run-image is unsupported")}
 	}
 	if s.get("image") != "" {
-		return &failure{codeArguments, "resolve inputs", errors.New("-image is unsupported")}
+		return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("-image is unsupported")}
 	}
 	s.log = &logger{level: s.level, out: s.stdout}
 	md, err := s.readAnalyzed()
@@ -255,7 +259,7 @@ func export(ctx context.Context, s *session) error {
 		return fail("export", err)
 	}
 	if md.RunImage == nil || md.RunImage.Reference == "" {
-		return &failure{codeArguments, "resolve inputs", errors.New("run image not found in analyzed metadata")}
+		return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("run image not found in analyzed metadata")}
 	}
 	previous := ""
 	if md.Image != nil {
@@ -291,6 +295,9 @@ func (s *session) export(ctx context.Context, md spec.Analyzed, group spec.Group
 		Owner: layer.Owner{UID: s.number("uid"), GID: s.number("gid")}, RunImage: run.Image, RunImageRef: md.RunImage.Reference,
 		Launcher: s.get("launcher"), LauncherSBOM: s.get("launcher-sbom"), DefaultProcess: s.get("process-type"), ExecEnv: s.execEnv,
 		Original: md.Metadata}
+	if s.mounts != nil {
+		x.Unchanged = s.mounts.unchanged
+	}
 	x.LauncherSource.Version = version
 	if x.RunImageName, err = s.runImageName(md, built); err != nil {
 		return err
@@ -394,13 +401,13 @@ func create(ctx context.Context, s *session) error {
 
 func rebase(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
-		return &failure{codeArguments, "parse arguments", errors.New("at least one image argument is required")}
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("at least one image argument is required")}
 	}
 	if err := s.sameRegistry(); err != nil {
 		return err
 	}
 	if s.get("image") != "" && s.get("run-image") != os.Getenv("CNB_RUN_IMAGE") {
-		return &failure{codeArguments, "resolve inputs", errors.New("supply only one of -run-image or (deprecated) -image")}
+		return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("supply only one of -run-image or (deprecated) -image")}
 	}
 	runName := orElse(s.get("run-image"), s.get("image"))
 	from := orElse(s.get("previous-image"), s.args[0])
@@ -421,7 +428,7 @@ func rebase(ctx context.Context, s *session) error {
 			known = md.Stack.RunImage
 		}
 		if known.Image == "" {
-			return &failure{codeArguments, "parse arguments", errors.New("-run-image is required when there is no run image metadata available")}
+			return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-run-image is required when there is no run image metadata available")}
 		}
 		if runName, err = s.bestMirror(ctx, known, from); err != nil {
 			return fail("rebase", err)

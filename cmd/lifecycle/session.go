@@ -36,13 +36,16 @@ type session struct {
 	log    *logger
 	client *registry.Client
 	cache  lifecycle.Cache
+	mounts *mounts // nil: layers are copied
+
+	couldMount bool // the next build will be able to
 }
 
 // begin checks what all phases with images have in common and gives up root's rights.
 func (s *session) begin(images ...string) error {
 	s.log = &logger{level: s.level, out: s.stdout}
 	if s.is("daemon") {
-		return &failure{codeArguments, "parse arguments", errors.New("-daemon is not supported: this lifecycle exports to a registry or, with -layout, to a folder")}
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-daemon is not supported: this lifecycle exports to a registry or, with -layout, to a folder")}
 	}
 	if s.is("layout") {
 		switch s.experimental {
@@ -50,11 +53,11 @@ func (s *session) begin(images ...string) error {
 			s.log.Warnf("Platform requested experimental feature 'export OCI layout'")
 		case "silent":
 		default:
-			return &failure{codeArguments, "parse arguments", errors.New(
+			return &failure{code: codeArguments, verb: "parse arguments", err: errors.New(
 				"experimental features are disabled by CNB_EXPERIMENTAL_MODE=error: set it to warn or silent to use -layout")}
 		}
 		if s.get("layout-dir") == "" {
-			return &failure{codeArguments, "parse arguments", errors.New("-layout needs -layout-dir")}
+			return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-layout needs -layout-dir")}
 		}
 	}
 	keychain, err := s.keychain(images)
@@ -128,7 +131,11 @@ func (s *session) dropRights() error {
 			return &failure{codeFailed, "chown volumes", err}
 		}
 	}
-	if err := becomeUser(uid, gid); err != nil {
+	become := func() error { return becomeUser(uid, gid) }
+	if s.mounts != nil {
+		become = func() error { return keepMountRight(func() error { return becomeUser(uid, gid) }) }
+	}
+	if err := become(); err != nil {
 		return &failure{codeFailed, fmt.Sprintf("exec as user %d:%d", uid, gid), err}
 	}
 	if s.phase != "create" {
@@ -220,7 +227,7 @@ func (s *session) sameRegistry() error {
 			return &failure{codeArguments, "resolve inputs", err}
 		}
 		if host != "" && host != ref.Host {
-			return &failure{codeArguments, "resolve inputs", errors.New("writing to multiple registries is unsupported")}
+			return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("writing to multiple registries is unsupported")}
 		}
 		host = ref.Host
 	}
@@ -270,9 +277,9 @@ func (s *session) chooseRunImage(ctx context.Context) (string, error) {
 	}
 	if len(images) == 0 {
 		if s.api.RunTOML {
-			return "", &failure{codeArguments, "resolve inputs", errors.New("-run-image is required when there is no run metadata available")}
+			return "", &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("-run-image is required when there is no run metadata available")}
 		}
-		return "", &failure{codeArguments, "resolve inputs", errors.New("missing run image metadata (-run-image)")}
+		return "", &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("missing run image metadata (-run-image)")}
 	}
 	return s.bestMirror(ctx, images[0], s.args[0])
 }
@@ -355,6 +362,9 @@ func (s *session) openCache() error {
 	c, err := lifecycle.NewVolumeCache(s.get("cache-dir"))
 	if err != nil {
 		return &failure{codeFailed, "create volume cache", err}
+	}
+	if s.phase == "create" && (s.mounts != nil || s.couldMount) {
+		c.Unpack()
 	}
 	s.cache = c
 	return nil
