@@ -105,19 +105,30 @@ func (c *VolumeCache) keepUnpacked(ctx context.Context, md CacheMetadata) error 
 	return err
 }
 
-// Unpack tells the cache to have its layers unpacked for the next build: this machine can mount them.
-func (c *VolumeCache) Unpack() { c.eager = true }
+// TakeFrom tells the cache that the layers folder is not needed after the build: new layers are moved out of it, so that the next
+// build can mount them at once. Where they cannot be moved they are unpacked when they are mounted for the first time.
+func (c *VolumeCache) TakeFrom(layers Folder) { c.from = &layers }
 
-// unpackStaged unpacks a layer that has just been written.
-func (c *VolumeCache) unpackStaged(ctx context.Context, diffID string) error {
+// take moves a layer, whose tar has been written, out of the layers folder.
+func (c *VolumeCache) take(ctx context.Context, dir, diffID string) error {
 	s, err := c.unpacked()
 	if err != nil {
 		return err
 	}
-	_, err = s.Layer(ctx, digest.Digest(diffID))
-	if err == nil {
+	if _, err = s.Layer(ctx, digest.Digest(diffID)); err == nil {
 		return nil
 	}
-	_, err = c.unpack(ctx, s, filepath.Join(c.dir, "staging", diffID+".tar"), diffID)
+	draft, err := s.NewLayer(ctx)
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(draft.Dir(), filepath.FromSlash(c.from.Inside), filepath.FromSlash(dir))
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return errors.Join(err, draft.Discard())
+	}
+	if err := os.Rename(filepath.Join(c.from.Host, filepath.FromSlash(dir)), to); err != nil {
+		return draft.Discard() // on another file system, or itself mounted
+	}
+	_, _, err = draft.Commit(ctx, digest.Digest(diffID))
 	return err
 }

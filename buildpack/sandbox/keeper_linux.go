@@ -45,27 +45,25 @@ func Main(args []string) int {
 	return 0
 }
 
-// keeper builds the root, starts the gate in a user namespace that owns none of the other namespaces, and waits.
+// keeper starts the gate in a user namespace that owns none of the other namespaces, builds the root meanwhile, lets the gate go on,
+// and waits.
 func keeper(spec Spec, status *os.File) error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return err
 	}
-	if err := buildRoot(spec); err != nil {
+	if err := privateMounts(); err != nil {
 		return err
 	}
-	if spec.Hostname != "" {
-		if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
-			return fmt.Errorf("host name: %w", err)
-		}
-	}
-	if !spec.Network {
-		if err := loopbackUp(); err != nil {
-			return fmt.Errorf("loopback: %w", err)
-		}
-	}
-	pid, err := startGate(spec)
+	pid, gate, err := startGate(spec)
 	if err != nil {
 		return err
+	}
+	if err := prepare(spec); err != nil {
+		return err // and PID 1 takes the gate with it
+	}
+	spec.Mounts, spec.Root = nil, Mount{}
+	if err := errors.Join(json.NewEncoder(gate).Encode(spec), gate.Close()); err != nil {
+		return fmt.Errorf("start: %w", err)
 	}
 	for {
 		var ws unix.WaitStatus
@@ -87,31 +85,42 @@ func keeper(spec Spec, status *os.File) error {
 	}
 }
 
-func startGate(spec Spec) (int, error) {
+// prepare makes the sandbox what the program is to see.
+func prepare(spec Spec) error {
+	if err := buildRoot(spec); err != nil {
+		return err
+	}
+	if spec.Hostname != "" {
+		if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+			return fmt.Errorf("host name: %w", err)
+		}
+	}
+	if !spec.Network {
+		if err := loopbackUp(); err != nil {
+			return fmt.Errorf("loopback: %w", err)
+		}
+	}
+	return nil
+}
+
+// gateEnv is the environment of keeper and gate: one processor, no collection of garbage, no reading of control groups. They live for
+// a moment.
+var gateEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0"}
+
+// startGate starts the gate, which waits until it can read what to run. It has no right over anything but itself and comes along when
+// the root changes.
+func startGate(spec Spec) (int, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	hostUID, hostGID := spec.HostUID, spec.HostGID
 	if spec.Rootless {
 		hostUID, hostGID = 0, 0 // the only one mapped in the keeper's user namespace
 	}
-	// The gate reads its specification from a pipe; what is written must fit without a reader.
-	spec.Mounts, spec.Root = nil, Mount{}
-	data, err := json.Marshal(spec)
-	if err != nil {
-		return 0, err
-	}
-	if err := growPipe(w, len(data)); err != nil {
-		return 0, err
-	}
-	if _, err := w.Write(data); err != nil {
-		return 0, err
-	}
-	w.Close()
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"sandbox", "gate"}, &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"GOMAXPROCS=1"},
+		Env:   gateEnv,
 		Files: []uintptr{0, 1, 2, r.Fd(), statusFile},
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:                 syscall.CLONE_NEWUSER,
@@ -124,20 +133,10 @@ func startGate(spec Spec) (int, error) {
 	})
 	r.Close()
 	if err != nil {
-		return 0, fmt.Errorf("user namespace of the program: %w", err)
+		w.Close()
+		return 0, nil, fmt.Errorf("user namespace of the program: %w", err)
 	}
-	return pid, nil
-}
-
-func growPipe(w *os.File, size int) error {
-	if size <= 60<<10 {
-		return nil
-	}
-	if size > 1<<20 {
-		return fmt.Errorf("arguments and environment are %d bytes long, at most %d are allowed", size, 1<<20)
-	}
-	_, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 1<<20)
-	return err
+	return pid, w, nil
 }
 
 // gate gives up what is left and becomes the program.

@@ -19,11 +19,20 @@ var deviceLinks = map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/
 // hidden files of /proc tell about the machine or its keys.
 var hidden = []string{"kcore", "keys", "timer_list", "sched_debug", "kallsyms", "kpagecount", "kpageflags"}
 
-// buildRoot puts the root together and makes it the root of this process; what was there before is gone.
-func buildRoot(spec Spec) error {
+// privateMounts keeps what is mounted from here on in this namespace, and shows the processes of this one in /proc: starting one in a
+// user namespace needs that.
+func privateMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("/proc: %w", err)
+	}
+	return nil
+}
+
+// buildRoot puts the root together and makes it the root of all processes here; what was there before is gone.
+func buildRoot(spec Spec) error {
 	root := spec.Mountpoint
 	if err := mountOverlay(spec.Root, root, spec.Rootless); err != nil {
 		return fmt.Errorf("root: %w", err)

@@ -58,7 +58,7 @@ func (r Runner) Run(ctx context.Context, spec Spec, stdin io.Reader, stdout, std
 	defer statusR.Close()
 
 	cmd := exec.CommandContext(ctx, r.Program, "keeper")
-	cmd.Env = []string{"GOMAXPROCS=1"}
+	cmd.Env = gateEnv
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.ExtraFiles = []*os.File{specR, statusW}
 	cmd.WaitDelay = 2 * time.Second

@@ -364,7 +364,7 @@ func (s *session) openCache() error {
 		return &failure{codeFailed, "create volume cache", err}
 	}
 	if s.phase == "create" && (s.mounts != nil || s.couldMount) {
-		c.Unpack()
+		c.TakeFrom(lifecycle.Same(s.get("layers")))
 	}
 	s.cache = c
 	return nil

@@ -1,11 +1,14 @@
-// Command bench-build measures builds, beside upstream's lifecycle where UPSTREAM_LIFECYCLE names its program, and prints a table.
-// Figures are whole processes, the median of several runs, against a registry in this process on loopback.
+// Command bench-build measures builds, beside upstream's lifecycle where -rival names its program, and prints a table. Figures are whole
+// processes, the median of several runs, against a registry in this process on loopback; cpu is the processor time of such a process
+// and its children, which says more than the time where the machine is busy.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -20,18 +23,24 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
+	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/server"
 )
 
-const runs = 3
-
 // bench is the place where everything happens.
 type bench struct {
-	dir, bin, host, upstream string
+	dir, bin, host, rival string
+	changes               int
 }
 
+var (
+	rival = flag.String("rival", os.Getenv("UPSTREAM_LIFECYCLE"), "program of upstream's lifecycle to measure beside, \"\" for none")
+	only  = flag.String("only", "", "measure only this: hello, large, rebase or sandbox (rebase needs hello)")
+)
+
 func main() {
+	flag.Parse()
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-build:", err)
 		os.Exit(1)
@@ -51,7 +60,7 @@ func run() error {
 	web := &http.Server{Handler: server.New(server.Config{Storage: server.Memory()})}
 	go func() { _ = web.Serve(listener) }()
 	defer web.Close()
-	b := &bench{dir: dir, bin: filepath.Join(dir, "bin"), host: listener.Addr().String(), upstream: os.Getenv("UPSTREAM_LIFECYCLE")}
+	b := &bench{dir: dir, bin: filepath.Join(dir, "bin"), host: listener.Addr().String(), rival: *rival}
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.bin+"/", "./cmd/weft", "./cmd/lifecycle", "./cmd/sandbox", "./cmd/launcher")
 	build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := build.Run(); err != nil {
@@ -64,8 +73,19 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("load before: %s\n%-58s %10s %10s %8s\n", strings.TrimSpace(string(load)), "", "weft", "upstream", "factor")
-	return errors.Join(b.hello(), b.large(), b.rebase())
+	fmt.Printf("load before: %s\n%-60s %9s %9s %9s %9s %7s %7s  %s\n", strings.TrimSpace(string(load)), "", "weft", "cpu", "upstream", "cpu", "factor", "cpu", "goal")
+	for _, part := range []struct {
+		name string
+		do   func() error
+	}{{"hello", b.hello}, {"large", b.large}, {"rebase", b.rebase}, {"sandbox", b.sandbox}} {
+		if *only != "" && !strings.Contains(*only, part.name) {
+			continue
+		}
+		if err := part.do(); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
 }
 
 // prepare makes run images, a small and a large application and their buildpacks.
@@ -145,14 +165,20 @@ func makeTree(dir string, size int64, files int) error {
 	return nil
 }
 
-// measure runs a command several times and gives the median time and the greatest memory; before runs before each.
-func (b *bench) measure(before func() error, program string, args ...string) (time.Duration, int64, error) {
-	var times []time.Duration
+// cost is what a command took: the median time, the processor time of the run with that time, and the greatest memory.
+type cost struct {
+	wall, cpu time.Duration
+	memory    int64 // KiB
+}
+
+// measure runs a command n times; before runs before each.
+func (b *bench) measure(n int, before func() error, program string, args ...string) (cost, error) {
+	var all []cost
 	var memory int64
-	for range runs {
+	for range n {
 		if before != nil {
 			if err := before(); err != nil {
-				return 0, 0, err
+				return cost{}, err
 			}
 		}
 		cmd := exec.Command(program, args...)
@@ -161,21 +187,24 @@ func (b *bench) measure(before func() error, program string, args ...string) (ti
 		cmd.Stdout, cmd.Stderr = &out, &out
 		began := time.Now()
 		if err := cmd.Start(); err != nil {
-			return 0, 0, err
+			return cost{}, err
 		}
 		stop := make(chan struct{})
 		peak := make(chan int64)
 		go func() { peak <- watchMemory(cmd.Process.Pid, stop) }()
 		err := cmd.Wait()
-		times = append(times, time.Since(began))
+		wall := time.Since(began)
 		close(stop)
 		memory = max(memory, <-peak)
 		if err != nil {
-			return 0, 0, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out.String())
+			return cost{}, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out.String())
 		}
+		all = append(all, cost{wall: wall, cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()})
 	}
-	slices.Sort(times)
-	return times[runs/2], memory, nil
+	slices.SortFunc(all, func(a, b cost) int { return cmp.Compare(a.wall, b.wall) })
+	middle := all[n/2]
+	middle.memory = memory
+	return middle, nil
 }
 
 // watchMemory gives the greatest resident memory of a process in KiB. The kernel's own account at its end would not do: it begins
@@ -198,12 +227,15 @@ func watchMemory(pid int, stop <-chan struct{}) int64 {
 	}
 }
 
-func (b *bench) row(what string, ours, theirs time.Duration) {
-	if theirs == 0 {
-		fmt.Printf("%-58s %9.3fs %10s %8s\n", what, ours.Seconds(), "-", "-")
+// row prints ours beside theirs; theirs is zero where there is no rival.
+func (b *bench) row(what string, ours, theirs cost, goal string) {
+	fmt.Printf("%-60s %8.3fs %8.3fs", what, ours.wall.Seconds(), ours.cpu.Seconds())
+	if theirs.wall == 0 {
+		fmt.Printf(" %9s %9s %7s %7s  %s\n", "-", "-", "-", "-", goal)
 		return
 	}
-	fmt.Printf("%-58s %9.3fs %9.3fs %7.1fx\n", what, ours.Seconds(), theirs.Seconds(), theirs.Seconds()/ours.Seconds())
+	fmt.Printf(" %8.3fs %8.3fs %6.1fx %6.1fx  %s\n", theirs.wall.Seconds(), theirs.cpu.Seconds(), theirs.wall.Seconds()/ours.wall.Seconds(),
+		theirs.cpu.Seconds()/ours.cpu.Seconds(), goal)
 }
 
 // create gives the arguments of the lifecycle's create.
@@ -224,108 +256,126 @@ func (b *bench) fresh(names ...string) func() error {
 	}
 }
 
+// beside measures this lifecycle and the rival.
+func (b *bench) beside(n, rivals int, before func(who string) func() error, args func(who string) []string) (ours, theirs cost, err error) {
+	if ours, err = b.measure(n, before("ours"), filepath.Join(b.bin, "lifecycle"), args("ours")...); err != nil || b.rival == "" {
+		return ours, theirs, err
+	}
+	theirs, err = b.measure(rivals, before("theirs"), b.rival, args("theirs")...)
+	return ours, theirs, err
+}
+
+func (b *bench) weft() string { return filepath.Join(b.bin, "weft") }
+
+// verb gives the arguments of weft build.
+func (b *bench) verb(id string) []string {
+	return []string{"build", b.host + "/verb/" + id, "--path", b.dir + "/app", "--buildpack", b.dir + "/buildpacks/" + id + "/1", "--run-image", b.host + "/run:one"}
+}
+
+// change gives the application another content.
+func (b *bench) change() error {
+	b.changes++
+	return os.WriteFile(filepath.Join(b.dir, "app/page"), fmt.Append(nil, b.changes), 0o644)
+}
+
 func (b *bench) hello() error {
-	ours, _, err := b.measure(b.fresh("layers", "cache-ours"), filepath.Join(b.bin, "lifecycle"), b.create("hello", "ours")...)
+	ours, theirs, err := b.beside(7, 5, func(who string) func() error { return b.fresh("layers", "cache-"+who) }, func(who string) []string { return b.create("hello", who) })
 	if err != nil {
 		return err
 	}
-	var theirs time.Duration
-	if b.upstream != "" {
-		if theirs, _, err = b.measure(b.fresh("layers", "cache-theirs"), b.upstream, b.create("hello", "theirs")...); err != nil {
-			return err
-		}
-	}
-	b.row("hello-world, lifecycle create", ours, theirs)
-	n := 0
-	ours, _, err = b.measure(func() error { n++; return os.WriteFile(filepath.Join(b.dir, "app/page"), fmt.Append(nil, n), 0o644) },
-		filepath.Join(b.bin, "weft"), "build", b.host+"/verb/hello", "--path", b.dir+"/app", "--buildpack", b.dir+"/buildpacks/hello/1", "--run-image", b.host+"/run:one")
-	b.row("hello-world, weft build in the sandbox", ours, 0)
+	b.row("hello-world, lifecycle create", ours, theirs, "")
+	verb, err := b.measure(7, b.change, b.weft(), b.verb("hello")...)
+	b.row("hello-world, weft build in the sandbox", verb, theirs, "at most 0.25 s")
 	return err
 }
 
 func (b *bench) large() error {
-	oursFirst, memory, err := b.measure(b.fresh("layers", "cache-ours"), filepath.Join(b.bin, "lifecycle"), b.unique("ours")...)
+	create := func(who string) []string { return b.create("large", who) }
+	first, theirsFirst, err := b.beside(3, 1, func(who string) func() error { return b.fresh("layers", "cache-"+who) }, create)
 	if err != nil {
 		return err
 	}
-	var theirsFirst, theirsAgain time.Duration
-	if b.upstream != "" {
-		if theirsFirst, _, err = b.measure(b.fresh("layers", "cache-theirs"), b.upstream, b.unique("theirs")...); err != nil {
-			return err
-		}
-		if theirsAgain, _, err = b.measure(b.fresh("layers"), b.upstream, b.unique("theirs")...); err != nil {
-			return err
-		}
-	}
-	b.row("172 MB layer, first build with cache, lifecycle create", oursFirst, theirsFirst)
-	again, _, err := b.measure(b.fresh("layers"), filepath.Join(b.bin, "lifecycle"), b.unique("ours")...)
+	b.row("172 MB layer, first build, lifecycle create", first, theirsFirst, "3x faster")
+	again, theirsAgain, err := b.beside(5, 2, func(string) func() error { return b.fresh("layers") }, create)
 	if err != nil {
 		return err
 	}
-	b.row("172 MB layer, rebuild from the cache, lifecycle create", again, theirsAgain)
-	verb := []string{"build", b.host + "/verb/large", "--path", b.dir + "/app", "--buildpack", b.dir + "/buildpacks/large/1", "--run-image", b.host + "/run:one"}
-	weft := filepath.Join(b.bin, "weft")
-	first, memoryVerb, err := b.measure(func() error { return os.RemoveAll(b.dir + "/cache-home") }, weft, verb...)
+	b.row("172 MB layer, unchanged rebuild, lifecycle create", again, theirsAgain, "20x faster, at most 0.3 s")
+	verb, err := b.measure(3, func() error { return os.RemoveAll(b.dir + "/cache-home") }, b.weft(), b.verb("large")...)
 	if err != nil {
 		return err
 	}
-	b.row("172 MB layer, first weft build", first, theirsFirst)
-	n := 0
-	change, _, err := b.measure(func() error {
-		n++
-		return os.WriteFile(filepath.Join(b.dir, "app/page"), fmt.Append(nil, "c", n), 0o644)
-	}, weft, verb...)
+	b.row("172 MB layer, first weft build", verb, theirsFirst, "3x faster")
+	change, err := b.measure(5, b.change, b.weft(), b.verb("large")...)
 	if err != nil {
 		return err
 	}
-	b.row("172 MB layer, weft build after a change of the source", change, theirsAgain)
-	same, _, err := b.measure(nil, weft, verb...)
+	b.row("172 MB layer, weft build after a change of the source", change, theirsAgain, "20x faster, at most 0.3 s")
+	same, err := b.measure(5, nil, b.weft(), b.verb("large")...)
 	if err != nil {
 		return err
 	}
-	b.row("172 MB layer, weft build with nothing changed", same, theirsAgain)
-	fmt.Printf("greatest memory: lifecycle %d MiB, weft %d MiB\n", memory>>10, memoryVerb>>10)
+	b.row("172 MB layer, weft build with nothing changed", same, theirsAgain, "20x faster, at most 0.3 s")
+	fmt.Printf("greatest memory: lifecycle %d MiB, weft %d MiB, upstream %d MiB (at most 150 MiB)\n", max(first.memory, again.memory)>>10,
+		max(verb.memory, change.memory, same.memory)>>10, max(theirsFirst.memory, theirsAgain.memory)>>10)
 	return nil
 }
 
-// unique names an image of its own for the large layer.
-func (b *bench) unique(who string) []string { return b.create("large", who) }
-
+// rebase alternates between two run images, ours and the rival's in turn.
 func (b *bench) rebase() error {
-	side := 0
-	args := func(who string) []string {
-		side++
-		return []string{"rebase", "-run-image", b.host + "/run:" + []string{"one", "two"}[side%2], "-report", b.dir + "/report.toml", b.host + "/" + who + "/hello"}
-	}
-	var times [2][]time.Duration
-	for i, program := range []string{filepath.Join(b.bin, "lifecycle"), b.upstream} {
-		if program == "" {
-			continue
-		}
-		for range runs {
-			took, _, err := b.once(program, args([]string{"ours", "theirs"}[i])...)
+	var times [2][]cost
+	for round := range 9 {
+		for i, program := range []string{filepath.Join(b.bin, "lifecycle"), b.rival} {
+			if program == "" || i == 1 && round >= 5 {
+				continue
+			}
+			one, err := b.measure(1, nil, program, "rebase", "-run-image", b.host+"/run:"+[]string{"one", "two"}[round%2], "-report", b.dir+"/report.toml",
+				b.host+"/"+[]string{"ours", "theirs"}[i]+"/hello")
 			if err != nil {
 				return err
 			}
-			times[i] = append(times[i], took)
+			times[i] = append(times[i], one)
 		}
-		slices.Sort(times[i])
 	}
-	var theirs time.Duration
-	if len(times[1]) > 0 {
-		theirs = times[1][runs/2]
+	var middle [2]cost
+	for i, list := range times {
+		if len(list) > 0 {
+			slices.SortFunc(list, func(a, b cost) int { return cmp.Compare(a.wall, b.wall) })
+			middle[i] = list[len(list)/2]
+		}
 	}
-	b.row("rebase", times[0][runs/2], theirs)
+	b.row("rebase", middle[0], middle[1], "8x faster, at most 0.02 s")
 	return nil
 }
 
-func (b *bench) once(program string, args ...string) (time.Duration, int64, error) {
-	cmd := exec.Command(program, args...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + b.dir, "CNB_PLATFORM_API=0.14", "CNB_RUN_PATH=" + b.dir + "/run.toml"}
-	began := time.Now()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, out)
+// sandbox measures the start of a program in a sandbox as a build has it, from the call to the end of /bin/true.
+func (b *bench) sandbox() error {
+	dir := filepath.Join(b.dir, "sandbox")
+	lower := filepath.Join(dir, "lower")
+	for _, d := range []string{lower, dir + "/upper", dir + "/work"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
 	}
-	return time.Since(began), 0, nil
+	for _, link := range []string{"bin", "sbin", "lib", "lib64"} {
+		if err := os.Symlink("usr/"+link, filepath.Join(lower, link)); err != nil {
+			return err
+		}
+	}
+	runner := sandbox.Runner{Program: filepath.Join(b.bin, "sandbox"), Scratch: dir}
+	spec := sandbox.Spec{Root: sandbox.Mount{Kind: sandbox.Overlay, Lower: []string{lower}, Upper: dir + "/upper", Work: dir + "/work"},
+		Mounts: []sandbox.Mount{{Kind: sandbox.Bind, Source: "/usr", Target: "/usr", ReadOnly: true}, {Kind: sandbox.Tmpfs, Target: "/tmp", Mode: 0o1777}},
+		Args:   []string{"/bin/true"}, Env: []string{"PATH=/usr/bin"}, Dir: "/", Hostname: "build", UID: 1000, GID: 1000, HostUID: 61234, HostGID: 61234}
+	var all []cost
+	for range 41 {
+		began := time.Now()
+		status, err := runner.Run(context.Background(), spec, nil, nil, nil)
+		if err != nil || status.Code != 0 {
+			return fmt.Errorf("sandbox: %+v %w", status, err)
+		}
+		all = append(all, cost{wall: time.Since(began)})
+	}
+	slices.SortFunc(all, func(a, b cost) int { return cmp.Compare(a.wall, b.wall) })
+	b.row("sandbox: start and end of /bin/true", all[len(all)/2], cost{}, "at most 0.005 s")
+	return nil
 }
