@@ -33,6 +33,7 @@ type Label struct {
 	Watch    Watch
 	Numeric  bool // plugins are sorted by number
 	Elements []*Element
+	sources  bool // it brought sources
 	Invalid  bool // nothing of it is rendered
 }
 
@@ -108,9 +109,24 @@ func (c *Compiler) defaultRoute(r *Router, set *resource.Set, owner *resource.Do
 	label := &Label{Config: owner, Name: "@default"}
 	c.plugins(r, set, label, owner, owner.Namespace, fmt.Sprintf("%s-%s-%s", owner.Kind, owner.Namespace, owner.Name), owner.Namespace, [][3]string{
 		{"Input", "input", "defaultInputSelector"}, {"Filter", "filter", "defaultFilterSelector"}, {"Output", "output", "defaultOutputSelector"}})
-	if len(label.Elements) > 0 {
+	if r.copies(label); !label.empty() {
 		r.Labels = append(r.Labels, label)
 	}
+}
+
+// copies leaves out copy outputs that have nothing to send to.
+func (r *Router) copies(label *Label) {
+	all := slices.Clone(label.Elements)
+	label.Elements = slices.DeleteFunc(label.Elements, func(e *Element) bool {
+		s := e.Section
+		if s.Kind != "match" || s.Value("@type") != "copy" || slices.ContainsFunc(all, func(o *Element) bool {
+			return o.Section.Kind == "match" && o.Section.Arg == s.Arg && o.Section.Value("@type") != "copy"
+		}) {
+			return false
+		}
+		r.Problems = append(r.Problems, e.Document.Problem(resource.Warning, "NothingToCopy", "spec.outputs", "no other output of this configuration has the tag %s; the copy is left out", s.Arg))
+		return true
+	})
 }
 
 func (c *Compiler) label(r *Router, set *resource.Set, cfg *resource.Document, space string) {
@@ -153,6 +169,10 @@ func (c *Compiler) label(r *Router, set *resource.Set, cfg *resource.Document, s
 	}
 	c.plugins(r, set, label, cfg, "", id, space, [][3]string{
 		{"ClusterInput", "input", "clusterInputSelector"}, {"ClusterFilter", "filter", "clusterFilterSelector"}, {"ClusterOutput", "output", "clusterOutputSelector"}})
+	r.copies(label)
+	if label.empty() {
+		r.Problems = append(r.Problems, cfg.Problem(resource.Warning, "NothingSelected", "spec", "no usable input, filter or output is selected; records are not routed here"))
+	}
 	r.Labels = append(r.Labels, label)
 }
 
@@ -169,7 +189,7 @@ func (b *builder) fluentdFields(spec map[string]any) {
 			if name == "watchedContainers" {
 				hint = "; watchedConstainers is meant, the name that the resource has always had"
 			}
-			b.fail("UnknownField", "spec."+name, "there is no such field%s", hint)
+			b.warn("UnknownField", "spec."+name, "there is no such field%s; it is left out", hint)
 		}
 	}
 	if order, ok := spec["pluginSortOrder"].(string); ok && order != "" && order != "index" && order != "lexicographic" {
@@ -220,6 +240,7 @@ func (c *Compiler) plugins(r *Router, set *resource.Set, label *Label, cfg *reso
 			}
 			for _, s := range made {
 				e := &Element{d, s}
+				label.sources = label.sources || s.Kind == "source"
 				if slices.ContainsFunc(append(slices.Clone(label.Elements), r.Sources...), e.same) {
 					continue
 				}
@@ -376,6 +397,9 @@ func (b *builder) section(s *config.Section, o *plugin.Option, value any, path s
 			b.fail("MissingField", path+"."+inside.Field, "this field is required")
 		}
 	}
+	if len(child.Properties) == 0 && len(child.Sections) == 0 && (child.Kind == "and" || child.Kind == "or") {
+		return
+	}
 	s.Sections = append(s.Sections, child)
 }
 
@@ -455,7 +479,7 @@ func (r *Router) App() ([]byte, error) {
 		return nil, err
 	}
 	for _, l := range labels {
-		if len(l.Elements) == 0 {
+		if l.empty() {
 			continue
 		}
 		if out, err = config.Append(out, config.Fluentd, l.section(r.KeepShadowed)); err != nil {
@@ -487,7 +511,7 @@ func (r *Router) route(labels []*Label) *config.Section {
 			match.Add("default_route", "@default")
 			continue
 		}
-		if l.Invalid {
+		if l.Invalid || l.empty() { // Fluentd refuses a route to a label that is not there
 			continue
 		}
 		route := &config.Section{Kind: "route"}
@@ -511,6 +535,9 @@ func (r *Router) route(labels []*Label) *config.Section {
 	}
 	return match
 }
+
+// empty labels are not written.
+func (l *Label) empty() bool { return len(l.Elements) == 0 && !l.sources }
 
 // section is the label with its plugins. Several outputs of one tag become copies, since Fluentd gives a record to the first only.
 func (l *Label) section(keepShadowed bool) *config.Section {

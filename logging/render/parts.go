@@ -50,7 +50,11 @@ func (b *builder) unknownIn(kind string) {
 		return
 	}
 	for name := range spec {
-		if !slices.Contains(known, name) {
+		switch {
+		case slices.Contains(known, name):
+		case of == "": // a configuration: the field is dropped by the API server, and nothing else depends on it
+			b.warn("UnknownField", "spec."+name, "there is no such field%s; it is left out", b.meant("spec."+name, known))
+		default:
 			report("spec." + name)
 		}
 	}
@@ -164,8 +168,8 @@ func (b *builder) plugins(kind, sectionKind string, spec, object map[string]any,
 
 func (b *builder) required(p *plugin.Plugin, value map[string]any, at string) {
 	for _, o := range p.Options {
-		if o.Required && o.Shape != "group" && field(value, o.Field) == nil {
-			b.fail("MissingField", at+"."+o.Field, "this field is required")
+		if o.Required && o.Shape != "group" && field(value, strings.TrimSuffix(o.Field, "[]")) == nil {
+			b.fail("MissingField", at+"."+strings.TrimSuffix(o.Field, "[]"), "this field is required")
 		}
 	}
 }

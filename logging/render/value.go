@@ -159,6 +159,9 @@ func (b *builder) option(s *config.Section, o *plugin.Option, value any, path st
 		b.script(s, o, value, path)
 	default:
 		if text, ok := b.scalar(o, value, path); ok && text != "" {
+			if word := o.Render["word"]; word != "" {
+				text = word + "    " + text
+			}
 			b.add(s, o, o.Key, text, path)
 		}
 	}
