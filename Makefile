@@ -22,7 +22,7 @@ lint: ## run the linters
 	@.ci/lint
 
 conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts)
-	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool
+	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion
 
 bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)
 	go build -o bin/kcl ./cmd/kcl

@@ -114,6 +114,9 @@ type Resolver struct {
 	// Given are packages that need not be found, by the names that imports use,
 	// since something else says where they are.
 	Given map[string]string
+	// Missing is asked for the folder of a package that is on this machine nowhere else and is not fetched. Such a package needs
+	// no others, and its content is not checked. It may be nil.
+	Missing func(d Dependency) (dir string, ok bool)
 	// NoSum leaves checksums unchecked.
 	NoSum bool
 	// Log is told of each package that is fetched; it may be nil.
@@ -240,6 +243,13 @@ func (r *Resolver) find(ctx context.Context, m *Module, n need) (*Found, *File, 
 		found.Dir, err = localDir(n, m)
 	default:
 		found.Dir, err = r.fetched(ctx, m, n.Dependency)
+		var missing *MissingError
+		if r.Missing != nil && errors.As(err, &missing) {
+			if dir, ok := r.Missing(n.Dependency); ok {
+				found.Dir = dir
+				return found, nil, nil
+			}
+		}
 	}
 	if err != nil {
 		return nil, nil, err

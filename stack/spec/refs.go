@@ -73,12 +73,16 @@ func ParseSecretRef(text string) (SecretRef, error) {
 
 // String is the reference as it is written.
 func (r SecretRef) String() string {
-	text := SecretPrefix + r.Name
-	if r.Property != "" {
-		text += "/" + r.Property
+	host, rest, nested := strings.Cut(r.Name, "/")
+	u := url.URL{Scheme: "ref", Host: host}
+	if nested {
+		u.Path = "/" + rest
+	}
+	if nested || r.Property != "" {
+		u.Path += "/" + r.Property
 	}
 	if r.Version != "" {
-		text += "?version=" + url.QueryEscape(r.Version)
+		u.RawQuery = url.Values{"version": {r.Version}}.Encode()
 	}
-	return text
+	return u.String()
 }

@@ -186,7 +186,7 @@ func (t *Tool) packages(ctx context.Context, o *runOptions, p *prepared, entries
 		}
 		p.options.Root = root
 		resolver := t.resolver(o)
-		resolver.Given = p.options.Externals
+		resolver.Given, resolver.Missing = p.options.Externals, o.missing
 		graph, err := resolver.Resolve(ctx, m)
 		if err != nil {
 			return err

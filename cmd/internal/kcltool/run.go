@@ -16,6 +16,7 @@ import (
 
 	"github.com/weft-dev/weft/kcl"
 	"github.com/weft-dev/weft/kcl/diag"
+	"github.com/weft-dev/weft/kcl/mod"
 	"github.com/weft-dev/weft/kcl/plan"
 	"github.com/weft-dev/weft/kcl/value"
 )
@@ -29,6 +30,8 @@ type runOptions struct {
 	disableNone, debug, sortKeys, showHidden  bool
 	strict, vendor, noStyle, quiet            bool
 	listOptions, watch, schemaTypes, insecure bool
+
+	missing func(mod.Dependency) (string, bool) // see Packages
 }
 
 // languageFlags are the flags of output; runnerFlags come with them.

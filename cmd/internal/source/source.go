@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/weft-dev/weft/cmd/internal/kusion"
 	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/kube"
 )
@@ -83,6 +84,7 @@ type form struct {
 
 // forms in the order in which they are asked.
 var forms = []form{
+	{"kusion", isKusion, openKusion},
 	{"project", isProject, openProject},
 	{"manifests", isManifests, openManifests},
 }
@@ -111,6 +113,9 @@ func Open(ctx context.Context, o Options) (Source, error) {
 
 // Resolve reads a value that is kept elsewhere. It is called for what the resources of any form refer to, also when a saved plan is
 // applied and its source is not there any more.
-func Resolve(_ context.Context, _ Place, v engine.External) (any, error) {
+func Resolve(ctx context.Context, place Place, v engine.External) (any, error) {
+	if kusion.Answers(v) {
+		return kusion.Secrets{Client: place.Client, Getenv: os.Getenv}.Resolve(ctx, v)
+	}
 	return nil, fmt.Errorf("no store of secrets answers for %s", v.URL)
 }
