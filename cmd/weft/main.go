@@ -50,9 +50,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, 
 		root.SetIn(in)
 		root.SetOut(out)
 		root.SetErr(errs)
-		err = root.ExecuteContext(ctx)
+		var verb *cobra.Command
+		verb, err = root.ExecuteContextC(ctx)
 		if err != nil && !a.started { // refused before any verb ran
-			err = output.Advise(&output.UsageError{Err: err}, "See `"+a.called+" --help`.")
+			err = output.Advise(&output.UsageError{Err: err}, "See `"+verb.CommandPath()+" --help`.")
 		}
 	}
 	if err != nil {

@@ -157,14 +157,16 @@ func TestWrongUse(t *testing.T) {
 	}{
 		{[]string{"dwn"}, "unknown command \"weft dwn\"\n  Did you mean `weft down`?"},
 		{[]string{"nonsense"}, "See `weft --help`."},
-		{[]string{"up", "--bogus"}, "unknown flag: --bogus"},
+		{[]string{"up", "--bogus"}, "unknown flag: --bogus\n  See `weft up --help`."},
 		{[]string{"down", "--grace", "soon"}, `invalid argument "soon" for "--grace" flag`},
 		{[]string{"down", "--grace", "-1s"}, "--grace: must not be negative"},
 		{[]string{"status", "-o", "xml"}, "must be text, json or yaml"},
 		{[]string{"status", "extra"}, "extra"},
 		{[]string{"logs", "-n", "-5"}, "-n: must not be negative"},
 		{[]string{"logs", "-o", "json"}, "logs are text"},
-		{[]string{"up", "a", "b"}, "accepts at most 1 arg"},
+		{[]string{"up", "a", "b"}, "accepts at most 1 arg(s), received 2\n  See `weft up --help`."},
+		{[]string{"up", ".", "-n", "No_Such"}, `--namespace: "No_Such" is no name of a namespace`},
+		{[]string{"registry", "ls", "--bogus"}, "See `weft registry ls --help`."},
 		{[]string{"up", "--timeout", "0s", "."}, "--timeout: must be positive"},
 		{[]string{"--context", "prod", "up"}, "name a project folder"},
 		{[]string{"completion", "tcsh"}, "unknown command \"weft completion tcsh\""},
@@ -194,7 +196,7 @@ func TestBadSurroundings(t *testing.T) {
 
 func TestProjectsThatCannotBe(t *testing.T) {
 	w := newWorld(t)
-	w.expect(1, "", "no such file or directory", "up", "/nowhere/shop")
+	w.expect(1, "", "there is no folder /nowhere/shop", "up", "/nowhere/shop")
 	dir := t.TempDir()
 	w.expect(1, "", "has no Kubernetes manifests: put them into a folder k8s", "up", dir)
 	folder := filepath.Join(dir, "k8s")

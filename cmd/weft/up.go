@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/supervise/control"
@@ -33,6 +34,9 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
 		RunE: func(c *cobra.Command, args []string) error {
 			if flags.timeout <= 0 {
 				return output.Usagef("--timeout: must be positive, got %s", flags.timeout)
+			}
+			if wrong := validation.IsDNS1123Label(flags.namespace); flags.namespace != "" && len(wrong) > 0 {
+				return output.Usagef("--namespace: %q is no name of a namespace: at most 63 lower case letters, digits and '-', which neither begins nor ends it", flags.namespace)
 			}
 			if len(args) == 1 {
 				return a.upProject(c.Context(), args[0], flags)
@@ -84,7 +88,7 @@ func (a *app) startCluster(ctx context.Context) (status control.Status, already 
 		status, err = c.Status(ctx)
 	}
 	if errors.Is(err, errInterrupted) {
-		return status, false, output.Advise(fmt.Errorf("interrupted while the cluster was starting: %w", err), "`weft up` begins again; `weft down` removes what is left.")
+		return status, false, output.Advise(fmt.Errorf("%w while the cluster was starting", err), "`weft up` begins again; `weft down` removes what is left.")
 	}
 	return status, already, err
 }
@@ -111,6 +115,8 @@ func (f *startProgress) show(s control.Status) {
 		f.item.Done("ready")
 	case control.Failed:
 		f.item.Fail("failed")
+	case control.Stopping:
+		f.item.Wait("interrupted, stopping what was started")
 	}
 }
 

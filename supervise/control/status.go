@@ -35,11 +35,11 @@ type Status struct {
 	Version       int            `json:"version"`
 	Phase         Phase          `json:"phase"`
 	Error         string         `json:"error,omitempty"` // why Phase is Failed, with what to do
-	Mode          Mode           `json:"mode"`
+	Mode          Mode           `json:"mode,omitempty"`
 	Missing       []string       `json:"missing,omitempty"` // sentences: what is missing for ModeNode and how to get it
-	PID           int            `json:"pid"`               // the supervisor's
-	StartedAt     time.Time      `json:"startedAt"`
-	Kubernetes    string         `json:"kubernetes"`           // version, for example v1.37.2
+	PID           int            `json:"pid,omitempty"`     // the supervisor's
+	StartedAt     time.Time      `json:"startedAt,omitzero"`
+	Kubernetes    string         `json:"kubernetes,omitempty"` // version, for example v1.37.2
 	State         string         `json:"state"`                // absolute path of the state folder
 	API           string         `json:"api,omitempty"`        // URL as seen from the host
 	Kubeconfig    string         `json:"kubeconfig,omitempty"` // absolute path

@@ -75,7 +75,7 @@ func DefaultState(getenv func(string) string) (string, error) {
 func (c *Cluster) Status(ctx context.Context) (control.Status, error) {
 	s, err := control.NewClient(c.State).Status(ctx)
 	if errors.Is(err, control.ErrNotRunning) {
-		return control.Status{Version: control.Version, Phase: control.Stopped, State: c.State}, nil
+		return control.Status{Version: control.Version, Phase: control.Stopped, State: c.State, Components: []control.Component{}, Steps: []control.Step{}}, nil
 	}
 	return s, err
 }

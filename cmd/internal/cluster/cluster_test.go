@@ -44,6 +44,15 @@ func fakeNode(how, verb, state string) int {
 	if how == "late" {
 		time.Sleep(200 * time.Millisecond)
 	}
+	if how == "one late, one later" {
+		delay := 200 * time.Millisecond
+		if f, err := os.OpenFile(filepath.Join(state, "first"), os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			f.Close()
+		} else {
+			delay = 1500 * time.Millisecond
+		}
+		time.Sleep(delay)
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
 	server, err := control.Listen(state)
@@ -176,6 +185,29 @@ func TestAFailedStartTellsWhyAndTheNextOneWorks(t *testing.T) {
 				t.Errorf("the next start: %v", err)
 			}
 		})
+	}
+}
+
+// A supervisor that lost the race must not take over when the one that won is stopped.
+func TestTheLoserOfTwoStartsGoesAway(t *testing.T) {
+	c := fake(t, "one late, one later")
+	began := time.Now()
+	results := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := c.Start(t.Context(), ignore)
+			results <- err
+		}()
+	}
+	if err := errors.Join(<-results, <-results); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Stop(t.Context(), 0, ignore); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Until(began.Add(2 * time.Second)))
+	if pid, held, err := control.Holder(c.State); held || err != nil {
+		t.Errorf("after the stop process %d runs a cluster: %v", pid, err)
 	}
 }
 

@@ -23,7 +23,7 @@ const logLimit = 16 << 20
 const startLimit = 60 * time.Second
 
 // Start makes sure that the cluster is ready, and says whether it was before. Otherwise each status of the start is reported, the last
-// one with phase Ready. When ctx ends, a supervisor that this call started is ended again.
+// one with phase Ready. When ctx ends, a supervisor that this call started is ended again, which is reported as phase Stopping.
 func (c *Cluster) Start(ctx context.Context, report func(control.Status)) (already bool, err error) {
 	if err := control.Create(c.State); err != nil {
 		return false, err
@@ -123,6 +123,7 @@ func (c *Cluster) launch(ctx context.Context, report func(control.Status)) error
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
+		report(control.Status{Version: control.Version, Phase: control.Stopping, State: c.State})
 		return errors.Join(context.Cause(ctx), child.end())
 	case err == nil && leader != cmd.Process.Pid:
 		return child.end() // another start was quicker; ours must not take over when that one is stopped

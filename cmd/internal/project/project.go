@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,6 +51,8 @@ var manifestFolders = []string{"k8s", "kubernetes", "manifests", "deploy"}
 // Load reads a project. Either all of it is good, or the error joins everything that is wrong.
 func Load(ctx context.Context, dir string) (*Project, error) {
 	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no folder %s: name the folder of a project, with its Kubernetes manifests in %s", dir, strings.Join(manifestFolders, ", "))
 	case err != nil:
 		return nil, fmt.Errorf("the project folder: %w", err)
 	case !info.IsDir():

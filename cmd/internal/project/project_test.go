@@ -184,7 +184,7 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 func TestBadFolders(t *testing.T) {
 	empty := write(t, "-- README --\n")
 	for _, test := range []struct{ dir, want string }{
-		{filepath.Join(empty, "nowhere"), "no such file"},
+		{filepath.Join(empty, "nowhere"), "there is no folder"},
 		{filepath.Join(empty, "README"), "is a file; name the folder of a project"},
 		{empty, "has no Kubernetes manifests: put them into a folder k8s"},
 		{write(t, "-- k8s/README --\n"), "no .yaml, .yml or .json file in this folder"},
