@@ -22,68 +22,17 @@ import (
 	"github.com/weft-dev/weft/buildpack/kept"
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/lifecycle"
-	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/buildpack/target"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/store"
 )
 
-// Options of a build. Source, Image and State are required.
-type Options struct {
-	Source   string           // folder of the application
-	Image    string           // name of the image, for example localhost:5000/guestbook
-	Tags     []string         // more names in the same registry
-	Registry *registry.Client // nil: one with the credentials of docker login
-
-	State    string // folder for caches and what is known of earlier builds; may be shared by builds of different images
-	Store    string // folder of the content store that keeps layers, best on the file system of State; "": one in State
-	Programs Programs
-
-	Buildpacks []string // folders or IDs of bundled ones, to be used together; nil: project.toml decides, else the bundled ones are tried
-	Descriptor string   // file to read instead of project.toml of the source
-	RunImage   string   // name of the image to put the application on; "": an empty one
-	Layout     string   // folder that becomes the image in the OCI layout, instead of a registry
-
-	Env            map[string]string // variables for buildpacks
-	DefaultProcess string            // type of the process that the image starts, instead of what buildpacks say
-	Compression    layer.Compression
-	NoNetwork      bool // buildpacks may not use the network
-	ClearCache     bool // forget what earlier builds kept
-	Limits         sandbox.Limits
-
-	Events func(Event) // told what happens; called from one goroutine at a time
-}
-
-// Programs are the small programs that a build needs, as paths.
-type Programs struct {
-	Sandbox  string
-	Launcher string
-}
-
-// FindPrograms gives the programs that lie beside the running one.
-func FindPrograms() (Programs, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return Programs{}, err
-	}
-	if real, err := filepath.EvalSymlinks(self); err == nil {
-		self = real
-	}
-	dir := filepath.Dir(self)
-	p := Programs{Sandbox: filepath.Join(dir, "sandbox"), Launcher: filepath.Join(dir, "launcher")}
-	for _, file := range []string{p.Sandbox, p.Launcher} {
-		if _, err := os.Stat(file); err != nil {
-			return Programs{}, fmt.Errorf("the program %s is missing; `make build` makes it", file)
-		}
-	}
-	return p, nil
-}
-
 // Phases of a build, in their order.
 const (
 	PhaseAnalyze = "analyze" // compares the source with the earlier build
 	PhaseDetect  = "detect"
+	PhasePrepare = "prepare" // gets the packages that the detected buildpacks stand on, if they have changed
 	PhaseBuild   = "build"
 	PhaseExport  = "export"
 )
@@ -155,43 +104,13 @@ type build struct {
 
 	result      Result
 	fingerprint string
-	run0        runImage
+	base        base
+	selection   selection
 }
 
 func newBuild(opts Options) (*build, error) {
-	if opts.Source == "" || opts.Image == "" || opts.State == "" {
-		return nil, errors.New("a build needs a source folder, an image name and a state folder")
-	}
-	source, err := filepath.Abs(opts.Source)
-	if err != nil {
+	if err := opts.check(); err != nil {
 		return nil, err
-	}
-	info, err := os.Stat(source)
-	if err != nil {
-		return nil, fmt.Errorf("the source: %w", err)
-	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("the source %s is not a folder", source)
-	}
-	opts.Source = source
-	if opts.State, err = filepath.Abs(opts.State); err != nil {
-		return nil, err
-	}
-	if opts.Programs == (Programs{}) {
-		if opts.Programs, err = FindPrograms(); err != nil {
-			return nil, err
-		}
-	}
-	if opts.Compression == "" {
-		opts.Compression = layer.Gzip
-	}
-	for name := range opts.Env {
-		if name == "" || strings.ContainsAny(name, "=/\x00") || strings.HasPrefix(name, ".") {
-			return nil, fmt.Errorf("the variable name %q cannot be used", name)
-		}
-	}
-	if opts.Registry == nil {
-		opts.Registry = registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
 	}
 	ref, err := registry.ParseReference(opts.Image)
 	if err != nil {
@@ -199,26 +118,23 @@ func newBuild(opts Options) (*build, error) {
 	}
 	b := &build{opts: opts, repository: ref.Repository.String(), log: &progress{to: opts.Events}}
 	b.state = imageState(opts.State, b.repository)
-	if opts.Store == "" {
-		b.opts.Store = filepath.Join(opts.State, "store")
-	}
 	if b.store, err = store.Open(b.opts.Store); err != nil {
 		return nil, err
 	}
-	if opts.Layout != "" {
+	switch {
+	case opts.Layout != "":
 		b.target = target.NewFolder(opts.Layout)
-	} else {
+	case opts.Daemon != nil:
+		b.target = target.NewDaemonTarget(opts.Daemon, filepath.Join(b.state, "daemon"))
+	default:
 		b.target, err = target.NewRegistry(opts.Registry, opts.Image)
 	}
 	if err != nil {
 		return nil, err
 	}
-	b.project, err = readProject(opts.Source, opts.Descriptor, execEnv)
+	b.project, err = readProject(opts.Source, opts.Descriptor, opts.ExecEnv)
 	return b, err
 }
-
-// execEnv is what images are built for (buildpack.md, "Execution Environments").
-const execEnv = "production"
 
 func (b *build) run(ctx context.Context) (Result, error) {
 	b.result.Image = b.opts.Image
@@ -255,6 +171,9 @@ func (b *build) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return b.result, err
 	}
+	if err := b.prepareBase(ctx, work, group); err != nil {
+		return b.result, err
+	}
 	b.result.Buildpacks = group.Group
 	var md spec.BuildMetadata
 	err = b.phase(PhaseBuild, func() (string, error) {
@@ -269,11 +188,68 @@ func (b *build) run(ctx context.Context) (Result, error) {
 		return b.result, err
 	}
 	b.result.Processes = md.Processes
+	if b.opts.SBOMDir != "" {
+		if err := b.copySBOMs(work); err != nil {
+			return b.result, fmt.Errorf("the bills of materials: %w", err)
+		}
+	}
 	err = b.phase(PhaseExport, func() (string, error) { return b.export(ctx, work, group, md, previous) })
 	if err != nil {
 		return b.result, err
 	}
 	return b.result, b.remember()
+}
+
+// prepareBase changes to what the detected buildpacks stand on, and sums up the build anew.
+func (b *build) prepareBase(ctx context.Context, w *work, group spec.Group) error {
+	if b.base.builder != nil || b.base.chosen {
+		return nil
+	}
+	language, err := b.languageOf(group)
+	if err != nil || language == b.base.language {
+		return err
+	}
+	return b.phase(PhasePrepare, func() (string, error) {
+		if err := b.changeLanguage(ctx, language); err != nil {
+			return "", err
+		}
+		if err := b.setRoot(w); err != nil {
+			return "", err
+		}
+		var err error
+		b.fingerprint, err = b.computeFingerprint(ctx)
+		if language == "" {
+			return "no packages", err
+		}
+		return "Debian packages for " + language, err
+	})
+}
+
+// copySBOMs copies the bills of materials to the user's folder, as `docker cp` would.
+func (b *build) copySBOMs(w *work) error {
+	from := filepath.Join(w.folders.Layers.Host, "sbom")
+	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	to := b.opts.SBOMDir
+	if _, err := os.Stat(to); err == nil {
+		to = filepath.Join(to, "sbom")
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
+	return copyTree(from, to, nil)
+}
+
+func (b *build) writeReport(report spec.Report) error {
+	data, err := spec.Encode(report)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(b.opts.ReportDir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(b.opts.ReportDir, "report.toml"), data, 0o644)
 }
 
 // phase runs one phase, tells when it begins and ends, and notes how long it took.
@@ -301,9 +277,9 @@ func (b *build) platformAPI() spec.PlatformAPI {
 
 // imageTarget is what the image is made for: what the run image says, the distribution else of the build image.
 func (b *build) imageTarget() (spec.ImageTarget, error) {
-	t, err := lifecycle.TargetOf(b.run0.image)
+	t, err := lifecycle.TargetOf(b.base.run.image)
 	if err == nil && t.Distro == nil {
-		t.Distro = lifecycle.DistroOf("/etc/os-release")
+		t.Distro = lifecycle.DistroOf(filepath.Join("/", b.base.root, "etc", "os-release"))
 	}
 	return t, err
 }
@@ -314,7 +290,7 @@ func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, err
 		return spec.Group{}, spec.Plan{}, err
 	}
 	d := &lifecycle.Detector{API: b.platformAPI(), Folders: w.folders, Executor: w.executor(b, true), Logger: b.log, Environ: w.environ(),
-		Target: on, ExecEnv: execEnv}
+		Target: on, ExecEnv: b.opts.ExecEnv}
 	group, plan, err := d.Detect(ctx, w.order)
 	if lifecycle.KindOf(err) == lifecycle.KindNotDetected {
 		return group, plan, &lifecycle.Error{Kind: lifecycle.KindNotDetected, Err: fmt.Errorf(
@@ -375,16 +351,19 @@ func (b *build) build(ctx context.Context, w *work, group spec.Group, plan spec.
 		return spec.BuildMetadata{}, err
 	}
 	lb := &lifecycle.Builder{API: b.platformAPI(), Folders: w.folders, Executor: w.executor(b, false), Logger: b.log, Environ: w.environ(),
-		Target: on, ExecEnv: execEnv, Output: b.log, Prepare: giveOne,
+		Target: on, ExecEnv: b.opts.ExecEnv, Output: b.log, Prepare: giveOne,
 		Begin: func(e spec.Element) { b.log.begin(e.String()) }}
 	return lb.Build(ctx, group, plan)
 }
 
 func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.BuildMetadata, previous v1.Image) (string, error) {
 	x := &lifecycle.Exporter{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Target: b.target,
-		Names: append([]string{b.opts.Image}, b.opts.Tags...), Compression: b.opts.Compression, Owner: layer.Owner{UID: userID, GID: userID},
-		RunImage: b.run0.image, RunImageRef: b.run0.reference, RunImageName: b.run0.name, Previous: previous,
-		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: execEnv}
+		Names: append([]string{b.opts.Image}, b.opts.Tags...), Compression: b.opts.Compression, Owner: layer.Owner{UID: b.base.uid, GID: b.base.gid},
+		RunImage: b.base.run.image, RunImageRef: b.base.run.reference, RunImageName: b.base.run.name, Previous: previous,
+		Launcher: b.opts.Programs.Launcher, DefaultProcess: b.opts.DefaultProcess, ExecEnv: b.opts.ExecEnv}
+	if !b.opts.Created.IsZero() {
+		x.Created = b.opts.Created.Unix()
+	}
 	if b.project.Source != nil {
 		x.Project.Source = &spec.ProjectSource{Type: "project", Version: map[string]any{"declared": b.project.Source["version"]},
 			Metadata: map[string]any{"url": b.project.Source["url"]}}
@@ -405,6 +384,11 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 		return "", fmt.Errorf("keep the layers for the next build: %w", err)
 	}
 	b.result.Digest = out.Digest.String()
+	if b.opts.ReportDir != "" {
+		if err := b.writeReport(out.Report); err != nil {
+			return "", fmt.Errorf("report.toml: %w", err)
+		}
+	}
 	b.result.Ref = b.repository + "@" + b.result.Digest
 	return fmt.Sprintf("%d layers reused, %d added (%s)", out.Reused, out.Added, bytesText(out.Bytes)), nil
 }

@@ -1,6 +1,7 @@
 package buildpack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,56 +10,116 @@ import (
 	"slices"
 	"strings"
 
-	ignore "github.com/sabhiram/go-gitignore"
-
+	"github.com/weft-dev/weft/buildpack/buildpackage"
 	"github.com/weft-dev/weft/buildpack/bundled"
+	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/spec"
 )
 
-// project is what project.toml and Options say about a build.
-type project struct {
-	spec.Project
-	ignore func(rel string) bool // paths that are no source
+// selection is the buildpacks of a build and the order in which they are tried.
+type selection struct {
+	modules []buildpackage.Module // a later one replaces an earlier one of the same ID and version
+	order   spec.Order
 }
 
-// readProject reads project.toml of the source, or the one that was named. None is no mistake unless it was named.
-func readProject(source, descriptor, execEnv string) (project, error) {
-	p := project{ignore: func(rel string) bool { return rel == ".git" }}
-	file := descriptor
-	if file == "" {
-		file = filepath.Join(source, "project.toml")
+func (s *selection) add(modules ...buildpackage.Module) {
+	for _, m := range modules {
+		s.modules = slices.DeleteFunc(s.modules, func(o buildpackage.Module) bool { return o.String() == m.String() })
+		s.modules = append(s.modules, m)
 	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) && descriptor == "" {
-		return p, nil
+}
+
+func (s *selection) module(e spec.Element) (buildpackage.Module, bool) {
+	at := slices.IndexFunc(s.modules, func(m buildpackage.Module) bool {
+		return m.Buildpack.ID == e.ID && m.Buildpack.Version == e.Version
+	})
+	if at < 0 {
+		return buildpackage.Module{}, false
 	}
+	return s.modules[at], true
+}
+
+// selectBuildpacks finds the buildpacks that the build asks for, wherever they are.
+func (b *build) selectBuildpacks(ctx context.Context) error {
+	b.selection = selection{}
+	if err := b.available(); err != nil {
+		return err
+	}
+	pre, err := b.wrapping(ctx, b.opts.PreBuildpacks, b.project.Pre)
 	if err != nil {
-		return p, err
+		return err
 	}
-	if p.Project, err = spec.ReadProject(data, file); err != nil {
-		return p, err
+	post, err := b.wrapping(ctx, b.opts.PostBuildpacks, b.project.Post)
+	if err != nil {
+		return err
 	}
-	here := func(list []string) bool { return spec.ExecEnvs(list).Match(execEnv) }
-	for _, list := range []*[]spec.ProjectBuildpack{&p.Pre, &p.Group, &p.Post} {
-		*list = slices.DeleteFunc(*list, func(b spec.ProjectBuildpack) bool { return !here(b.ExecEnv) })
+	order := b.usualOrder()
+	if group := b.chosen(); len(group) > 0 {
+		if order, err = b.orderOf(ctx, group); err != nil {
+			return err
+		}
 	}
-	p.Env = slices.DeleteFunc(p.Env, func(v spec.ProjectVariable) bool { return !here(v.ExecEnv) })
-	switch {
-	case len(p.Exclude) > 0:
-		match := ignore.CompileIgnoreLines(p.Exclude...)
-		p.ignore = func(rel string) bool { return rel == ".git" || match.MatchesPath(rel) }
-	case len(p.Include) > 0:
-		match := ignore.CompileIgnoreLines(p.Include...)
-		p.ignore = func(rel string) bool { return rel == ".git" || !match.MatchesPath(rel) }
+	for i, g := range order {
+		order[i].Group = slices.Concat(pre, g.Group, post)
 	}
-	return p, nil
+	if !b.opts.NoSystem && b.base.builder != nil {
+		system := b.base.builder.System
+		order = lifecycle.WithSystem(order, system.Pre.Buildpacks, system.Post.Buildpacks)
+	}
+	b.selection.order = order
+	return buildpackage.CheckComplete(b.selection.modules)
 }
 
-// includes reports whether only named files are source; then a folder is looked into although it is not named itself.
-func (p project) includes() bool { return len(p.Include) > 0 }
+// available brings in the buildpacks that are there anyway: those of the builder, or the bundled ones.
+func (b *build) available() error {
+	dir := ""
+	if b.base.builder != nil {
+		dir = filepath.Join(b.base.root, "cnb", "buildpacks")
+	} else {
+		var err error
+		if dir, err = bundled.Install(filepath.Join(b.opts.State, "buildpacks"), b.opts.Programs.Web); err != nil {
+			return fmt.Errorf("bundled buildpacks: %w", err)
+		}
+	}
+	modules, err := buildpackage.Installed(dir)
+	if err != nil {
+		return fmt.Errorf("the buildpacks of %s: %w", b.builderTitle(), err)
+	}
+	b.selection.add(modules...)
+	return nil
+}
 
-// chosen gives the buildpacks that this build asks for by name, nil if the bundled ones are to be tried.
+func (b *build) builderTitle() string {
+	if b.base.builder != nil {
+		return "the builder " + b.base.builder.Name
+	}
+	return "weft"
+}
+
+// usualOrder is the order unless the user names buildpacks.
+func (b *build) usualOrder() spec.Order {
+	order := bundled.Order()
+	if b.base.builder != nil {
+		order = b.base.builder.Order
+	}
+	var out spec.Order
+	for _, g := range order {
+		group := spec.Group{}
+		for _, e := range g.Group {
+			if e.Version == "" {
+				if found, err := b.builtin(e.ID, ""); err == nil {
+					e.Version = found.Version
+				}
+			}
+			group.Group = append(group.Group, e)
+		}
+		out = append(out, group)
+	}
+	return out
+}
+
+// chosen gives the buildpacks that this build asks for by name, nil if the usual order is to be tried.
 func (b *build) chosen() []spec.ProjectBuildpack {
 	var group []spec.ProjectBuildpack
 	for _, name := range b.opts.Buildpacks {
@@ -70,79 +131,159 @@ func (b *build) chosen() []spec.ProjectBuildpack {
 	return group
 }
 
-// assemble puts the buildpacks of the build into one folder and gives it with their order.
-func (b *build) assemble(w *work) (string, spec.Order, error) {
-	installed, err := bundled.Install(filepath.Join(b.opts.State, "buildpacks"))
-	if err != nil {
-		return "", nil, fmt.Errorf("bundled buildpacks: %w", err)
-	}
-	group := b.chosen()
-	if len(group) == 0 && len(b.project.Pre) == 0 && len(b.project.Post) == 0 {
-		return installed, bundled.Order(), nil
-	}
-	dir := filepath.Join(w.dir, "buildpacks")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return "", nil, err
-	}
-	if err := copyTree(installed, dir, nil); err != nil {
-		return "", nil, err
-	}
-	place := &placement{dir}
-	add := func(list []spec.ProjectBuildpack) ([]spec.Element, error) {
-		var out []spec.Element
-		for _, one := range list {
-			e, err := b.install(place, one)
-			if err != nil {
-				return nil, err
+// orderOf makes an order of the buildpacks that the user names. "from=builder" among them stands for the builder's order.
+func (b *build) orderOf(ctx context.Context, group []spec.ProjectBuildpack) (spec.Order, error) {
+	order := spec.Order{{}}
+	for _, one := range group {
+		if one.URI == "from=builder" || one.URI == "urn:cnb:builder" {
+			var longer spec.Order
+			for _, before := range order {
+				for _, g := range b.usualOrder() {
+					longer = append(longer, spec.Group{Group: slices.Concat(before.Group, g.Group)})
+				}
 			}
-			if e.ID != "" {
-				out = append(out, e)
-			}
+			order = longer
+			continue
 		}
-		return out, nil
+		e, err := b.find(ctx, one, len(b.opts.Buildpacks) > 0)
+		if err != nil {
+			return nil, err
+		}
+		for i := range order {
+			order[i].Group = append(slices.Clone(order[i].Group), e)
+		}
 	}
-	pre, err := add(b.project.Pre)
-	if err != nil {
-		return "", nil, err
-	}
-	chosen, err := add(group)
-	if err != nil {
-		return "", nil, err
-	}
-	post, err := add(b.project.Post)
-	if err != nil {
-		return "", nil, err
-	}
-	order := bundled.Order()
-	if len(chosen) > 0 {
-		order = spec.Order{{Group: chosen}}
-	}
-	for i, g := range order {
-		order[i].Group = slices.Concat(pre, g.Group, post)
-	}
-	return dir, order, nil
+	return order, nil
 }
 
-// placement is the folder of a build's buildpacks. Those of the user are not copied: links lead this process to them, mounts the
-// sandbox.
-type placement struct{ dir string }
-
-func (p *placement) add(e spec.Element, from string) error {
-	to := filepath.Join(p.dir, spec.EscapeID(e.ID), e.Version)
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return err
-	}
-	from, err := filepath.Abs(from)
-	if err != nil {
-		return err
-	}
-	if err := os.Symlink(from, to); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("the buildpack %s is there twice", e)
+// wrapping finds the buildpacks before or after each group.
+func (b *build) wrapping(ctx context.Context, named []string, fromProject []spec.ProjectBuildpack) ([]spec.Element, error) {
+	list, here := fromProject, false
+	if len(named) > 0 {
+		list, here = nil, true
+		for _, n := range named {
+			list = append(list, spec.ProjectBuildpack{URI: n})
 		}
-		return err
 	}
-	return nil
+	var out []spec.Element
+	for _, one := range list {
+		e, err := b.find(ctx, one, here)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// find brings in one buildpack and gives its name. Relative paths begin at the working folder if here, else at the project.
+func (b *build) find(ctx context.Context, one spec.ProjectBuildpack, here bool) (spec.Element, error) {
+	switch {
+	case one.Script.Inline != "":
+		return b.script(one)
+	case one.URI == "":
+		return b.builtin(one.ID, one.Version)
+	}
+	dir := b.project.dir
+	if here {
+		dir = "."
+	}
+	l, err := buildpackage.ParseLocator(one.URI, dir, func(id, version string) bool {
+		_, err := b.builtin(id, version)
+		return err == nil
+	})
+	if err != nil {
+		return spec.Element{}, fmt.Errorf("%w; %s has %s", err, b.builderTitle(), strings.Join(b.builtinIDs(), ", "))
+	}
+	if l.Kind == buildpackage.FromBuilder {
+		return b.builtin(l.ID, l.Version)
+	}
+	finder := &buildpackage.Finder{Registry: b.opts.Registry, Cache: filepath.Join(b.opts.State, "buildpacks")}
+	p, err := finder.Find(ctx, l)
+	if err != nil {
+		if l.Kind == buildpackage.FromImage && !strings.HasPrefix(one.URI, "docker://") {
+			err = fmt.Errorf("%q is no folder or file and none of %s; as the name of an image: %w", one.URI, strings.Join(b.builtinIDs(), ", "), err)
+		}
+		return spec.Element{}, err
+	}
+	b.selection.add(p.Modules...)
+	return p.Main.Element(), nil
+}
+
+// builtin names a buildpack that is there anyway.
+func (b *build) builtin(id, version string) (spec.Element, error) {
+	var versions []string
+	for _, m := range b.selection.modules {
+		if m.Buildpack.ID == id && (version == "" || m.Buildpack.Version == version) {
+			versions = append(versions, m.Buildpack.Version)
+		}
+	}
+	switch len(versions) {
+	case 0:
+		return spec.Element{}, fmt.Errorf("the buildpack %s is not one of %s: %s", strings.TrimSuffix(spec.Element{ID: id, Version: version}.String(), "@"), b.builderTitle(), strings.Join(b.builtinIDs(), ", "))
+	case 1:
+		return spec.Element{ID: id, Version: versions[0]}, nil
+	}
+	return spec.Element{}, fmt.Errorf("the buildpack %s is there in the versions %s; name one", id, strings.Join(versions, ", "))
+}
+
+func (b *build) builtinIDs() []string {
+	var ids []string
+	for _, m := range b.selection.modules {
+		if !slices.Contains(ids, m.Buildpack.ID) {
+			ids = append(ids, m.Buildpack.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// script makes a buildpack of a script in project.toml: it always detects and runs the script as bin/build.
+func (b *build) script(one spec.ProjectBuildpack) (spec.Element, error) {
+	e := spec.Element{ID: one.ID, Version: one.Version}
+	if e.Version == "" {
+		e.Version = "0.0.0"
+	}
+	shell := one.Script.Shell
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	dir := filepath.Join(b.state, "scripts", spec.EscapeID(e.ID))
+	if err := removeAll(dir); err != nil {
+		return e, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+		return e, err
+	}
+	descriptor := fmt.Sprintf("api = %q\n\n[buildpack]\nid = %q\nversion = %q\n\n[[targets]]\nos = \"linux\"\n", one.Script.API, e.ID, e.Version)
+	err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "buildpack.toml"), []byte(descriptor), 0o644),
+		os.WriteFile(filepath.Join(dir, "bin", "detect"), []byte("#!/bin/sh\nexit 0\n"), 0o755),
+		os.WriteFile(filepath.Join(dir, "bin", "build"), []byte("#!"+shell+"\n\n"+one.Script.Inline+"\n"), 0o755))
+	if err != nil {
+		return e, err
+	}
+	m, err := buildpackage.ReadModule(dir)
+	if err != nil {
+		return e, err
+	}
+	b.selection.add(m)
+	return e, nil
+}
+
+// placeBuildpacks makes the folder of a build's buildpacks. They are not copied: links lead this process to them, mounts the sandbox.
+func (b *build) placeBuildpacks(w *work) (string, error) {
+	dir := filepath.Join(w.dir, "buildpacks")
+	for _, m := range b.selection.modules {
+		to := filepath.Join(dir, spec.EscapeID(m.Buildpack.ID), m.Buildpack.Version)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return "", err
+		}
+		if err := os.Symlink(m.Dir, to); err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+	}
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // buildpackMounts gives a mount for every buildpack.
@@ -165,134 +306,4 @@ func (w *work) buildpackMounts() ([]sandbox.Mount, error) {
 		out = append(out, sandbox.Mount{Kind: sandbox.Bind, Source: real, Target: f.Join(rel).Inside, ReadOnly: true})
 	}
 	return out, nil
-}
-
-// install brings a buildpack into the folder of the build.
-func (b *build) install(place *placement, one spec.ProjectBuildpack) (spec.Element, error) {
-	switch {
-	case one.Script.Inline != "":
-		return installScript(place.dir, one)
-	case one.URI == "":
-		return b.bundledElement(one.ID, one.Version)
-	}
-	uri := strings.TrimPrefix(one.URI, "file://")
-	if rest, ok := strings.CutPrefix(uri, "urn:cnb:builder:"); ok {
-		id, version, _ := strings.Cut(rest, "@")
-		return b.bundledElement(id, version)
-	}
-	from := b.folderOf(one)
-	if from == "" {
-		id, version, _ := strings.Cut(uri, "@")
-		if e, err := b.bundledElement(id, version); err == nil {
-			return e, nil
-		}
-		return spec.Element{}, fmt.Errorf("the buildpack %q is neither a folder with a buildpack.toml nor bundled (%s)", one.URI, strings.Join(bundledIDs(), ", "))
-	}
-	return installFolder(place, from, map[string]bool{})
-}
-
-// installFolder brings in a buildpack, and the parts of a composite one, which are looked for in the folders beside it.
-func installFolder(place *placement, from string, seen map[string]bool) (spec.Element, error) {
-	d, err := descriptorOf(from)
-	if err != nil {
-		return spec.Element{}, err
-	}
-	e := spec.Element{ID: d.Buildpack.ID, Version: d.Buildpack.Version}
-	if seen[e.String()] {
-		return e, nil
-	}
-	seen[e.String()] = true
-	if err := place.add(e, from); err != nil {
-		return e, err
-	}
-	if !d.Composite() {
-		return e, nil
-	}
-	beside, err := filepath.Glob(filepath.Join(filepath.Dir(from), "*", "buildpack.toml"))
-	if err != nil {
-		return e, err
-	}
-	for _, g := range d.Order {
-		for _, part := range g.Group {
-			if _, err := os.Stat(filepath.Join(place.dir, spec.EscapeID(part.ID), part.Version)); err == nil {
-				continue
-			}
-			at := slices.IndexFunc(beside, func(file string) bool {
-				other, err := descriptorOf(filepath.Dir(file))
-				return err == nil && other.Buildpack.ID == part.ID && other.Buildpack.Version == part.Version
-			})
-			if at < 0 {
-				return e, fmt.Errorf("the buildpack %s needs %s, which is neither bundled nor in a folder beside %s", e, part, from)
-			}
-			if _, err := installFolder(place, filepath.Dir(beside[at]), seen); err != nil {
-				return e, err
-			}
-		}
-	}
-	return e, nil
-}
-
-func descriptorOf(dir string) (*spec.Descriptor, error) {
-	file := filepath.Join(dir, "buildpack.toml")
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	return spec.ReadDescriptor(data, file)
-}
-
-// folderOf is the folder of a buildpack that is given by one, else "". Relative paths of project.toml begin at the source, others at
-// the working folder.
-func (b *build) folderOf(one spec.ProjectBuildpack) string {
-	if one.URI == "" {
-		return ""
-	}
-	dir := strings.TrimPrefix(one.URI, "file://")
-	if !filepath.IsAbs(dir) && !slices.Contains(b.opts.Buildpacks, one.URI) {
-		dir = filepath.Join(b.opts.Source, dir)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "buildpack.toml")); err != nil {
-		return ""
-	}
-	return dir
-}
-
-// installScript makes a buildpack of a script in project.toml: it always detects and runs the script as bin/build.
-func installScript(dir string, one spec.ProjectBuildpack) (spec.Element, error) {
-	e := spec.Element{ID: one.ID, Version: one.Version}
-	if e.Version == "" {
-		e.Version = "0.0.0"
-	}
-	shell := one.Script.Shell
-	if shell == "" {
-		shell = "/bin/sh"
-	}
-	at := filepath.Join(dir, spec.EscapeID(e.ID), e.Version)
-	if err := os.MkdirAll(filepath.Join(at, "bin"), 0o755); err != nil {
-		return e, err
-	}
-	descriptor := fmt.Sprintf("api = %q\n\n[buildpack]\nid = %q\nversion = %q\n\n[[targets]]\nos = \"linux\"\n", one.Script.API, e.ID, e.Version)
-	return e, errors.Join(
-		os.WriteFile(filepath.Join(at, "buildpack.toml"), []byte(descriptor), 0o644),
-		os.WriteFile(filepath.Join(at, "bin", "detect"), []byte("#!/bin/sh\nexit 0\n"), 0o755),
-		os.WriteFile(filepath.Join(at, "bin", "build"), []byte("#!"+shell+"\n\n"+one.Script.Inline+"\n"), 0o755))
-}
-
-func bundledIDs() []string {
-	var ids []string
-	for _, g := range bundled.Order() {
-		for _, e := range g.Group {
-			if !slices.Contains(ids, e.ID) {
-				ids = append(ids, e.ID)
-			}
-		}
-	}
-	return ids
-}
-
-func (b *build) bundledElement(id, version string) (spec.Element, error) {
-	if !slices.Contains(bundledIDs(), id) || version != "" && version != bundled.Version {
-		return spec.Element{}, fmt.Errorf("the buildpack %s is not bundled (%s %s are)", spec.Element{ID: id, Version: version}, strings.Join(bundledIDs(), ", "), bundled.Version)
-	}
-	return spec.Element{ID: id, Version: bundled.Version}, nil
 }

@@ -8,67 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/weft-dev/weft/buildpack/sandbox"
 )
-
-// hostImage makes this machine the build image: its /usr, read-only, below a root with nothing else of it.
-func (w *work) hostImage() error {
-	skeleton := filepath.Join(w.dir, "skeleton")
-	w.root = sandbox.Mount{Kind: sandbox.Overlay, Lower: []string{skeleton}, Upper: filepath.Join(w.dir, "upper"), Work: filepath.Join(w.dir, "overlay")}
-	readOnly := func(source, target string) sandbox.Mount {
-		return sandbox.Mount{Kind: sandbox.Bind, Source: source, Target: target, ReadOnly: true}
-	}
-	w.mounts = append(w.mounts, readOnly("/usr", "/usr"))
-	for _, name := range []string{"bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
-		info, err := os.Lstat("/" + name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if info.Mode()&fs.ModeSymlink == 0 {
-			w.mounts = append(w.mounts, readOnly("/"+name, "/"+name))
-			continue
-		}
-		link, err := os.Readlink("/" + name)
-		if err != nil {
-			return err
-		}
-		if err := os.Symlink(link, filepath.Join(skeleton, name)); err != nil {
-			return err
-		}
-	}
-	if err := writeEtc(filepath.Join(skeleton, "etc")); err != nil {
-		return err
-	}
-	if _, err := os.Stat("/etc/alternatives"); err == nil {
-		w.mounts = append(w.mounts, readOnly("/etc/alternatives", "/etc/alternatives"))
-	}
-	w.path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	if root := goroot(); root != "" {
-		at := root
-		if !strings.HasPrefix(root, "/usr/") {
-			at = "/opt/go"
-			w.mounts = append(w.mounts, readOnly(root, at))
-		}
-		w.path = at + "/bin:" + w.path
-	}
-	f := w.folders
-	buildpacks, err := w.buildpackMounts()
-	if err != nil {
-		return err
-	}
-	w.mounts = append(w.mounts, buildpacks...)
-	w.mounts = append(w.mounts, readOnly(f.Platform.Host, f.Platform.Inside),
-		sandbox.Mount{Kind: sandbox.Bind, Source: f.Scratch.Host, Target: f.Scratch.Inside},
-		sandbox.Mount{Kind: sandbox.Bind, Source: f.App.Host, Target: f.App.Inside},
-		sandbox.Mount{Kind: sandbox.Bind, Source: f.Layers.Host, Target: f.Layers.Inside},
-		sandbox.Mount{Kind: sandbox.Bind, Source: filepath.Join(w.dir, "home"), Target: "/home/cnb"},
-		sandbox.Mount{Kind: sandbox.Bind, Source: filepath.Join(w.dir, "tmp"), Target: "/tmp"})
-	return nil
-}
 
 // writeEtc makes the few files of /etc that programs need: names, certificates and where to find libraries.
 func writeEtc(etc string) error {
@@ -81,15 +21,27 @@ func writeEtc(etc string) error {
 		return err
 	}
 	files["ssl/certs/ca-certificates.crt"] = ca
-	for _, name := range []string{"resolv.conf", "hosts", "ld.so.cache", "os-release", "debian_version", "mime.types", "localtime"} {
-		data, err := os.ReadFile("/etc/" + name)
-		if err == nil {
-			files[name] = data
-		} else if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(etc, name), data, 0o644); err != nil {
 			return err
 		}
 	}
-	for name, data := range files {
+	return copyEtc(etc, "resolv.conf", "hosts", "ld.so.cache", "os-release", "debian_version", "mime.types", "localtime")
+}
+
+// copyEtc copies files of /etc that this process may read.
+func copyEtc(etc string, names ...string) error {
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		return err
+	}
+	for _, name := range names {
+		data, err := os.ReadFile("/etc/" + name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
 		if err := os.WriteFile(filepath.Join(etc, name), data, 0o644); err != nil {
 			return err
 		}
@@ -116,7 +68,8 @@ func goroot() string {
 }
 
 // passed variables of this machine's user reach buildpacks: how to get at dependencies.
-var passed = []string{"GOPROXY", "GOFLAGS", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOTOOLCHAIN"}
+var passed = []string{"GOPROXY", "GOFLAGS", "GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GONOPROXY", "GOINSECURE", "GOTOOLCHAIN",
+	"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "NPM_CONFIG_REGISTRY", "npm_config_registry", "MAVEN_MIRROR"}
 
 // hostVariables gives them, settings made by `go env -w` included.
 func hostVariables() (map[string]string, error) {

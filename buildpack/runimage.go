@@ -2,7 +2,6 @@ package buildpack
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/spec"
-	"github.com/weft-dev/weft/buildpack/target"
 )
 
 // userID is the user and group that builds and images run as.
@@ -47,29 +45,6 @@ func certificates() ([]byte, error) {
 		}
 	}
 	return nil, nil
-}
-
-// runImage gives the image that the options name, or an empty one.
-func (b *build) runImage(ctx context.Context) (runImage, error) {
-	if b.opts.RunImage == "" {
-		return emptyRunImage()
-	}
-	from, err := target.NewRegistry(b.opts.Registry, b.opts.RunImage)
-	if err != nil {
-		return runImage{}, err
-	}
-	img, err := from.Previous(ctx, b.opts.RunImage)
-	if err != nil {
-		return runImage{}, err
-	}
-	if img == nil {
-		return runImage{}, fmt.Errorf("%s was not found, or there is no right to read it", b.opts.RunImage)
-	}
-	digest, err := img.Digest()
-	if err != nil {
-		return runImage{}, err
-	}
-	return runImage{img, from.Repository() + "@" + digest.String(), spec.RunImageName{Image: b.opts.RunImage}}, nil
 }
 
 // emptyRunImage makes the image for programs that need nothing: users, certificates and a folder for temporary files.

@@ -1,6 +1,7 @@
 package buildpack
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -18,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/store"
 )
@@ -34,18 +34,24 @@ type buildRecord struct {
 	Image       string         `json:"image"`
 	Buildpacks  []spec.Element `json:"buildpacks"`
 	Processes   []spec.Process `json:"processes"`
+	Language    string         `json:"language,omitempty"` // what the buildpacks stood on
 }
 
 // imageState is the folder of what is known about a repository; tags share it.
 func imageState(state, repository string) string {
+	return filepath.Join(state, "images", folderOf(repository))
+}
+
+// folderOf makes a name of a folder of any name.
+func folderOf(name string) string {
 	readable := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
 			return r
 		}
 		return '-'
-	}, strings.ToLower(repository))
-	sum := sha256.Sum256([]byte(repository))
-	return filepath.Join(state, "images", fmt.Sprintf("%.60s-%x", readable, sum[:6]))
+	}, strings.ToLower(name))
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%.60s-%x", readable, sum[:6])
 }
 
 // lock lets one build of an image run at a time on this machine.
@@ -87,15 +93,18 @@ func (b *build) recordFile() string {
 // analyze compares with the last build. If nothing has changed the result is complete.
 func (b *build) analyze(ctx context.Context) (v1.Image, buildRecord, error) {
 	var err error
-	if b.run0, err = b.runImage(ctx); err != nil {
-		return nil, buildRecord{}, fmt.Errorf("the run image: %w", err)
-	}
 	record := readRecord(b.recordFile())
+	if err = b.openBase(ctx, record.Language); err != nil {
+		return nil, record, err
+	}
+	if err := b.selectBuildpacks(ctx); err != nil {
+		return nil, record, err
+	}
 	var previous v1.Image
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		var err error
-		previous, err = b.target.Previous(ctx, b.opts.Image)
+		previous, err = b.target.Previous(ctx, cmp.Or(b.opts.PreviousImage, b.opts.Image))
 		return err
 	})
 	g.Go(func() error {
@@ -133,7 +142,7 @@ func readRecord(file string) buildRecord {
 
 func (b *build) remember() error {
 	data, err := json.Marshal(buildRecord{Version: recordVersion, Fingerprint: b.fingerprint, Digest: b.result.Digest, Image: b.opts.Image,
-		Buildpacks: b.result.Buildpacks, Processes: b.result.Processes})
+		Buildpacks: b.result.Buildpacks, Processes: b.result.Processes, Language: b.rememberedLanguage()})
 	if err != nil {
 		return err
 	}
@@ -142,6 +151,14 @@ func (b *build) remember() error {
 		return err
 	}
 	return os.Rename(file+".new", file)
+}
+
+// rememberedLanguage is what the next build begins with.
+func (b *build) rememberedLanguage() string {
+	if b.base.chosen || b.base.builder != nil {
+		return ""
+	}
+	return b.base.language
 }
 
 // computeFingerprint sums up everything that an image depends on: the source, the settings, the buildpacks, the launcher, the run
@@ -164,25 +181,21 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 	}
 	item("options", b.opts.Image, strings.Join(b.opts.Tags, " "), b.opts.DefaultProcess, string(b.opts.Compression), fmt.Sprint(b.opts.NoNetwork),
 		fmt.Sprintf("%q", b.opts.Buildpacks), b.opts.Layout)
-	digest, err := bundled.Digest()
-	if err != nil {
-		return "", err
-	}
-	item("buildpacks", digest)
-	runDigest, err := b.run0.image.Digest()
+	item("build", b.opts.Workspace, b.opts.ExecEnv, fmt.Sprint(b.base.uid, b.base.gid), b.opts.Created.String(), b.opts.PreviousImage,
+		fmt.Sprintf("%v", b.opts.Volumes), b.base.root, b.base.run.name.Image)
+	runDigest, err := b.base.run.image.Digest()
 	if err != nil {
 		return "", err
 	}
 	item("run image", runDigest.String())
 	item("project", fmt.Sprintf("%q", b.project.Project))
-	for _, one := range slices.Concat(b.project.Pre, b.chosen(), b.project.Post) {
-		if dir := b.folderOf(one); dir != "" {
-			sum, err := store.Mark(dir) // it may be large: times will do
-			if err != nil {
-				return "", fmt.Errorf("the buildpack %s: %w", one.URI, err)
-			}
-			item("buildpack", one.URI, sum)
+	item("order", fmt.Sprintf("%v", b.selection.order))
+	for _, m := range b.selection.modules {
+		sum, err := store.Mark(m.Dir) // it may be large: times will do
+		if err != nil {
+			return "", fmt.Errorf("the buildpack %s: %w", m, err)
 		}
+		item("buildpack", m.String(), sum)
 	}
 	launcher, err := hashFile(b.opts.Programs.Launcher)
 	if err != nil {

@@ -23,7 +23,7 @@ type work struct {
 	folders lifecycle.Folders
 	root    sandbox.Mount
 	mounts  []sandbox.Mount
-	path    string // PATH of programs
+	env     []string // of the build image
 	order   spec.Order
 }
 
@@ -46,14 +46,14 @@ func (b *build) prepare() (*work, error) {
 }
 
 func (b *build) fill(w *work) error {
-	buildpacks, order, err := b.assemble(w)
+	buildpacks, err := b.placeBuildpacks(w)
 	if err != nil {
 		return err
 	}
-	w.order = order
+	w.order = b.selection.order
 	layers := filepath.Join(w.dir, "layers")
 	w.folders = lifecycle.Folders{
-		App:        lifecycle.Folder{Host: filepath.Join(w.dir, "app"), Inside: "/workspace"},
+		App:        lifecycle.Folder{Host: filepath.Join(w.dir, "app"), Inside: b.opts.Workspace},
 		Layers:     lifecycle.Folder{Host: layers, Inside: "/layers"},
 		Platform:   lifecycle.Folder{Host: filepath.Join(w.dir, "platform"), Inside: "/platform"},
 		Buildpacks: lifecycle.Folder{Host: buildpacks, Inside: "/cnb/buildpacks"},
@@ -92,12 +92,15 @@ func (b *build) fill(w *work) error {
 	if err := giveOne(layers); err != nil {
 		return err
 	}
-	return w.hostImage()
+	if b.base.builder != nil {
+		w.folders.BuildConfig = lifecycle.Folder{Host: filepath.Join(b.base.root, "cnb", "build-config"), Inside: "/cnb/build-config"}
+	}
+	return b.setRoot(w)
 }
 
 // environ is the environment that programs inherit.
 func (w *work) environ() []string {
-	list := []string{"PATH=" + w.path, "HOME=/home/cnb"}
+	list := append([]string{"PATH=" + defaultPath, "HOME=/home/cnb"}, w.env...)
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"} {
 		if value := os.Getenv(name); value != "" {
 			list = append(list, name+"="+value)
@@ -115,7 +118,7 @@ type executor struct {
 }
 
 func (w *work) executor(b *build, readOnly bool) lifecycle.Executor {
-	s := sandbox.Spec{Root: w.root, Mounts: slices.Clone(w.mounts), Hostname: "build", UID: userID, GID: userID, HostUID: sandboxUser,
+	s := sandbox.Spec{Root: w.root, Mounts: slices.Clone(w.mounts), Hostname: "build", UID: b.base.uid, GID: b.base.gid, HostUID: sandboxUser,
 		HostGID: sandboxUser, Network: !b.opts.NoNetwork, Limits: b.opts.Limits}
 	if readOnly { // bin/detect must not change anything; several run at once
 		for i := range s.Mounts {

@@ -158,3 +158,21 @@ func CheckComplete(modules []Module) error {
 	}
 	return nil
 }
+
+// Installed reads the buildpacks below a folder that has them as ID/VERSION, as images have them.
+func Installed(dir string) ([]Module, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*", "buildpack.toml"))
+	if err != nil {
+		return nil, err
+	}
+	var out []Module
+	for _, file := range files {
+		m, err := ReadModule(filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	SortModules(out)
+	return out, nil
+}

@@ -13,10 +13,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/weft-dev/weft/buildpack/buildpackage"
 	"github.com/weft-dev/weft/buildpack/spec"
 )
 
-//go:embed go procfile env
+//go:embed ca-certificates go java node python static procfile env
 var files embed.FS
 
 // Order says which of the bundled buildpacks are tried together.
@@ -29,7 +30,31 @@ func Order() spec.Order {
 		}
 		return g
 	}
-	return spec.Order{group("go", "procfile?", "env?")}
+	return spec.Order{
+		group("ca-certificates?", "go", "procfile?", "env?"),
+		group("ca-certificates?", "java", "procfile?", "env?"),
+		group("ca-certificates?", "node", "procfile?", "env?"),
+		group("ca-certificates?", "python", "procfile?", "env?"),
+		group("ca-certificates?", "static", "procfile?", "env?"),
+		group("ca-certificates?", "procfile", "env?"),
+	}
+}
+
+// BaseOf gives the layers of Debian packages that a buildpack stands on: base in the table weft of its metadata. "" is none.
+func BaseOf(m buildpackage.Module) (string, error) {
+	metadata, ok := m.Metadata.(map[string]any)
+	if !ok {
+		return "", nil
+	}
+	table, ok := metadata["weft"].(map[string]any)
+	if !ok {
+		return "", nil
+	}
+	name, ok := table["base"].(string)
+	if !ok {
+		return "", fmt.Errorf("the buildpack %s: metadata.weft.base must be the name of a language", m)
+	}
+	return name, nil
 }
 
 // Version of all bundled buildpacks.
@@ -53,11 +78,20 @@ func Digest() (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), err
 }
 
-// Install writes the buildpacks below dir, once, and gives the folder that has them as ID/VERSION.
-func Install(dir string) (string, error) {
+// Install writes the buildpacks below dir, once, and gives the folder that has them as ID/VERSION. web is the program that weft/static puts
+// into images; without it that buildpack is left out of no order but detects nothing.
+func Install(dir, web string) (string, error) {
 	digest, err := Digest()
 	if err != nil {
 		return "", err
+	}
+	if web != "" {
+		info, err := os.Stat(web)
+		if err != nil {
+			return "", err
+		}
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", digest, web, info.Size(), info.ModTime().UnixNano()))
+		digest = fmt.Sprintf("%x", sum)
 	}
 	at := filepath.Join(dir, "bundled-"+digest[:16])
 	if _, err := os.Stat(at); err == nil {
@@ -88,11 +122,14 @@ func Install(dir string) (string, error) {
 			return err
 		}
 		mode := fs.FileMode(0o644)
-		if path.Base(path.Dir(name)) == "bin" {
+		if path.Base(path.Dir(name)) == "bin" || name == "node/lib/memory" {
 			mode = 0o755
 		}
 		return os.WriteFile(to, data, mode)
 	})
+	if err == nil && web != "" {
+		err = copyProgram(web, filepath.Join(temp, spec.EscapeID("weft/static"), Version, "webfiles"))
+	}
 	if err != nil {
 		return "", err
 	}
@@ -102,4 +139,12 @@ func Install(dir string) (string, error) {
 		}
 	}
 	return at, nil
+}
+
+func copyProgram(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
 }

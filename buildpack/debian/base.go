@@ -1,6 +1,9 @@
 package debian
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // The layers that weft's own builders have. Buildpacks name them; see the field "base" of their images.
 
@@ -50,31 +53,38 @@ func RunLayer(language string) string {
 	return language + "-run"
 }
 
-// WantedFor gives the layers to build and run applications of a language, Base or Full, with more packages in each.
+// Languages lists the languages that there are layers for, with Base and Full.
+func Languages() []string {
+	out := []string{Base}
+	for _, l := range languages {
+		out = append(out, l.name)
+	}
+	return append(out, Full)
+}
+
+// WantedFor gives the layers to build and run applications of a language (several are joined by +), Base or Full, with more packages in
+// each.
 func WantedFor(language string, moreBuild, moreRun []string) ([]Wanted, bool) {
 	out := []Wanted{{Name: Base, Packages: essentials}}
-	var build, run []string
-	known := language == Base || language == Full
-	for _, l := range languages {
-		if l.name == language || language == Full {
-			build, run, known = append(build, l.build...), append(run, l.run...), true
-		}
-	}
-	if !known {
-		return nil, false
-	}
-	switch language {
-	case Full:
-		build = append(build, tools...)
-	case Base:
+	if language == Base {
 		out[0].Packages = slices.Concat(essentials, moreBuild, moreRun)
 		return out, true
 	}
-	if build = append(build, moreBuild...); len(build) > 0 {
-		out = append(out, Wanted{Name: BuildLayer(language), On: Base, Packages: build})
+	var build, run []string
+	for name := range strings.SplitSeq(language, "+") {
+		known := name == Full
+		for _, l := range languages {
+			if l.name == name || name == Full {
+				build, run, known = append(build, l.build...), append(run, l.run...), true
+			}
+		}
+		if !known {
+			return nil, false
+		}
+		if name == Full {
+			build = append(build, tools...)
+		}
 	}
-	if run = append(run, moreRun...); len(run) > 0 {
-		out = append(out, Wanted{Name: RunLayer(language), On: Base, Packages: run})
-	}
-	return out, true
+	return append(out, Wanted{Name: BuildLayer(language), On: Base, Packages: append(build, moreBuild...)},
+		Wanted{Name: RunLayer(language), On: Base, Packages: append(run, moreRun...)}), true
 }

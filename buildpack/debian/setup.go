@@ -104,7 +104,14 @@ func (u *unpacking) certificates() error {
 	if bundle == nil {
 		return nil
 	}
-	return u.write("/etc/ssl/certs/ca-certificates.crt", bundle)
+	if err := u.write("/etc/ssl/certs/ca-certificates.crt", bundle); err != nil {
+		return err
+	}
+	// The package openssl would tell OpenSSL where they are.
+	if err := u.folder(layer.Parent{Path: "/usr/lib/ssl", Mode: 0o755}); err != nil {
+		return err
+	}
+	return u.link("/usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt")
 }
 
 func bundleOf(files map[string][]byte) []byte {

@@ -87,6 +87,7 @@ var smallPrograms = map[string][]string{
 	"kcl":       nil,
 	"lifecycle": nil,
 	"launcher":  nil,
+	"webfiles":  nil,
 	"sandbox":   nil,
 	"lazyd":     {"k8s.io/cri-api"},
 	"logagent":  nil,
