@@ -81,6 +81,7 @@ type Chunk struct {
 	Stored uint32 // bytes of the extent in the blob
 	Extent uint32 // bytes of the extent when decoded
 	Inner  uint32 // offset of the chunk in the decoded extent
+	Number uint32 // in the blob's own order, which a Device need not have complete
 	Flags  Flags
 }
 
@@ -103,7 +104,14 @@ type Device struct {
 func (d *Device) Name() string { return hex.EncodeToString(d.Blob[:]) }
 
 // Direct says that the blob is the device: every offset is the same in both.
-func (d *Device) Direct() bool { return d.Codec == None && d.Size >= d.Space }
+func (d *Device) Direct() bool {
+	for i := range d.Chunks {
+		if c := &d.Chunks[i]; c.At != c.Offset || c.Encoded() || c.Inner != 0 {
+			return false
+		}
+	}
+	return d.Size >= d.Space
+}
 
 // Find gives the index of the first chunk that ends after offset, which may be the number of chunks.
 func (d *Device) Find(offset int64) int {

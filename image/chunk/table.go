@@ -137,7 +137,7 @@ func ReadTable(r io.Reader, size int64) (*Table, error) {
 			copy(c.Digest[:], b[:])
 			c.Offset, c.At = int64(le.Uint64(b[32:])), int64(le.Uint64(b[40:]))
 			c.Size, c.Stored, c.Extent, c.Inner = le.Uint32(b[48:]), le.Uint32(b[52:]), le.Uint32(b[56:]), le.Uint32(b[60:])
-			c.Flags = Flags(le.Uint32(b[64:]))
+			c.Flags, c.Number = Flags(le.Uint32(b[64:])), uint32(j)
 		}
 	}
 	if [32]byte(hash.Sum(nil)) != [32]byte(h[32:64]) {

@@ -54,6 +54,20 @@ type Stats struct {
 	AgainBytes  int64 `json:"againBytes"`
 }
 
+// Add adds what another Writer did.
+func (s *Stats) Add(o Stats) {
+	s.Chunks += o.Chunks
+	s.Bytes += o.Bytes
+	s.Holes += o.Holes
+	s.Written += o.Written
+	s.Decoded += o.Decoded
+	s.Stored += o.Stored
+	s.KnownChunks += o.KnownChunks
+	s.KnownBytes += o.KnownBytes
+	s.AgainChunks += o.AgainChunks
+	s.AgainBytes += o.AgainBytes
+}
+
 // Writer cuts files into chunks and writes those that are new to blobs. What it writes depends on the order of the files only, not on
 // timing. Its memory is bounded by the number of chunks, not by their size.
 type Writer struct {
@@ -63,6 +77,7 @@ type Writer struct {
 	dict    *Dict
 	known   uint32 // devices of Options.Known
 	written sync.Map
+	early   map[Ref]bool // preloaded, and in no file yet
 	stats   Stats
 
 	ctx   context.Context
@@ -91,7 +106,9 @@ type piece struct {
 	coded  []byte // nil: not encoded, because it is there already
 	ready  chan struct{}
 	to     *Ref
+	early  bool   // Preload
 	ended  func() // called when everything before it has its place
+	cut    bool   // after it a new blob begins
 }
 
 // NewWriter begins. Close or Abort must be called.
@@ -120,7 +137,7 @@ func NewWriter(ctx context.Context, out Output, o Options) (*Writer, error) {
 	if o.Jobs <= 0 {
 		o.Jobs = runtime.GOMAXPROCS(0)
 	}
-	w := &Writer{o: o, out: out, table: &Table{Algorithm: o.Algorithm}, dict: NewDict(o.Known), done: make(chan struct{})}
+	w := &Writer{o: o, out: out, table: &Table{Algorithm: o.Algorithm}, dict: NewDict(o.Known), early: map[Ref]bool{}, done: make(chan struct{})}
 	if o.Known != nil && len(o.Known.Devices) > 0 {
 		if o.Known.Algorithm != o.Algorithm {
 			return nil, fmt.Errorf("the chunk dictionary has digests of %s: build with the same instead of %s", o.Known.Algorithm, o.Algorithm)
@@ -156,10 +173,20 @@ func (w *Writer) ChunkSize() int { return w.o.ChunkSize }
 // File takes the content of a file, exactly size bytes, and gives its chunks. They are filled in later: they are valid after Close, or when
 // Flush has returned.
 func (w *Writer) File(r io.Reader, size int64) ([]Ref, error) {
+	return w.file(r, size, false)
+}
+
+// Preload writes the chunks of a file that will come later, so that they lie before those of other files.
+func (w *Writer) Preload(r io.Reader, size int64) error {
+	_, err := w.file(r, size, true)
+	return err
+}
+
+func (w *Writer) file(r io.Reader, size int64, early bool) ([]Ref, error) {
 	count := (size + int64(w.o.ChunkSize) - 1) / int64(w.o.ChunkSize)
 	refs := make([]Ref, count)
 	for i := range refs {
-		p := &piece{n: int(min(int64(w.o.ChunkSize), size-int64(i)*int64(w.o.ChunkSize))), ready: make(chan struct{}), to: &refs[i]}
+		p := &piece{early: early, n: int(min(int64(w.o.ChunkSize), size-int64(i)*int64(w.o.ChunkSize))), ready: make(chan struct{}), to: &refs[i]}
 		var err error
 		if p.buffer, err = w.buffer(); err != nil {
 			return nil, err
@@ -178,9 +205,14 @@ func (w *Writer) File(r io.Reader, size int64) ([]Ref, error) {
 }
 
 // Flush waits until all chunks given so far have their place.
-func (w *Writer) Flush() error {
+func (w *Writer) Flush() error { return w.flush(false) }
+
+// Cut ends the current blob: what comes next lies in another.
+func (w *Writer) Cut() error { return w.flush(true) }
+
+func (w *Writer) flush(cut bool) error {
 	done := make(chan struct{})
-	p := &piece{ready: make(chan struct{}), ended: func() { close(done) }}
+	p := &piece{ready: make(chan struct{}), ended: func() { close(done) }, cut: cut}
 	close(p.ready)
 	select {
 	case w.queue <- p:
@@ -262,21 +294,33 @@ func (w *Writer) place() {
 // put gives one chunk its place.
 func (w *Writer) put(p *piece) error {
 	if p.ended != nil {
+		if p.cut && w.blob != nil {
+			return w.commit()
+		}
 		return nil
 	}
 	n := int64(p.n)
 	if p.zero {
-		w.stats.Holes += n
+		if !p.early {
+			w.stats.Holes += n
+		}
 		return nil
 	}
-	w.stats.Chunks++
-	w.stats.Bytes += n
+	if !p.early {
+		w.stats.Chunks++
+		w.stats.Bytes += n
+	}
 	if r, ok := w.dict.Find(p.digest); ok {
 		*p.to = r
-		if r.Device <= w.known {
+		first := w.early[r] // it was preloaded, and this is the first file that has it
+		switch {
+		case p.early:
+		case first:
+			delete(w.early, r)
+		case r.Device <= w.known:
 			w.stats.KnownChunks++
 			w.stats.KnownBytes += n
-		} else {
+		default:
 			w.stats.AgainChunks++
 			w.stats.AgainBytes += n
 		}
@@ -287,9 +331,12 @@ func (w *Writer) put(p *piece) error {
 		return err
 	}
 	*p.to = Ref{uint32(len(w.table.Devices)), uint32(len(d.Chunks))}
-	d.Chunks = append(d.Chunks, Chunk{Digest: p.digest, Offset: d.Space, Size: uint32(n), Extent: uint32(n)})
+	d.Chunks = append(d.Chunks, Chunk{Digest: p.digest, Offset: d.Space, Size: uint32(n), Extent: uint32(n), Number: uint32(len(d.Chunks))})
 	d.Space += (n + Block - 1) &^ (Block - 1)
 	w.dict.add(p.digest, *p.to)
+	if p.early {
+		w.early[*p.to] = true
+	}
 	w.written.Store(p.digest, nil)
 	w.stats.Written++
 	w.stats.Decoded += n

@@ -156,7 +156,7 @@ func (b *Bootstrap) Table(metas map[int]*Meta) (*chunk.Table, error) {
 	}
 	for i := range b.Entries {
 		e := &b.Entries[i]
-		c := chunk.Chunk{Digest: e.Digest, Offset: int64(e.Offset), At: int64(e.At), Size: e.Size, Stored: e.Stored, Extent: e.Size}
+		c := chunk.Chunk{Digest: e.Digest, Offset: int64(e.Offset), At: int64(e.At), Size: e.Size, Stored: e.Stored, Extent: e.Size, Number: e.Index}
 		if e.Flags&chunkEncrypted != 0 {
 			c.Flags |= chunk.Encrypted
 		}

@@ -367,10 +367,10 @@ func (l *layout) entries() []Entry {
 	all := make([]Entry, 0, len(last))
 	for r, offset := range last {
 		c := &l.table.Devices[r.Device-1].Chunks[r.Index]
-		e := Entry{Digest: c.Digest, Size: c.Size, Offset: uint64(c.Offset), Index: r.Index}
+		e := Entry{Digest: c.Digest, Size: c.Size, Offset: uint64(c.Offset), Index: c.Number}
 		if l.options.Entry != nil {
 			if given, ok := l.options.Entry(r); ok {
-				e.Index, e.Flags, e.CRC = given.Index, given.Flags, given.CRC
+				e.Flags, e.CRC = given.Flags, given.CRC
 			}
 		}
 		e.Blob, e.FileOffset = r.Device-1, uint64(offset)
@@ -406,13 +406,7 @@ func (l *layout) write(p []byte, meta int64, f *file) {
 		at = align(at, 8)
 		for i, ref := range f.node.Chunks {
 			c := &l.table.Devices[ref.Device-1].Chunks[ref.Index]
-			number := ref.Index
-			if l.options.Entry != nil {
-				if e, ok := l.options.Entry(ref); ok {
-					number = e.Index
-				}
-			}
-			x := erofs.Index{Extra: uint16(number), Device: uint16(ref.Device) | uint16(number>>16)<<8, Block: uint32(c.Offset / block)}.Encode()
+			x := erofs.Index{Extra: uint16(c.Number), Device: uint16(ref.Device) | uint16(c.Number>>16)<<8, Block: uint32(c.Offset / block)}.Encode()
 			copy(p[at+8*int64(i):], x[:])
 		}
 	case tree.Symlink:

@@ -182,19 +182,19 @@ func (n *Node) PutOpaque() {
 	}
 }
 
-// Renumber gives the chunks of all files new numbers of devices; see chunk.Join.
-func (n *Node) Renumber(numbers []uint32) error {
+// Renumber gives the chunks of all files new numbers.
+func (n *Node) Renumber(numbers chunk.Numbers) error {
 	seen := map[*Node]bool{}
 	for p, f := range n.All() {
-		if seen[f] {
+		if len(f.Chunks) == 0 || seen[f] {
 			continue
 		}
 		seen[f] = true
 		for i, r := range f.Chunks {
-			if int64(r.Device) >= int64(len(numbers)) {
-				return fmt.Errorf("%s: a chunk lies on device %d of %d", p, r.Device, len(numbers)-1)
+			var err error
+			if f.Chunks[i], err = numbers.Ref(r); err != nil {
+				return fmt.Errorf("/%s: %w", p, err)
 			}
-			f.Chunks[i] = r.Renumber(numbers)
 		}
 	}
 	return nil
