@@ -136,7 +136,7 @@ func Start(ctx context.Context, spec Spec) (*Process, error) {
 		restart: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
-	go ownThread(p.keep)
+	go OwnThread(p.keep)
 	select {
 	case err := <-p.first:
 		if err != nil {
@@ -221,9 +221,9 @@ func (p *Process) Stop(ctx context.Context) error {
 // killWait is how long a killed process may take to vanish before it counts as stuck.
 const killWait = 5 * time.Second
 
-// ownThread runs f on a thread that serves nothing else and ends with it. It is never the main thread, which cannot end and whose namespaces
-// /proc shows as those of the process.
-func ownThread(f func()) {
+// OwnThread runs f on a thread that serves nothing else and ends with it, so f may change the thread's namespaces. It is called in a goroutine of
+// its own. The thread is never the main one, which cannot end and whose namespaces /proc shows as those of the process.
+func OwnThread(f func()) {
 	runtime.LockOSThread() // and never unlock: the thread may have entered namespaces, so it ends with this goroutine
 	if !onMainThread() {
 		f()

@@ -7,11 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/supervise"
 )
 
 // stateMount is where a node's programs see the state folder: a short and fixed path, because socket paths may not be
@@ -32,12 +33,10 @@ func newNamespaces(s State) (*namespaces, error) {
 		err error
 	}
 	c := make(chan result)
-	go func() {
-		// The thread changes its namespaces and so must not serve anything else: it ends with this goroutine.
-		lockThreadForGood()
+	go supervise.OwnThread(func() {
 		ns, err := furnish(s)
 		c <- result{ns, err}
-	}()
+	})
 	r := <-c
 	return r.ns, r.err
 }
@@ -92,15 +91,14 @@ func inNetwork[T any](namespace *os.File, f func() (T, error)) (T, error) {
 		err   error
 	}
 	c := make(chan result)
-	go func() {
-		lockThreadForGood()
+	go supervise.OwnThread(func() {
 		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
 			c <- result{err: err}
 			return
 		}
 		value, err := f()
 		c <- result{value, err}
-	}()
+	})
 	r := <-c
 	return r.value, r.err
 }
@@ -265,7 +263,3 @@ func routeServices(lo netlink.Link) error {
 	}
 	return nil
 }
-
-// lockThreadForGood gives the calling goroutine a thread that ends with it: its namespaces are changed next, and it must
-// never serve another goroutine.
-func lockThreadForGood() { runtime.LockOSThread() }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/embedded/cgroup"
+	"github.com/weft-dev/weft/supervise"
 	"github.com/weft-dev/weft/supervise/control"
 )
 
@@ -77,9 +78,6 @@ func chooseMode(o Options, tree *cgroup.Tree, treeErr error) (mode control.Mode,
 // tryNamespaces tells whether the kernel lets this process make the namespaces of a node.
 func tryNamespaces() error {
 	c := make(chan error)
-	go func() {
-		lockThreadForGood()
-		c <- unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS)
-	}()
+	go supervise.OwnThread(func() { c <- unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS) })
 	return <-c
 }
