@@ -69,7 +69,7 @@ type VolumeCache struct {
 	dir      string
 	verified map[string]bool
 	store    *store.Store // of unpacked layers, nil until it is needed
-	from     *Folder      // new layers are moved from here, nil: they stay
+	from     Folder       // new layers are moved from here; the zero one: they stay
 }
 
 // NewVolumeCache opens the cache in a folder that exists. What an interrupted build left is cleaned up.
@@ -187,7 +187,7 @@ func missingLayer(diffID string, err error) error {
 // Add implements Cache.
 func (c *VolumeCache) Add(ctx context.Context, a Addition) (string, error) {
 	diffID, err := c.addTar(a)
-	if err == nil && c.from != nil && !a.Same {
+	if err == nil && c.from != (Folder{}) && !a.Same {
 		err = c.take(ctx, a.Dir, diffID)
 	}
 	return diffID, err

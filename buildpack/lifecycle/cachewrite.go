@@ -22,6 +22,9 @@ func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group
 	if err != nil {
 		return fmt.Errorf("metadata for previous cache: %w", err)
 	}
+	e.mu.Lock()
+	measured := e.measured // nil beside an export
+	e.mu.Unlock()
 	var md CacheMetadata
 	for _, bp := range group.Group {
 		of := spec.BuildpackLayers{ID: bp.ID, Version: bp.Version, Layers: map[string]spec.LayerMetadata{}}
@@ -45,7 +48,7 @@ func (e *Exporter) WriteCache(ctx context.Context, cache Cache, group spec.Group
 				e.Logger.Warnf("Failed to cache layer '%s' because it has no contents", id)
 				continue
 			}
-			a := Addition{Dir: key, Content: e.layersFolder(layers, key), Before: before.For(bp.ID).Layers[name].SHA, Known: e.measured[id]}
+			a := Addition{Dir: key, Content: e.layersFolder(layers, key), Before: before.For(bp.ID).Layers[name].SHA, Known: measured[id]}
 			if a.Same, err = e.unchanged(files, key); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -60,6 +61,7 @@ type Exporter struct {
 	// May be nil. Of layers in Folders.Below it is found out.
 	Unchanged func(key string) bool
 
+	mu       sync.Mutex
 	measured map[string]string // diffIDs of the layers of the last Export, by their name ID:NAME
 }
 
@@ -123,10 +125,10 @@ func (e *Exporter) Export(ctx context.Context, group spec.Group, build spec.Buil
 		return Exported{}, err
 	}
 	out := Exported{}
-	e.measured = map[string]string{}
+	measured := map[string]string{}
 	for _, p := range parts {
 		if p.content != nil {
-			e.measured[p.id] = p.blob.DiffID.String()
+			measured[p.id] = p.blob.DiffID.String()
 		}
 		if p.set != nil {
 			p.set(p.blob.DiffID.String())
@@ -138,6 +140,9 @@ func (e *Exporter) Export(ctx context.Context, group spec.Group, build spec.Buil
 			out.Bytes += p.blob.Size
 		}
 	}
+	e.mu.Lock()
+	e.measured = measured
+	e.mu.Unlock()
 	if err := e.runImageMetadata(&md); err != nil {
 		return Exported{}, err
 	}

@@ -106,8 +106,9 @@ func (c *VolumeCache) keepUnpacked(ctx context.Context, md CacheMetadata) error 
 }
 
 // TakeFrom tells the cache that the layers folder is not needed after the build: new layers are moved out of it, so that the next
-// build can mount them at once. Where they cannot be moved they are unpacked when they are mounted for the first time.
-func (c *VolumeCache) TakeFrom(layers Folder) { c.from = &layers }
+// build can mount them at once. Where they cannot be moved they are unpacked when they are mounted for the first time. The
+// zero Folder takes that back.
+func (c *VolumeCache) TakeFrom(layers Folder) { c.from = layers }
 
 // take moves a layer, whose tar has been written, out of the layers folder.
 func (c *VolumeCache) take(ctx context.Context, dir, diffID string) error {

@@ -179,7 +179,7 @@ func restore(ctx context.Context, s *session) error {
 	if err != nil {
 		return fail("restore", err)
 	}
-	if err := s.openCache(); err != nil {
+	if err := s.openCache(ctx); err != nil {
 		return fail("restore", err)
 	}
 	return fail("restore", s.restore(ctx, md, group))
@@ -272,7 +272,7 @@ func export(ctx context.Context, s *session) error {
 	if err != nil {
 		return fail("export", err)
 	}
-	if err := s.openCache(); err != nil {
+	if err := s.openCache(ctx); err != nil {
 		return fail("export", err)
 	}
 	var built spec.BuildMetadata
@@ -320,20 +320,41 @@ func (s *session) export(ctx context.Context, md spec.Analyzed, group spec.Group
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("failed to read project metadata file: %w", err)
 	}
+	return s.publish(ctx, x, group, built)
+}
+
+// publish exports the image and writes the cache, at the same time if the platform wants that. A cache that cannot be written is no
+// reason to fail.
+func (s *session) publish(ctx context.Context, x *lifecycle.Exporter, group spec.Group, built spec.BuildMetadata) error {
+	cached := make(chan error, 1)
+	write := func() {
+		if s.cache == nil {
+			cached <- nil
+			return
+		}
+		cached <- x.WriteCache(ctx, s.cache, group)
+	}
+	parallel := s.is("parallel")
+	if parallel {
+		if v, ok := s.cache.(*lifecycle.VolumeCache); ok {
+			v.TakeFrom(lifecycle.Folder{}) // the export reads the layers, too
+		}
+		go write()
+	}
 	out, err := x.Export(ctx, group, built)
-	if err != nil {
+	if err == nil {
+		err = writeTOML(s.get("report"), out.Report)
+	}
+	if err == nil && !parallel {
+		write()
+	}
+	if err != nil && !parallel {
 		return err
 	}
-	if err := writeTOML(s.get("report"), out.Report); err != nil {
-		return err
+	if cacheErr := <-cached; cacheErr != nil {
+		s.log.Warnf("Failed to export cache: %v", cacheErr)
 	}
-	if s.cache == nil {
-		return nil
-	}
-	if err := x.WriteCache(ctx, s.cache, group); err != nil {
-		s.log.Warnf("Failed to export cache: %v", err)
-	}
-	return nil
+	return err
 }
 
 // layoutName turns a reference of a layout folder (PATH@DIGEST) back into the name that leads there.
@@ -371,7 +392,7 @@ func create(ctx context.Context, s *session) error {
 	if err := s.begin(append(s.names(), s.get("previous-image"), s.get("run-image"), s.get("cache-image"))...); err != nil {
 		return err
 	}
-	if err := s.openCache(); err != nil {
+	if err := s.openCache(ctx); err != nil {
 		return err
 	}
 	s.log.phase("ANALYZING")

@@ -351,9 +351,16 @@ func (s *session) imageTarget(md spec.Analyzed) spec.ImageTarget {
 }
 
 // openCache opens the cache that the platform names, if it does.
-func (s *session) openCache() error {
-	if s.get("cache-image") != "" {
-		return errors.New("-cache-image is not supported yet, use -cache-dir")
+func (s *session) openCache(ctx context.Context) error {
+	if name := s.get("cache-image"); name != "" {
+		to, err := target.NewRegistry(s.client, name) // also where the application's image becomes a folder
+		if err != nil {
+			return &failure{code: codeArguments, verb: "resolve inputs", err: err}
+		}
+		if s.cache, err = lifecycle.NewImageCache(ctx, to, name, s.log); err != nil {
+			return &failure{code: codeFailed, verb: "create image cache", err: err}
+		}
+		return nil
 	}
 	if s.get("cache-dir") == "" {
 		s.log.Warnf("No cached data will be used, no cache specified.")
