@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/sandbox"
@@ -20,6 +23,7 @@ const sandboxUser = 64646
 // work is the folders of one build. Everything but the layers lies in a folder of its own that vanishes with the build.
 type work struct {
 	dir     string
+	alive   *os.File // locked as long as the build runs
 	folders lifecycle.Folders
 	root    sandbox.Mount
 	mounts  []sandbox.Mount
@@ -33,11 +37,16 @@ func (b *build) prepare() (*work, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return nil, err
 	}
+	dropDead(parent)
 	dir, err := os.MkdirTemp(parent, "build-")
 	if err != nil {
 		return nil, err
 	}
 	w := &work{dir: dir}
+	if w.alive, err = lockDir(dir); err != nil {
+		w.remove()
+		return nil, err
+	}
 	if err := b.fill(w); err != nil {
 		w.remove()
 		return nil, err
@@ -167,7 +176,44 @@ func (e *executor) Run(ctx context.Context, x lifecycle.Execution) (int, error) 
 	return status.Code, err
 }
 
-func (w *work) remove() { _ = removeAll(w.dir) }
+func (w *work) remove() {
+	_ = removeAll(w.dir)
+	if w.alive != nil {
+		w.alive.Close()
+	}
+}
+
+// lockDir says that a folder belongs to a process that lives: the kernel takes the lock from one that dies.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// dropDead removes what builds that were killed have left. One that has just made its folder and not locked it yet is spared.
+func dropDead(parent string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || time.Since(info.ModTime()) < time.Second {
+			continue
+		}
+		dir := filepath.Join(parent, e.Name())
+		if f, err := lockDir(dir); err == nil {
+			_ = removeAll(dir)
+			f.Close()
+		}
+	}
+}
 
 // removeAll removes a folder although buildpacks may have made folders in it that cannot be written.
 func removeAll(dir string) error {
