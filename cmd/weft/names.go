@@ -14,7 +14,7 @@ var names = map[string]struct {
 	of      string // what the tool belongs to
 	command func(*app) *cobra.Command
 }{
-	"kusion":      {of: "Kusion"},
+	"kusion":      {of: "Kusion", command: kusionCommand},
 	"dtm":         {of: "DevStream"},
 	"pack":        {of: "Cloud Native Buildpacks", command: packCommand},
 	"nydusify":    {of: "Nydus"},

@@ -85,6 +85,14 @@ type Release struct {
 	Phase        Phase     `yaml:"phase" json:"phase"`
 	CreateTime   time.Time `yaml:"createTime" json:"createTime"`
 	ModifiedTime time.Time `yaml:"modifiedTime" json:"modifiedTime"`
+
+	// Weft is what Weft notes besides; upstream passes over it.
+	Weft *WeftNote `yaml:"weft,omitempty" json:"weft,omitempty"`
+}
+
+// WeftNote is what Weft notes in a release.
+type WeftNote struct {
+	Revision uint64 `yaml:"revision" json:"revision"` // of the engine's state
 }
 
 // KubernetesID is the id of an object.
@@ -223,6 +231,9 @@ func ParseRelease(file string, text []byte) (*Release, error) {
 		n.Field("phase").Fail("%q is no phase of a release", rel.Phase)
 	}
 	rel.CreateTime, rel.ModifiedTime = readTime(n.Required("createTime")), readTime(n.Required("modifiedTime"))
+	if revision := n.Field("weft").Field("revision"); revision.Is() {
+		rel.Weft = &WeftNote{uint64(max(revision.IntIn(1, 1<<53), 0))}
+	}
 	return rel, r.Err()
 }
 

@@ -16,6 +16,8 @@ type Outcome struct {
 	Made   map[string]bool
 	Failed bool
 	Now    time.Time
+	// Revision is that of the engine's state, 0 if there is none.
+	Revision uint64
 }
 
 // Record writes a release that upstream reads: its state holds what exists and nothing else, also after a failure, and no value of a
@@ -26,6 +28,10 @@ func (r *Releases) Record(o Outcome) error {
 	if o.Failed {
 		release.Phase = spec.Failed
 	}
+	if o.Revision > 0 {
+		release.Weft = &spec.WeftNote{Revision: o.Revision}
+	}
+	release.Spec = &spec.Spec{Resources: []spec.Resource{}}
 	var before []spec.Resource
 	if latest := r.Latest(); latest > 0 {
 		last, err := r.Get(latest)
@@ -36,7 +42,7 @@ func (r *Releases) Record(o Outcome) error {
 	}
 	written := map[string]bool{}
 	if o.Spec != nil {
-		release.Spec = &spec.Spec{SecretStore: o.Spec.SecretStore, Context: o.Spec.Context, Resources: []spec.Resource{}}
+		release.Spec.SecretStore, release.Spec.Context = o.Spec.SecretStore, o.Spec.Context
 		for _, resource := range o.Spec.Resources {
 			hidden := hideSecrets(resource)
 			if !o.Destroyed {

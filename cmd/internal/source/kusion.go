@@ -147,5 +147,5 @@ func (s *kusionSource) record(given *spec.Spec, run Run) error {
 		made[string(id)] = true
 	}
 	return releases.Record(kusion.Outcome{Project: s.place.Project.Name, Stack: s.place.Stack.Name, Workspace: s.workspace.Name,
-		Destroyed: run.Operation == "destroy", Spec: given, Made: made, Failed: run.Err != nil, Now: time.Now()})
+		Destroyed: run.Operation == "destroy", Spec: given, Made: made, Failed: run.Err != nil, Now: time.Now(), Revision: run.Revision})
 }
