@@ -268,7 +268,7 @@ func (a *applier) fail(t Step, during string, err error) {
 
 func (a *applier) do(ctx context.Context, i int) bool {
 	t := a.tasks[i]
-	if t.Action == NoOp && !t.relearn {
+	if t.Action == NoOp && !t.relearn || t.Action == Retain {
 		a.done(t)
 		return true
 	}
@@ -292,7 +292,7 @@ func (a *applier) done(t Step) {
 
 func (a *applier) skip(i int) {
 	t := a.tasks[i]
-	if t.Action == NoOp {
+	if t.Action == NoOp || t.Action == Retain {
 		return
 	}
 	a.engine.event(Event{ID: t.ID, Action: t.Action, State: "skipped"})
@@ -324,6 +324,11 @@ func (e *Engine) perform(ctx context.Context, t Step, needs []ID) error {
 	}
 	switch t.Action {
 	case Forget:
+		if remover, ok := d.(Remover); ok {
+			if err := remover.Release(ctx, Request{ID: t.ID, Inputs: t.record.Inputs, Record: t.record}); err != nil {
+				return err
+			}
+		}
 		return e.state.append(&entry{Op: "end", ID: t.ID, Action: Forget})
 	case Delete, DeleteDeposed:
 		return e.remove(ctx, d, t, t.Action)

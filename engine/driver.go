@@ -32,6 +32,7 @@ type Request struct {
 	ID     ID
 	Inputs map[string]any
 	Record *Record // what the state holds, nil if nothing
+	Origin string  // where the resource was written, for errors of Check
 }
 
 // Object is what exists.
@@ -55,6 +56,22 @@ type Waiter interface {
 	// Wait waits until the resources are ready, as long as the context lasts, and returns an error for each that is not. Those that
 	// are given were just made or are as they were; inputs and record are those of now.
 	Wait(ctx context.Context, requests []Request) map[ID]error
+}
+
+// Checker is a driver that finds faults which only all resources of its type together have, such as two that are one thing.
+type Checker interface {
+	// Check looks at what is wanted, before anything is read. References in the inputs are not resolved yet.
+	Check(ctx context.Context, requests []Request) error
+}
+
+// Remover is a driver that has a say in what is removed.
+type Remover interface {
+	// Removal says what is to be done with a resource that is no longer wanted or has to be replaced: Delete; Forget, which leaves it
+	// alone for good; or Retain, which leaves it and keeps it in the state until the user allows more. The cause says why, for people;
+	// it may be empty for Delete.
+	Removal(ctx context.Context, r Request) (action Action, cause string, err error)
+	// Release is called when a resource is forgotten.
+	Release(ctx context.Context, r Request) error
 }
 
 // Pinner is a driver whose resources come out otherwise when they are made again from the same inputs, such as a build of a folder.

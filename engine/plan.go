@@ -23,6 +23,7 @@ const (
 	Delete            Action = "delete"
 	Adopt             Action = "adopt"  // it exists and becomes the state's
 	Forget            Action = "forget" // it stays and is no longer the state's
+	Retain            Action = "retain" // it is no longer wanted and has to stay until the user allows more
 	NoOp              Action = "no-op"
 )
 
@@ -46,7 +47,7 @@ type Step struct {
 
 // removes says whether the step takes something away or out of the state.
 func (s Step) removes() bool {
-	return s.Action == Delete || s.Action == Forget || s.Action == DeleteDeposed
+	return s.Action == Delete || s.Action == Forget || s.Action == DeleteDeposed || s.Action == Retain
 }
 
 // Plan is what a run would do, each resource behind what it needs, deletions last.
@@ -64,12 +65,12 @@ type Plan struct {
 
 // Changed says whether the plan does anything to the world.
 func (p *Plan) Changed() bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp })
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp && s.Action != Retain })
 }
 
 // writes says whether applying the plan writes to the state.
 func (p *Plan) writes() bool {
-	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp || s.relearn })
+	return slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Action != NoOp && s.Action != Retain || s.relearn })
 }
 
 // Counts says how many steps there are of each action.
@@ -109,6 +110,9 @@ func (e *Engine) plan(ctx context.Context, resources []Resource, operation strin
 	if p.targets, err = p.chosen(); err != nil {
 		return nil, err
 	}
+	if err := p.check(ctx); err != nil {
+		return nil, err
+	}
 	if err := p.prefetch(ctx); err != nil {
 		return nil, err
 	}
@@ -120,7 +124,7 @@ func (e *Engine) plan(ctx context.Context, resources []Resource, operation strin
 		return nil, err
 	}
 	steps := slices.DeleteFunc(p.steps, func(s Step) bool { return s.Action == "" })
-	removals, err := p.removals()
+	removals, err := p.removals(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +168,23 @@ func (p *planner) chosen() (map[ID]bool, error) {
 		todo = append(todo, p.graph.needs[id]...)
 	}
 	return chosen, nil
+}
+
+// check lets the drivers look at all that is wanted of them.
+func (p *planner) check(ctx context.Context) error {
+	requests := map[string][]Request{}
+	for _, id := range p.graph.order {
+		if r := p.graph.resources[id]; p.targets == nil || p.targets[id] {
+			requests[r.Type] = append(requests[r.Type], Request{ID: id, Inputs: r.Inputs, Record: p.records[id], Origin: r.Origin})
+		}
+	}
+	var errs []error
+	for _, typ := range slices.Sorted(maps.Keys(requests)) {
+		if c, ok := p.engine.opts.Drivers[typ].(Checker); ok {
+			errs = append(errs, c.Check(ctx, requests[typ]))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // prefetch lets the drivers that can read many resources at once.
@@ -263,7 +284,7 @@ func (p *planner) planOne(ctx context.Context, r Resource) (Step, any, error) {
 	d := p.engine.opts.Drivers[r.Type]
 	if s.record != nil && s.record.Type != r.Type {
 		s.Cause = fmt.Sprintf("its type changes from %s", s.record.Type)
-		return p.replacement(s)
+		return p.replacement(ctx, s)
 	}
 	s.print = p.engine.state.fingerprint(d.Version(), s.full)
 	same := s.record != nil && s.print != "" && s.print == s.record.Fingerprint
@@ -321,7 +342,7 @@ func (p *planner) compare(ctx context.Context, d Driver, s Step, same bool) (Ste
 		return s, s.object.Outputs, nil
 	case c.Replace != "":
 		s.Cause = c.Replace
-		return p.replacement(s)
+		return p.replacement(ctx, s)
 	case s.object.Identity != s.record.Identity:
 		s.Action, s.Cause = Update, "it was made anew outside"
 	case same:
@@ -359,9 +380,18 @@ func concealChanges(changes []Change, secrets []string) {
 	}
 }
 
-func (p *planner) replacement(s Step) (Step, any, error) {
+func (p *planner) replacement(ctx context.Context, s Step) (Step, any, error) {
 	if s.resource.Protect || s.record.Protect {
 		return s, nil, fmt.Errorf("it would have to be replaced and is protected: %s", s.Cause)
+	}
+	if remover, ok := p.engine.opts.Drivers[s.record.Type].(Remover); ok {
+		action, cause, err := remover.Removal(ctx, Request{ID: s.ID, Inputs: s.record.Inputs, Record: s.record})
+		if err != nil {
+			return s, nil, err
+		}
+		if action != Delete {
+			return s, nil, fmt.Errorf("it would have to be replaced (%s), and the one that is there must not be deleted: %s", s.Cause, cause)
+		}
 	}
 	s.Action = Replace
 	if s.resource.CreateBeforeDestroy {
@@ -403,30 +433,21 @@ func (p *planner) identities() map[identity]ID {
 }
 
 // removals plans for what the state has and nobody wants any more.
-func (p *planner) removals() ([]Step, error) {
+func (p *planner) removals(ctx context.Context) ([]Step, error) {
 	var steps []Step
-	var errs []error
 	taken := p.identities()
 	for _, id := range slices.Sorted(maps.Keys(p.records)) {
-		r := p.records[id]
-		if _, wanted := p.graph.resources[id]; wanted || p.targets != nil && !p.targets[id] {
-			continue
+		if _, wanted := p.graph.resources[id]; !wanted && (p.targets == nil || p.targets[id]) {
+			steps = append(steps, Step{ID: id, Type: p.records[id].Type, record: p.records[id]})
 		}
-		s := Step{ID: id, Type: r.Type, Action: Delete, Cause: "it is no longer wanted", record: r}
-		switch by, same := taken[identity{r.Type, r.Identity}]; {
-		case same && r.Identity != "":
-			s.Action, s.Cause = Forget, fmt.Sprintf("it is the same as %s, which is wanted", by)
-		case p.adopted[id]:
-			s.Action, s.Cause = Forget, "it existed before"
-		case r.Keep:
-			s.Action, s.Cause = Forget, "it is no longer wanted and to be kept"
-		case r.Protect:
-			errs = append(errs, &Problem{Resource: id, Msg: "it is no longer wanted and protected: take the protection off first, in a run of its own"})
-		}
-		if _, err := p.engine.driver(r.Type); err != nil && s.Action == Delete {
-			errs = append(errs, &Problem{Resource: id, Msg: err.Error(), Cause: err})
-		}
-		steps = append(steps, s)
+	}
+	errs := make([]error, len(steps))
+	newSchedule(len(steps)).run(ctx, p.engine.opts.Workers, nil, func(ctx context.Context, i int) bool {
+		errs[i] = p.removal(ctx, &steps[i], taken)
+		return true
+	}, func(int) {})
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return nil, err
 	}
 	deposed := p.engine.state.deposedRecords()
 	for _, id := range slices.Sorted(maps.Keys(deposed)) {
@@ -434,5 +455,42 @@ func (p *planner) removals() ([]Step, error) {
 			steps = append(steps, Step{ID: id, Type: deposed[id].Type, Action: DeleteDeposed, Cause: "it was replaced", record: deposed[id]})
 		}
 	}
-	return steps, errors.Join(errs...)
+	return steps, nil
+}
+
+// removal decides about one resource that is no longer wanted.
+func (p *planner) removal(ctx context.Context, s *Step, taken map[identity]ID) error {
+	r := s.record
+	s.Action, s.Cause = Delete, "it is no longer wanted"
+	by, same := taken[identity{r.Type, r.Identity}]
+	switch {
+	case same && r.Identity != "":
+		s.Action, s.Cause = Forget, fmt.Sprintf("it is the same as %s, which is wanted", by)
+		return nil
+	case p.adopted[s.ID]:
+		s.Action, s.Cause = Forget, "it existed before"
+		return nil
+	case r.Keep:
+		s.Action, s.Cause = Forget, "it is no longer wanted and to be kept"
+		return nil
+	case r.Protect:
+		return &Problem{Resource: s.ID, Msg: "it is no longer wanted and protected: take the protection off first, in a run of its own"}
+	}
+	d, err := p.engine.driver(r.Type)
+	if err != nil {
+		return &Problem{Resource: s.ID, Msg: err.Error(), Cause: err}
+	}
+	remover, ok := d.(Remover)
+	if !ok || p.engine.opts.Refresh == RefreshNone {
+		return nil
+	}
+	action, cause, err := remover.Removal(ctx, Request{ID: s.ID, Inputs: r.Inputs, Record: r})
+	if err != nil {
+		return &Problem{Resource: s.ID, Msg: err.Error(), Cause: err}
+	}
+	s.Action = action
+	if cause != "" {
+		s.Cause += ": " + cause
+	}
+	return nil
 }

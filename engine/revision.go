@@ -331,7 +331,7 @@ func (e *Engine) delta(plan *Plan) (delta map[ID]string, blobs map[string]json.R
 			continue
 		}
 		seen[step.ID] = true
-		if step.removes() {
+		if step.removes() { // also what is retained: it is no longer wanted
 			if before[step.ID] != "" {
 				delta[step.ID] = ""
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -141,6 +142,27 @@ func (k *kinds) read(ctx context.Context) error {
 	}
 	k.stale = false
 	return nil
+}
+
+// ofItself are kinds whose objects nobody writes: they come and go with others.
+var ofItself = []string{"Event", "EndpointSlice", "Endpoints", "PodMetrics", "Lease", "ControllerRevision"}
+
+// namespaced lists the kinds whose objects live in namespaces, each in one version.
+func (k *kinds) namespaced(ctx context.Context) ([]Resource, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.served == nil {
+		if err := k.read(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all []Resource
+	for gk, gvk := range k.preferred {
+		if r := k.served[gvk]; r.Namespaced && !slices.Contains(ofItself, gk.Kind) {
+			all = append(all, r)
+		}
+	}
+	return all, nil
 }
 
 func containsSlash(s string) bool {

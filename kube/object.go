@@ -3,12 +3,15 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/weft-dev/weft/kube/manifest"
@@ -20,6 +23,8 @@ import (
 type Comparison struct {
 	Exists  bool
 	Changes []Change
+	// NoNamespace says that the object's namespace does not exist; what the object is could not be tried.
+	NoNamespace bool
 	// Immutable says why the object cannot be changed in place, with the field; empty if it can.
 	Immutable string
 }
@@ -45,7 +50,7 @@ func (c *Client) Compare(ctx context.Context, o manifest.Object, live *unstructu
 	case live != nil && isImmutable(err):
 		return Comparison{Exists: true, Immutable: explain(o, err).Error()}, nil
 	case live == nil && apierrors.IsNotFound(err):
-		return Comparison{}, nil // the namespace may be made in the same run
+		return Comparison{NoNamespace: true}, nil // it may be made in the same run
 	case err != nil:
 		return Comparison{}, explain(o, err)
 	case live == nil:
@@ -157,3 +162,147 @@ func (c *Client) Namespaced(ctx context.Context, u *unstructured.Unstructured) (
 
 // Refresh forgets which kinds the cluster serves; the next kind that is missing has the list read again.
 func (c *Client) Refresh() { c.kinds.invalidate() }
+
+// Seen is an object to wait for, with its live state if that is known.
+type Seen struct {
+	Object manifest.Object
+	Live   *unstructured.Unstructured
+}
+
+// WaitFor waits until the objects are ready, as long as the context lasts, and returns a WaitError for each that is not. What is ready by
+// what was seen of it costs nothing. Progress may be nil.
+func (c *Client) WaitFor(ctx context.Context, objects []Seen, progress func(Event)) error {
+	var targets []waitTarget
+	for _, o := range objects {
+		r, err := c.kinds.find(ctx, o.Object.GroupVersionKind())
+		if err != nil {
+			return o.Object.ErrorAt("kind", err.Error(), "")
+		}
+		targets = append(targets, waitTarget{object: o.Object, resource: r, seen: o.Live})
+	}
+	return c.wait(ctx, targets, progress)
+}
+
+// Disown takes the owner's label off an object that is forgotten, if it still has the UID and the label.
+func (c *Client) Disown(ctx context.Context, u *unstructured.Unstructured, uid types.UID, owner string) error {
+	r, err := c.kinds.find(ctx, u.GroupVersionKind())
+	if isUnknownKind(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	live := u.DeepCopy()
+	live.SetUID(uid)
+	live.SetLabels(map[string]string{OwnerLabel: owner})
+	return c.disown(ctx, Step{Object: manifest.IdentityOf(u), resource: r, live: live})
+}
+
+// maxCounted is how many objects are counted of one kind at most.
+const maxCounted = 1000
+
+// GoesWith says what would go with a live object of a precious kind if it were deleted, for people: how many objects of which kinds are
+// in a namespace, how many a definition has, which volume a claim has.
+func (c *Client) GoesWith(ctx context.Context, live *unstructured.Unstructured) (string, error) {
+	switch live.GroupVersionKind().GroupKind() {
+	case namespaceKind:
+		return c.contentsOf(ctx, live.GetName())
+	case crdKind:
+		group, _, _ := unstructured.NestedString(live.Object, "spec", "group")
+		kind, _, _ := unstructured.NestedString(live.Object, "spec", "names", "kind")
+		r, err := c.kinds.findKind(ctx, schema.GroupKind{Group: group, Kind: kind})
+		if isUnknownKind(err) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		n, err := c.count(ctx, r, "")
+		return countText(n, kind), err
+	case claimKind:
+		volume, _, _ := unstructured.NestedString(live.Object, "spec", "volumeName")
+		size, _, _ := unstructured.NestedString(live.Object, "status", "capacity", "storage")
+		return strings.TrimSpace("PersistentVolume " + volume + " " + size), nil
+	case volumeKind:
+		size, _, _ := unstructured.NestedString(live.Object, "spec", "capacity", "storage")
+		return size, nil
+	}
+	return "", nil
+}
+
+// contentsOf counts the objects of a namespace by kind, without those that come with every namespace or make themselves.
+func (c *Client) contentsOf(ctx context.Context, namespace string) (string, error) {
+	all, err := c.kinds.namespaced(ctx)
+	if err != nil {
+		return "", err
+	}
+	counts := make([]int, len(all))
+	if err := inParallel(ctx, 8, len(all), func(ctx context.Context, i int) error {
+		n, err := c.count(ctx, all[i], namespace)
+		if apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+			return nil
+		}
+		counts[i] = n
+		return err
+	}); err != nil {
+		return "", err
+	}
+	var parts []string
+	for i, r := range all {
+		if text := countText(counts[i], r.Kind); text != "" {
+			parts = append(parts, text)
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", "), nil
+}
+
+func countText(n int, kind string) string {
+	switch {
+	case n == 0:
+		return ""
+	case n >= maxCounted:
+		return fmt.Sprintf("%s (%d or more)", kind, maxCounted)
+	}
+	return fmt.Sprintf("%s (%d)", kind, n)
+}
+
+func (c *Client) count(ctx context.Context, r Resource, namespace string) (int, error) {
+	list, err := c.on(r, namespace).List(ctx, metav1.ListOptions{Limit: maxCounted})
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for i := range list.Items {
+		name := list.Items[i].GetName()
+		if r.Kind == "ServiceAccount" && name == "default" || r.Kind == "ConfigMap" && name == "kube-root-ca.crt" {
+			continue
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Definitions are the CustomResourceDefinitions among objects.
+type Definitions struct {
+	byKind map[schema.GroupKind]definition
+}
+
+// DefinitionsIn finds the definitions among the objects.
+func DefinitionsIn(objects []manifest.Object) Definitions { return Definitions{definitions(objects)} }
+
+// Check looks at an object whose kind the cluster does not serve yet: it is good if the definitions serve the kind and its fields fit the
+// schema that they give.
+func (c *Client) Check(ctx context.Context, d Definitions, o manifest.Object) error {
+	gvk := o.GroupVersionKind()
+	found, defined := d.byKind[gvk.GroupKind()]
+	openAPI, served := found.served[gvk.Version]
+	if !defined || !served {
+		_, err := c.kinds.find(ctx, gvk)
+		if err == nil {
+			return nil
+		}
+		return o.ErrorAt("kind", err.Error(), "check apiVersion and kind, or add the CustomResourceDefinition")
+	}
+	return errors.Join(checkSchema(o, schemaOf(openAPI, nil))...)
+}

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,26 +27,47 @@ type Options struct {
 	Owner       string // value of kube.OwnerLabel on every object; required
 	Namespace   string // for namespaced objects that name none; default "default"
 	Force       bool   // take over fields that other managers have set to other values
-	Wait        bool   // wait until an object is ready before what depends on it begins
+	Adopt       bool   // take objects that carry another owner's label
 	AllowDelete []string
 	// Progress is told what is waited for and why; may be nil.
-	Progress func(kube.Event)
+	Progress func(engine.ID, kube.Event)
 }
 
-// Driver implements engine.Driver and engine.Prefetcher.
+// Driver implements engine.Driver and the interfaces for reading at once, checking, waiting and a say in removals.
 type Driver struct {
 	client *kube.Client
 	opts   Options
+
+	mu          sync.Mutex
+	live        map[manifest.Identity]*unstructured.Unstructured // as last read
+	definitions kube.Definitions
+	wanted      map[string]bool // namespaces that are made in the same run
 }
 
 // New returns a driver.
 func New(client *kube.Client, opts Options) *Driver {
 	opts.Namespace = cmp.Or(opts.Namespace, "default")
-	return &Driver{client, opts}
+	return &Driver{client: client, opts: opts, live: map[manifest.Identity]*unstructured.Unstructured{}, wanted: map[string]bool{}}
 }
 
-// Version is 1.
-func (d *Driver) Version() string { return "1" }
+// Version is 2.
+func (d *Driver) Version() string { return "2" }
+
+func (d *Driver) remember(u *unstructured.Unstructured) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.live[manifest.IdentityOf(u)] = u
+}
+
+// seen returns the live object as last read, if it has the UID.
+func (d *Driver) seen(id manifest.Identity, uid string) *unstructured.Unstructured {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if u := d.live[id]; u != nil && string(u.GetUID()) == uid {
+		return u
+	}
+	return nil
+}
 
 // object builds what is applied from a request's inputs. Unknown values are left out.
 func (d *Driver) object(ctx context.Context, r engine.Request) (o manifest.Object, unknown []string, err error) {
@@ -81,7 +104,7 @@ func (d *Driver) object(ctx context.Context, r engine.Request) (o manifest.Objec
 // withoutUnknown copies a tree without what is not known yet and notes the paths of that. References count as unknown.
 func withoutUnknown(v any, path string, unknown *[]string) any {
 	switch v := v.(type) {
-	case engine.Unknown, engine.Reference:
+	case engine.Unknown, engine.Reference, engine.External:
 		*unknown = append(*unknown, path)
 		return nil
 	case map[string]any:
@@ -128,6 +151,7 @@ func (d *Driver) Read(ctx context.Context, r engine.Request) (*engine.Object, er
 	if err != nil || live == nil {
 		return nil, err
 	}
+	d.remember(live)
 	return d.found(live)
 }
 
@@ -159,6 +183,46 @@ func (d *Driver) found(live *unstructured.Unstructured) (*engine.Object, error) 
 	return &engine.Object{Identity: string(live.GetUID()), Outputs: outputs, Mark: mark}, nil
 }
 
+// Check finds objects that are described twice, and those of kinds that the cluster does not serve and nobody defines.
+func (d *Driver) Check(ctx context.Context, requests []engine.Request) error {
+	var errs []error
+	first := make(map[manifest.Identity]engine.Request, len(requests))
+	objects := make([]manifest.Object, 0, len(requests))
+	kept := make([]engine.Request, 0, len(requests))
+	for _, r := range requests {
+		o, _, err := d.object(ctx, r)
+		if err != nil {
+			errs = append(errs, &engine.Problem{Origin: r.Origin, Resource: r.ID, Msg: err.Error(), Cause: err})
+			continue
+		}
+		if other, twice := first[o.Identity()]; twice {
+			errs = append(errs, &engine.Problem{Origin: r.Origin, Resource: r.ID, Msg: fmt.Sprintf("%s and %s are the same object: %s", at(other), at(r), o.Identity())})
+			continue
+		}
+		first[o.Identity()] = r
+		if o.GetKind() == "Namespace" {
+			d.wanted[o.GetName()] = true
+		}
+		objects, kept = append(objects, o), append(kept, r)
+	}
+	d.definitions = kube.DefinitionsIn(objects)
+	for i, o := range objects {
+		if _, err := d.client.Namespaced(ctx, o.Unstructured); isUnknownKind(err) {
+			for _, e := range manifest.Errors(placed(d.client.Check(ctx, d.definitions, o))) {
+				errs = append(errs, &engine.Problem{Origin: kept[i].Origin, Resource: kept[i].ID, Msg: e.Error(), Cause: e})
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func at(r engine.Request) string {
+	if r.Origin == "" {
+		return string(r.ID)
+	}
+	return fmt.Sprintf("%s (%s)", r.ID, r.Origin)
+}
+
 // Prefetch lists each kind once.
 func (d *Driver) Prefetch(ctx context.Context, requests []engine.Request) (map[engine.ID]*engine.Object, error) {
 	ids := make(map[manifest.Identity]engine.ID, len(requests))
@@ -167,9 +231,6 @@ func (d *Driver) Prefetch(ctx context.Context, requests []engine.Request) (map[e
 		o, _, err := d.object(ctx, r)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.ID, err)
-		}
-		if first, twice := ids[o.Identity()]; twice {
-			return nil, fmt.Errorf("%s and %s are the same object: %s", first, r.ID, o.Identity())
 		}
 		ids[o.Identity()] = r.ID
 		like = append(like, o.Unstructured)
@@ -181,6 +242,7 @@ func (d *Driver) Prefetch(ctx context.Context, requests []engine.Request) (map[e
 	all := make(map[engine.ID]*engine.Object, len(live))
 	for identity, u := range live {
 		if id, ok := ids[identity]; ok {
+			d.remember(u)
 			if all[id], err = d.found(u); err != nil {
 				return nil, err
 			}
@@ -191,22 +253,37 @@ func (d *Driver) Prefetch(ctx context.Context, requests []engine.Request) (map[e
 
 // Compare asks the server by a dry run.
 func (d *Driver) Compare(ctx context.Context, r engine.Request, object *engine.Object) (engine.Comparison, error) {
+	c, err := d.compare(ctx, r, object)
+	return c, placed(err)
+}
+
+func (d *Driver) compare(ctx context.Context, r engine.Request, object *engine.Object) (engine.Comparison, error) {
 	o, unknown, err := d.object(ctx, r)
 	if err != nil {
 		return engine.Comparison{}, err
 	}
 	var live *unstructured.Unstructured
 	if object != nil {
-		if live, err = d.client.Get(ctx, o.Unstructured); err != nil {
-			return engine.Comparison{}, err
+		if live = d.seen(o.Identity(), object.Identity); live == nil {
+			if live, err = d.client.Get(ctx, o.Unstructured); err != nil {
+				return engine.Comparison{}, err
+			}
 		}
 	}
 	if _, err := d.client.Namespaced(ctx, o.Unstructured); live == nil && isUnknownKind(err) {
-		return engine.Comparison{}, nil // its definition comes in the same run, else making it fails
+		return engine.Comparison{}, nil // Check found its definition
+	}
+	if live != nil && r.Record == nil && !d.opts.Adopt {
+		if other := live.GetLabels()[kube.OwnerLabel]; other != "" && other != d.opts.Owner {
+			return engine.Comparison{}, o.ErrorAt("", fmt.Sprintf("it belongs to %q already", other), "give it another name, or adopt it")
+		}
 	}
 	c, err := d.client.Compare(ctx, o, live, d.opts.Force, r.Record == nil)
 	if err != nil {
 		return engine.Comparison{}, err
+	}
+	if live == nil && c.NoNamespace && !d.wanted[o.GetNamespace()] {
+		return engine.Comparison{}, o.ErrorAt("metadata.namespace", fmt.Sprintf("the namespace %q does not exist", o.GetNamespace()), "add it to the manifests or create it first")
 	}
 	result := engine.Comparison{Replace: c.Immutable, Computed: []string{"spec", "data", "binaryData", "rules", "subjects"}}
 	for _, change := range c.Changes {
@@ -230,16 +307,18 @@ func (d *Driver) Create(ctx context.Context, r engine.Request) (*engine.Object, 
 	if err := d.served(ctx, o); err != nil {
 		return nil, err
 	}
-	live, err := d.client.Get(ctx, o.Unstructured)
-	if err != nil {
-		return nil, err
-	}
-	if live != nil && live.GetDeletionTimestamp() != nil {
+	for {
+		live, err := d.client.ApplyObject(ctx, o, d.opts.Force, false)
+		if err != nil {
+			return nil, placed(err)
+		}
+		if live.GetDeletionTimestamp() == nil {
+			return d.made(ctx, o, live)
+		}
 		if err := d.client.DeleteObject(ctx, live, live.GetUID(), remaining(ctx)); err != nil {
 			return nil, err
 		}
 	}
-	return d.apply(ctx, o, false)
 }
 
 // served waits for the object's kind, which may have been defined a moment ago.
@@ -265,40 +344,133 @@ func (d *Driver) Update(ctx context.Context, r engine.Request, _ *engine.Object)
 	if err != nil {
 		return nil, err
 	}
-	return d.apply(ctx, o, r.Record == nil)
+	live, err := d.client.ApplyObject(ctx, o, d.opts.Force, r.Record == nil)
+	if err != nil {
+		return nil, placed(err)
+	}
+	return d.made(ctx, o, live)
 }
 
-func (d *Driver) apply(ctx context.Context, o manifest.Object, takeOver bool) (*engine.Object, error) {
-	live, err := d.client.ApplyObject(ctx, o, d.opts.Force, takeOver)
-	if err != nil {
-		return nil, err
-	}
-	if d.opts.Wait || o.GetKind() == "CustomResourceDefinition" {
-		if err := d.client.Wait(ctx, []manifest.Object{o}, d.opts.Progress); err != nil {
+// made takes in what an apply led to. A definition is waited for at once, since what comes next may be of its kind.
+func (d *Driver) made(ctx context.Context, o manifest.Object, live *unstructured.Unstructured) (*engine.Object, error) {
+	if o.GetKind() == "CustomResourceDefinition" {
+		if err := d.client.Wait(ctx, []manifest.Object{o}, nil); err != nil {
 			return nil, err
 		}
 	}
+	d.mu.Lock()
+	delete(d.live, o.Identity()) // its status is not that of the new version yet
+	d.mu.Unlock()
 	return d.found(live)
 }
 
-// Delete removes the object if it is the recorded one, and waits until it is gone. What must be kept is left.
-func (d *Driver) Delete(ctx context.Context, r engine.Request) error {
+// Wait waits until objects are ready by the rules of package kube/status.
+func (d *Driver) Wait(ctx context.Context, requests []engine.Request) map[engine.ID]error {
+	failed := map[engine.ID]error{}
+	ids := map[manifest.Identity]engine.ID{}
+	var seen []kube.Seen
+	for _, r := range requests {
+		o, _, err := d.object(ctx, r)
+		if err != nil {
+			failed[r.ID] = err
+			continue
+		}
+		ids[o.Identity()] = r.ID
+		seen = append(seen, kube.Seen{Object: o, Live: d.seen(o.Identity(), r.Record.Identity)})
+	}
+	err := d.client.WaitFor(ctx, seen, func(e kube.Event) {
+		if d.opts.Progress != nil {
+			d.opts.Progress(ids[e.Object], e)
+		}
+	})
+	var rest []error
+	for _, e := range manifest.Errors(err) {
+		var w *kube.WaitError
+		if errors.As(e, &w) {
+			failed[ids[w.Object]] = &readiness{w}
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	if len(rest) > 0 && len(requests) > 0 && len(failed) == 0 {
+		failed[requests[0].ID] = errors.Join(rest...)
+	}
+	return failed
+}
+
+// readiness is a WaitError whose object is named by the engine.
+type readiness struct{ *kube.WaitError }
+
+func (e *readiness) Error() string {
+	if e.Failed {
+		return e.Reason
+	}
+	return "not ready in time: " + e.Reason
+}
+
+// Removal leaves what became another's, what is to be kept, and what takes data or others' objects with it.
+func (d *Driver) Removal(ctx context.Context, r engine.Request) (engine.Action, string, error) {
+	o, _, err := d.object(ctx, r)
+	if err != nil {
+		return "", "", err
+	}
+	live, err := d.client.Get(ctx, o.Unstructured)
+	switch {
+	case isUnknownKind(err), err == nil && live == nil:
+		return engine.Delete, "it is gone already", nil
+	case err != nil:
+		return "", "", err
+	}
+	label := live.GetLabels()[kube.OwnerLabel]
+	why := kube.Precious(o.GroupVersionKind().GroupKind())
+	switch {
+	case r.Record.Identity != "" && string(live.GetUID()) != r.Record.Identity:
+		return engine.Forget, "another object has its name by now", nil
+	case label != "" && label != d.opts.Owner:
+		return engine.Forget, fmt.Sprintf("it belongs to %q by now", label), nil
+	case live.GetAnnotations()[kube.KeepAnnotation] == "true":
+		return engine.Forget, "its annotation " + kube.KeepAnnotation + " says to keep it", nil
+	case why == "":
+		return engine.Delete, "", nil
+	}
+	with, err := d.client.GoesWith(ctx, live)
+	if err != nil {
+		return "", "", err
+	}
+	if with != "" {
+		why += ": " + with
+	}
+	if slices.Contains(d.opts.AllowDelete, o.GetKind()) {
+		return engine.Delete, why, nil
+	}
+	return engine.Retain, fmt.Sprintf("%s; allow deleting %s to have it removed", why, o.GetKind()), nil
+}
+
+// Release takes the owner's label off.
+func (d *Driver) Release(ctx context.Context, r engine.Request) error {
 	o, _, err := d.object(ctx, r)
 	if err != nil {
 		return err
 	}
-	live, err := d.client.Get(ctx, o.Unstructured)
-	if isUnknownKind(err) || err == nil && live == nil {
-		return nil
-	}
+	return d.client.Disown(ctx, o.Unstructured, types.UID(r.Record.Identity), d.opts.Owner)
+}
+
+// Delete removes the object if it is the recorded one, and waits until it is gone. What became precious or is to be kept since it was
+// planned is left.
+func (d *Driver) Delete(ctx context.Context, r engine.Request) error {
+	action, cause, err := d.Removal(ctx, r)
 	if err != nil {
 		return err
 	}
-	if live.GetAnnotations()[kube.KeepAnnotation] == "true" {
-		return nil
+	o, _, err := d.object(ctx, r)
+	if err != nil {
+		return err
 	}
-	if why := kube.Precious(o.GroupVersionKind().GroupKind()); why != "" && !slices.Contains(d.opts.AllowDelete, o.GetKind()) {
-		return fmt.Errorf("%s is not deleted: %s; allow deleting %s to have it removed", o.Identity(), why, o.GetKind())
+	switch action {
+	case engine.Forget:
+		return nil
+	case engine.Retain:
+		return fmt.Errorf("%s is not deleted: %s", o.Identity(), cause)
 	}
 	return d.client.DeleteObject(ctx, o.Unstructured, types.UID(r.Record.Identity), remaining(ctx))
 }
@@ -309,4 +481,53 @@ func remaining(ctx context.Context) time.Duration {
 		return time.Until(deadline)
 	}
 	return 5 * time.Minute
+}
+
+// fault is something wrong with a field of an object; the engine names the object and the place.
+type fault struct {
+	field, text string
+	cause       error
+}
+
+func (f *fault) Error() string {
+	if f.field == "" {
+		return f.text
+	}
+	return f.field + ": " + f.text
+}
+
+// Unwrap returns the cause.
+func (f *fault) Unwrap() error { return f.cause }
+
+// FieldPath is the field.
+func (f *fault) FieldPath() string { return f.field }
+
+// placed splits errors of package kube into one for each field.
+func placed(err error) error {
+	if err == nil {
+		return nil
+	}
+	var all []error
+	for _, e := range manifest.Errors(err) {
+		var m *manifest.Error
+		var c *kube.ConflictError
+		switch {
+		case errors.As(e, &m):
+			text := m.Msg
+			if m.Hint != "" {
+				text += "; " + m.Hint
+			}
+			all = append(all, &fault{m.Field, text, e})
+		case errors.As(e, &c):
+			for _, one := range c.Conflicts {
+				all = append(all, &fault{strings.TrimPrefix(one.Field, "."), fmt.Sprintf("is set by %q to another value; leave the field out, or force to take it over", one.Manager), e})
+			}
+		default:
+			all = append(all, e)
+		}
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...)
 }

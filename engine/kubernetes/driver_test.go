@@ -239,8 +239,19 @@ func TestWrongFieldsConflictsAndPreciousKinds(t *testing.T) {
 	second := &rig{TB: t, driver: driver(t, place, Options{})}
 	second.apply(ns)
 	p, e := second.plan()
-	if _, err := e.Apply(t.Context(), p); err == nil || !strings.Contains(err.Error(), "everything in it goes with it; allow deleting Namespace") {
-		t.Errorf("error %v", err)
+	if _, err := e.Apply(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	if got := actions(p); got != "retain ns: it is no longer wanted: everything in it goes with it; allow deleting Namespace to have it removed\n" {
+		t.Errorf("plan %q", got)
+	}
+	inside := engine.Resource{ID: "inside", Type: "kubernetes", DependsOn: []engine.ID{"ns"},
+		Inputs: tree{"apiVersion": "v1", "kind": "ConfigMap", "metadata": tree{"name": "x", "namespace": place.Namespace + "-x"}}}
+	second.apply(ns, inside)
+	outside := inside
+	outside.DependsOn = nil
+	if p, _ := second.plan(outside); !strings.Contains(actions(p), "everything in it goes with it: ConfigMap (1); allow deleting Namespace") {
+		t.Errorf("plan %s", actions(p))
 	}
 	second.driver = driver(t, place, Options{AllowDelete: []string{"Namespace"}})
 	second.apply()
