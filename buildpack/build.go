@@ -75,6 +75,9 @@ type Result struct {
 	Buildpacks []spec.Element `json:"buildpacks"`
 	Processes  []spec.Process `json:"processes"`
 	Phases     []Phase        `json:"phases"`
+
+	// Fingerprint stands for everything that the image was made from; equal ones lead to equal images.
+	Fingerprint string `json:"fingerprint"`
 }
 
 // Build makes the image of opts.Source. If nothing has changed since the last build and the registry still has its image, nothing
@@ -90,6 +93,24 @@ func Build(ctx context.Context, opts Options) (Result, error) {
 	}
 	defer unlock()
 	return b.run(ctx)
+}
+
+// Check says what Build would do without doing it: Unchanged is set if the image is there and made of the same; else only the fingerprint
+// is known.
+func Check(ctx context.Context, opts Options) (Result, error) {
+	b, err := newBuild(opts)
+	if err != nil {
+		return Result{}, err
+	}
+	unlock, err := b.lock(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	b.result.Image = b.opts.Image
+	_, _, err = b.analyze(ctx)
+	b.result.Fingerprint = b.fingerprint
+	return b.result, err
 }
 
 // build is one build under way.
@@ -143,6 +164,7 @@ func (b *build) run(ctx context.Context) (Result, error) {
 	err := b.phase(PhaseAnalyze, func() (string, error) {
 		var err error
 		previous, record, err = b.analyze(ctx)
+		b.result.Fingerprint = b.fingerprint
 		switch {
 		case err != nil:
 			return "", err

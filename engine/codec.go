@@ -128,7 +128,7 @@ func decodeMark(m map[string]any, s Sealer) (any, error) {
 		}
 		plain, err := s.Open(sealed)
 		if err != nil {
-			return nil, err
+			return nil, &SealedError{err}
 		}
 		inner, err := decodeJSON(plain)
 		if err != nil {

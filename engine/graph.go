@@ -120,3 +120,12 @@ func (g *graph) sort(resources []Resource) error {
 	}
 	return nil
 }
+
+// Order returns the ids of resources, each behind what it needs, and their direct edges. The error joins what is wrong with them.
+func Order(resources []Resource) (order []ID, needs map[ID][]ID, err error) {
+	g, err := newGraph(resources, func(string) bool { return true })
+	if err != nil {
+		return nil, nil, err
+	}
+	return g.order, g.needs, nil
+}

@@ -353,11 +353,12 @@ func TestRekey(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.with(func(_ *engine.Engine, f *folder.Folder) {
-		if err := f.State.Rekey(second); err != nil {
+		if err := f.State.Rekey(second, second.Recipients()); err != nil {
 			t.Fatal(err)
 		}
 	})
-	if _, err := folder.Open(t.Context(), filepath.Join(r.dir, "state"), folder.Options{Sealer: old}); err == nil || !strings.Contains(err.Error(), "it is for none of the keys at hand") {
+	if _, err := folder.Open(t.Context(), filepath.Join(r.dir, "state"), folder.Options{Sealer: old}); err == nil || !strings.Contains(err.Error(), "it is for none of the keys at hand") ||
+		!strings.Contains(err.Error(), "the state is encrypted to "+second.Recipients()[0]) {
 		t.Errorf("the old key still reads it: %v", err)
 	}
 	r.keys = second

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -32,7 +33,10 @@ type State struct {
 	salt    string
 	serial  uint64 // number of the last record
 	secret  string // salt for sensitive values, empty until there are any
-	since   int    // records since the last snapshot
+
+	recipients []string // whom sensitive values are encrypted to, as names
+
+	since   int // records since the last snapshot
 	records map[ID]*Record
 	deposed map[ID]*Record    // replaced and still to be deleted
 	pending map[ID]*Operation // begun and not known to have ended
@@ -51,7 +55,7 @@ type Operation struct {
 
 // entry is one record of the log.
 type entry struct {
-	Op      string     `json:"op"` // init, salt, run, begin, end, ran, move
+	Op      string     `json:"op"` // init, keys, salt, run, begin, end, ran, move
 	Version int        `json:"version,omitempty"`
 	Lineage string     `json:"lineage,omitempty"`
 	Salt    string     `json:"salt,omitempty"`
@@ -62,6 +66,7 @@ type entry struct {
 	Error   string     `json:"error,omitempty"`  // why it failed; the record is then what was left
 	To      ID         `json:"to,omitempty"`     // new id
 
+	Recipients []string                   `json:"recipients,omitempty"`
 	SecretSalt string                     `json:"secretSalt,omitempty"` // sealed
 	Run        *Revision                  `json:"run,omitempty"`
 	Blobs      map[string]json.RawMessage `json:"blobs,omitempty"` // that the revision needs and the state has not yet
@@ -76,6 +81,7 @@ type snapshot struct {
 	Deposed map[ID]*Record    `json:"deposed,omitempty"`
 	Pending map[ID]*Operation `json:"pending,omitempty"`
 
+	Recipients []string                   `json:"recipients,omitempty"`
 	SecretSalt string                     `json:"secretSalt,omitempty"` // sealed
 	Revisions  []*Revision                `json:"revisions,omitempty"`
 	Blobs      map[string]json.RawMessage `json:"blobs,omitempty"`
@@ -93,7 +99,8 @@ func Load(log Log, snap []byte, records [][]byte, last uint64, sealer Sealer) (*
 		if err := json.Unmarshal(snap, &all); err != nil {
 			return nil, fmt.Errorf("the state's snapshot cannot be read: %w", err)
 		}
-		if err := s.restore(&all); err != nil {
+		s.recipients = all.Recipients
+		if err := s.forWhom(s.restore(&all)); err != nil {
 			return nil, err
 		}
 	}
@@ -102,7 +109,7 @@ func Load(log Log, snap []byte, records [][]byte, last uint64, sealer Sealer) (*
 		if err := json.Unmarshal(data, &e); err != nil {
 			return nil, fmt.Errorf("record %d of the state cannot be read: %w", last-uint64(len(records)-1-i), err)
 		}
-		if err := s.decodeEntry(&e); err != nil {
+		if err := s.forWhom(s.decodeEntry(&e)); err != nil {
 			return nil, fmt.Errorf("record %d of the state cannot be read: %w", last-uint64(len(records)-1-i), err)
 		}
 		if err := s.fold(&e); err != nil {
@@ -118,6 +125,44 @@ func Load(log Log, snap []byte, records [][]byte, last uint64, sealer Sealer) (*
 		}
 	}
 	return s, nil
+}
+
+// forWhom adds to an error about values that cannot be decrypted whom they are for.
+func (s *State) forWhom(err error) error {
+	var sealed *SealedError
+	if errors.As(err, &sealed) && len(s.recipients) > 0 {
+		return fmt.Errorf("%w; the state is encrypted to %s", err, strings.Join(s.recipients, ", "))
+	}
+	return err
+}
+
+// SealedError says that a value cannot be decrypted.
+type SealedError struct{ Err error }
+
+// Error is that of the sealer.
+func (e *SealedError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the sealer's error.
+func (e *SealedError) Unwrap() error { return e.Err }
+
+// Recipients are the names of those whom sensitive values are encrypted to; none as long as nobody has said.
+func (s *State) Recipients() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.recipients)
+}
+
+// SetRecipients has sensitive values that are written from now on encrypted by the sealer, and remembers for whom that is. Rekey
+// encrypts also those that are there.
+func (s *State) SetRecipients(sealer Sealer, names []string) error {
+	s.mu.Lock()
+	s.sealer = sealer
+	same := slices.Equal(s.recipients, names)
+	s.mu.Unlock()
+	if same {
+		return nil
+	}
+	return s.append(&entry{Op: "keys", Recipients: names})
 }
 
 func (s *State) restore(all *snapshot) error {
@@ -179,6 +224,8 @@ func (s *State) fold(e *entry) error {
 		s.pending[e.Begin.ID] = e.Begin
 	case "end":
 		s.end(e)
+	case "keys":
+		s.recipients = e.Recipients
 	case "salt":
 		s.secret = e.SecretSalt
 	case "run", "ran":
@@ -251,7 +298,7 @@ func (s *State) Compact(force bool) error {
 	}
 	s.trimRevisions()
 	all := snapshot{Version: StateVersion, Lineage: s.lineage, Salt: s.salt, Records: map[ID]*Record{}, Deposed: map[ID]*Record{}, Pending: map[ID]*Operation{},
-		Revisions: s.revisions, Blobs: s.blobs}
+		Recipients: s.recipients, Revisions: s.revisions, Blobs: s.blobs}
 	var err error
 	if all.SecretSalt, err = s.seal(s.secret); err != nil {
 		return err
@@ -342,11 +389,14 @@ func (s *State) unseal(sealed string) (string, error) {
 		return "", errors.New("the state holds encrypted values and no key is configured")
 	}
 	plain, err := s.sealer.Open(sealed)
-	return string(plain), err
+	if err != nil {
+		return "", &SealedError{err}
+	}
+	return string(plain), nil
 }
 
 // Rekey encrypts everything anew with other keys and writes a snapshot. No operation may be under way.
-func (s *State) Rekey(sealer Sealer) error {
+func (s *State) Rekey(sealer Sealer, names []string) error {
 	blobs := make(map[string]json.RawMessage, len(s.blobs))
 	for print, data := range s.blobs {
 		r, err := decodeResource(data, s.sealer)
@@ -358,7 +408,7 @@ func (s *State) Rekey(sealer Sealer) error {
 		}
 	}
 	s.mu.Lock()
-	s.sealer, s.blobs = sealer, blobs
+	s.sealer, s.blobs, s.recipients = sealer, blobs, names
 	s.since++ // the snapshot is due
 	s.mu.Unlock()
 	return s.Compact(true)

@@ -43,7 +43,7 @@ func openProject(ctx context.Context, o Options) (Source, error) {
 }
 
 func (s *projectSource) About() About {
-	return About{Form: "project", Name: s.project.Name, Namespace: s.project.Namespace, Registry: s.project.Registry, Builds: len(s.project.Images) > 0}
+	return About{Form: "project", Root: s.project.Dir, Name: s.project.Name, Namespace: s.project.Namespace, Registry: s.project.Registry, Builds: len(s.project.Images) > 0}
 }
 
 // Load makes one resource for each image and each object; an object refers to the images that it uses.
@@ -70,19 +70,22 @@ func (s *projectSource) Load(ctx context.Context, place Place) (*Set, error) {
 	}
 	for i := range objects {
 		project.ReplaceImages(objects[i].Inputs, replace)
+		for _, build := range set.Resources { // nothing of a project is applied whose images cannot be built
+			objects[i].DependsOn = append(objects[i].DependsOn, build.ID)
+		}
 	}
 	set.Resources = append(set.Resources, objects...)
 	return set, nil
 }
 
 // buildResource describes the build of an image. Source folders are named relative to the project, so that a state means the same in
-// every checkout; folder is where the source lies now.
+// every checkout.
 func buildResource(p *project.Project, image project.Image, registry string) (engine.Resource, error) {
 	env := map[string]any{}
 	for name, value := range image.Env {
 		env[name] = value
 	}
-	folder, err := filepath.Abs(image.Source)
+	folder, err := filepath.Rel(p.Dir, image.Source)
 	if err != nil {
 		return engine.Resource{}, err
 	}

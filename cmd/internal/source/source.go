@@ -33,6 +33,7 @@ type Options struct {
 // About is what is known before a cluster is chosen.
 type About struct {
 	Form      string // "project", "manifests", "kusion"
+	Root      string // folder that sources of builds are relative to
 	Name      string // of the owner: label of everything that is applied, and name of its state; a DNS label of at most 40 bytes
 	Namespace string // of objects that name none; "": the cluster's context decides
 	Registry  string // where images go for clusters other than the embedded one; may be empty
