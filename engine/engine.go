@@ -217,3 +217,10 @@ func temporary(err error) bool {
 	var t interface{ Temporary() bool }
 	return errors.As(err, &t) && t.Temporary()
 }
+
+// Outputs returns values that may refer to resources, with what those put out. Sensitive ones stay marked.
+func (e *Engine) Outputs(tree map[string]any) (map[string]any, error) {
+	resolved, err := substitute(tree, e.output)
+	m, _ := resolved.(map[string]any)
+	return m, err
+}

@@ -45,6 +45,9 @@ type Step struct {
 	relearn  bool   // nothing differs, but the state has to take in what was found
 }
 
+// Record is what the state held before the run, nil if nothing.
+func (s Step) Record() *Record { return s.record }
+
 // removes says whether the step takes something away or out of the state.
 func (s Step) removes() bool {
 	return s.Action == Delete || s.Action == Forget || s.Action == DeleteDeposed || s.Action == Retain

@@ -15,6 +15,9 @@ import (
 // StateVersion is the version of what the journal's records and snapshots say. Newer ones are refused.
 const StateVersion = 2
 
+// ErrLockLost is what a Log returns when its lock went to somebody else: nothing that was not written before is safe to begin.
+var ErrLockLost = errors.New("the lock on the state was lost; somebody else may work on it")
+
 // Log is where a state is kept: every record is durable when Append returns, and Compact replaces all of them by one that
 // says the same. Package journal implements it in a folder.
 type Log interface {

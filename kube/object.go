@@ -306,3 +306,19 @@ func (c *Client) Check(ctx context.Context, d Definitions, o manifest.Object) er
 	}
 	return errors.Join(checkSchema(o, schemaOf(openAPI, nil))...)
 }
+
+// EnsureNamespace makes a namespace if it does not exist.
+func (c *Client) EnsureNamespace(ctx context.Context, name string) error {
+	found, err := c.get(ctx, namespaceResource, "", name)
+	if err != nil || found != nil {
+		return err
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+	_, err = retry(ctx, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return c.on(namespaceResource, "").Create(ctx, u, metav1.CreateOptions{FieldManager: c.manager})
+	})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}

@@ -125,10 +125,8 @@ func checked(set Set) (Set, error) {
 			return set, fmt.Errorf("the %s %q is no valid name: %s", what, name, strings.Join(wrong, ", "))
 		}
 	}
-	for _, kind := range set.AllowDelete {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(precious)), func(gk schema.GroupKind) bool { return gk.Kind == kind }) {
-			return set, fmt.Errorf("deleting cannot be allowed for kind %q: expected Namespace, PersistentVolume, PersistentVolumeClaim or CustomResourceDefinition", kind)
-		}
+	if err := CheckAllowDelete(set.AllowDelete); err != nil {
+		return set, err
 	}
 	set.Namespace = cmp.Or(set.Namespace, set.Owner.Namespace)
 	set.Workers = cmp.Or(max(set.Workers, 0), 8)
@@ -341,5 +339,15 @@ func (p *planner) planObjects(ctx context.Context) error {
 	}
 	slices.SortStableFunc(steps, func(a, b Step) int { return cmp.Compare(waveOf(a.Object.GroupKind()), waveOf(b.Object.GroupKind())) })
 	p.plan.Steps = steps
+	return nil
+}
+
+// CheckAllowDelete refuses kinds whose deletion needs no permission, which are spelling mistakes more often than not.
+func CheckAllowDelete(kinds []string) error {
+	for _, kind := range kinds {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(precious)), func(gk schema.GroupKind) bool { return gk.Kind == kind }) {
+			return fmt.Errorf("deleting cannot be allowed for kind %q: expected Namespace, PersistentVolume, PersistentVolumeClaim or CustomResourceDefinition", kind)
+		}
+	}
 	return nil
 }

@@ -21,6 +21,11 @@ import (
 // may be repeated: an apply of the same object and a delete of one UID do nothing the second time.
 const attempts = 9
 
+// Retry makes a request that may be repeated until it is answered by something else than a passing failure.
+func Retry[T any](ctx context.Context, request func(context.Context) (T, error)) (T, error) {
+	return retry(ctx, request)
+}
+
 func retry[T any](ctx context.Context, request func(context.Context) (T, error)) (T, error) {
 	delay := 100 * time.Millisecond
 	for i := 1; ; i++ {

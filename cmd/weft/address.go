@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
-	"github.com/weft-dev/weft/cmd/internal/project"
+	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/supervise/control"
 )
 
@@ -38,24 +38,22 @@ type addressBook interface {
 	Status(context.Context) (control.Status, error)
 }
 
-// waitForAddresses waits until every port of the project's Services of type LoadBalancer has an address, and pages answer.
-func (d *destination) waitForAddresses(ctx context.Context, p *project.Project, progress *output.Progress, timeout time.Duration) ([]address, error) {
+// waitForAddresses waits until every port of the source's Services of type LoadBalancer has an address, and pages answer.
+func (s *session) waitForAddresses(ctx context.Context, progress *output.Progress, timeout time.Duration) ([]address, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it took longer than %s", timeout))
 	defer cancel()
 	found := []address{}
-	for _, o := range p.Objects {
-		service, ok := loadBalancer(o.Unstructured)
+	for _, r := range s.set.Resources {
+		inputs, _ := engine.Reveal(r.Inputs).(map[string]any)
+		service, ok := loadBalancer(&unstructured.Unstructured{Object: inputs})
 		if !ok {
 			continue
-		}
-		if service.Namespace == "" {
-			service.Namespace = d.namespace
 		}
 		for _, port := range service.Spec.Ports {
 			if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP {
 				continue
 			}
-			a, err := d.waitForPort(ctx, service, port, progress)
+			a, err := s.waitForPort(ctx, service, port, progress)
 			if err != nil {
 				return found, err
 			}
@@ -77,13 +75,13 @@ func loadBalancer(u *unstructured.Unstructured) (*corev1.Service, bool) {
 }
 
 // waitForPort shows an item only when it has to wait.
-func (d *destination) waitForPort(ctx context.Context, service *corev1.Service, port corev1.ServicePort, progress *output.Progress) (address, error) {
+func (s *session) waitForPort(ctx context.Context, service *corev1.Service, port corev1.ServicePort, progress *output.Progress) (address, error) {
 	name := service.Namespace + "/" + service.Name
 	a := address{Service: name, Port: int(port.Port)}
 	var item *output.Item
 	for {
 		reason := "has no address yet"
-		host, err := d.lookUp(ctx, service, port)
+		host, err := s.lookUp(ctx, service, port)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
@@ -112,13 +110,13 @@ func (d *destination) waitForPort(ctx context.Context, service *corev1.Service, 
 }
 
 // lookUp returns host:port of a Service's port, or "" as long as it has none.
-func (d *destination) lookUp(ctx context.Context, service *corev1.Service, port corev1.ServicePort) (string, error) {
-	if d.addresses != nil {
-		s, err := d.addresses.Status(ctx)
+func (s *session) lookUp(ctx context.Context, service *corev1.Service, port corev1.ServicePort) (string, error) {
+	if s.addresses != nil {
+		status, err := s.addresses.Status(ctx)
 		if err != nil {
 			return "", err
 		}
-		for _, b := range s.LoadBalancers {
+		for _, b := range status.LoadBalancers {
 			if b.Namespace == service.Namespace && b.Service == service.Name && b.Port == int(port.Port) {
 				if b.Error != "" {
 					return "", output.Advise(fmt.Errorf("service %s/%s, port %d: %s", b.Namespace, b.Service, b.Port, b.Error), "Choose another port, or end what uses it.")
@@ -133,7 +131,7 @@ func (d *destination) lookUp(ctx context.Context, service *corev1.Service, port 
 	u.SetKind("Service")
 	u.SetNamespace(service.Namespace)
 	u.SetName(service.Name)
-	live, err := d.client.Get(ctx, u)
+	live, err := s.place.Client.Get(ctx, u)
 	if err != nil || live == nil {
 		return "", err
 	}

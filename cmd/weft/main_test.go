@@ -196,7 +196,7 @@ func TestBadSurroundings(t *testing.T) {
 
 func TestProjectsThatCannotBe(t *testing.T) {
 	w := newWorld(t)
-	w.expect(1, "", "there is no folder /nowhere/shop", "up", "/nowhere/shop")
+	w.expect(1, "", "there is no folder or file /nowhere/shop", "up", "/nowhere/shop")
 	dir := t.TempDir()
 	w.expect(1, "", "has no Kubernetes manifests: put them into a folder k8s", "up", dir)
 	folder := filepath.Join(dir, "k8s")

@@ -10,63 +10,69 @@ import (
 
 	"github.com/weft-dev/weft/buildpack"
 	"github.com/weft-dev/weft/cmd/internal/output"
-	"github.com/weft-dev/weft/cmd/internal/project"
+	"github.com/weft-dev/weft/cmd/internal/source"
+	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/kube/manifest"
-	"github.com/weft-dev/weft/supervise/control"
-)
 
-// projectFlags are the choices of `weft up DIR`.
-type projectFlags struct {
-	namespace string
-	registry  string
-	timeout   time.Duration
-}
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
 
 // projectResult is what `weft up DIR -o json` prints.
 type projectResult struct {
 	Project   string              `json:"project"`
 	Namespace string              `json:"namespace"`
 	Changed   bool                `json:"changed"`
+	Revision  uint64              `json:"revision,omitempty"` // 0: nothing was to do
 	Images    []buildpack.Result  `json:"images"`
-	Objects   []kube.Step         `json:"objects"`
+	Objects   []projectStep       `json:"objects"`
 	Counts    map[kube.Action]int `json:"counts"`
 	Addresses []address           `json:"addresses"`
 	URL       string              `json:"url,omitempty"` // the first page among the addresses
 	Seconds   float64             `json:"seconds"`
 }
 
-// destination is the cluster and the registry that a project goes to.
-type destination struct {
-	client    *kube.Client
-	namespace string // for objects that name none
-	registry  string // host and path
-	state     string // folder for what is known of earlier builds
-	addresses addressBook
+// projectStep is what was done with one object, and why.
+type projectStep struct {
+	Action  kube.Action       `json:"action"`
+	Object  manifest.Identity `json:"object"`
+	Reason  string            `json:"reason"`
+	Origin  string            `json:"origin,omitempty"`
+	Changes []engine.Change   `json:"changes,omitempty"`
 }
 
 // upProject builds, pushes and applies a project, and waits until it answers.
-func (a *app) upProject(ctx context.Context, dir string, flags projectFlags) error {
+func (a *app) upProject(ctx context.Context, dir string, src sourceFlags, state stateFlags, timeout time.Duration) error {
 	began := time.Now()
-	p, err := project.Load(ctx, dir)
-	if err != nil {
-		return placed(err)
-	}
-	to, err := a.destination(ctx, p, flags)
+	reader, settings, err := a.readSource(ctx, dir, src)
 	if err != nil {
 		return err
 	}
-	result := projectResult{Project: p.Name, Namespace: to.namespace, Addresses: []address{}}
+	drained, drain, stop := a.gently(ctx)
+	defer stop()
 	progress := a.print().Progress()
 	defer progress.Close()
-	references, err := a.buildImages(ctx, p, to, progress, &result)
+	s, err := a.open(ctx, sessionRequest{operation: "up", settings: settings, state: state, run: runFlags{refresh: "all", createNamespaces: true}, apply: applyFlags{timeout: timeout, retries: 4, wait: "all"},
+		starts: true, runsPods: true, drain: drain, progress: progress, source: reader})
 	if err != nil {
 		return err
 	}
-	if err := a.applyProject(ctx, p, to, flags, references, progress, &result); err != nil {
+	defer s.Close()
+	p, err := s.engine.Plan(ctx, s.set.Resources)
+	if err != nil {
 		return err
 	}
-	if result.Addresses, err = to.waitForAddresses(ctx, p, progress, flags.timeout); err != nil {
+	result := projectResult{Project: s.settings.Name, Namespace: s.place.Namespace, Addresses: []address{}}
+	applied, err := s.run(drained, "up", func(ctx context.Context) (*engine.Result, error) { return s.engine.Apply(ctx, p) })
+	if err != nil {
+		if ctx.Err() != nil {
+			return output.Advise(fmt.Errorf("interrupted while the objects were applied: %w", err), "The same command goes on from here.")
+		}
+		return err
+	}
+	s.describe(&result, p)
+	result.Revision, result.Changed = applied.Revision, applied.Revision > 0
+	if result.Addresses, err = s.waitForAddresses(ctx, progress, timeout); err != nil {
 		return err
 	}
 	progress.Close()
@@ -79,49 +85,37 @@ func (a *app) upProject(ctx context.Context, dir string, flags projectFlags) err
 	return a.print().Result(result, func(page *output.Page) { projectPage(page, result) })
 }
 
-// destination finds the cluster: the one that was named, or the embedded one, which is started if need be.
-func (a *app) destination(ctx context.Context, p *project.Project, flags projectFlags) (*destination, error) {
-	c, err := a.cluster()
-	if err != nil {
-		return nil, err
-	}
-	to := &destination{state: filepath.Join(c.State, "build")}
-	config := a.kubeconfig
-	if a.foreign() {
-		to.registry = flags.registry
-		if to.registry == "" {
-			to.registry = p.Registry
+// objectActions are the engine's actions as those of objects are called.
+var objectActions = map[engine.Action]kube.Action{
+	engine.Create: kube.Create, engine.Update: kube.Update, engine.Replace: kube.Update, engine.CreateReplacement: kube.Update, engine.Adopt: kube.AdoptIt,
+	engine.Delete: kube.Delete, engine.DeleteDeposed: kube.Delete, engine.Forget: kube.Forget, engine.Retain: kube.Blocked, engine.NoOp: kube.Unchanged,
+}
+
+// describe says what was done with images and objects.
+func (s *session) describe(result *projectResult, p *engine.Plan) {
+	result.Images, result.Objects, result.Counts = []buildpack.Result{}, []projectStep{}, map[kube.Action]int{}
+	for _, step := range p.Steps {
+		if step.Type == source.BuildType {
+			if built, ok := s.follow.results[step.ID]; ok {
+				result.Images = append(result.Images, built)
+			}
+			continue
 		}
-		if to.registry == "" && len(p.Images) > 0 {
-			return nil, output.Advise(errors.New("no registry is named, from which that cluster could pull the built images"),
-				"Name one with --registry HOST/PATH, or in "+project.ConfigName+" with registry: HOST/PATH.")
+		record := s.backend.State().Record(step.ID)
+		if record == nil {
+			record = step.Record()
 		}
-		if to.state, err = buildState(a.getenv); err != nil {
-			return nil, err
+		if record == nil {
+			continue
 		}
-	} else {
-		status, _, err := a.startCluster(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if status.Mode == control.ModeAPI {
-			return nil, output.Advise(errors.New("pods cannot run on this machine: "+strings.Join(status.Missing, "; ")), "See `weft doctor`, or name another cluster with --kubeconfig or --context.")
-		}
-		config, to.registry, to.addresses = status.Kubeconfig, status.Registry, c
-	}
-	rest, namespace, err := kube.Config(config, a.context)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range []string{flags.namespace, p.Namespace} {
-		if n != "" {
-			namespace = n
-			break
+		action := objectActions[step.Action]
+		result.Counts[action]++
+		result.Objects = append(result.Objects, projectStep{Action: action, Object: manifest.IdentityOf(&unstructured.Unstructured{Object: record.Inputs}),
+			Reason: step.Cause, Origin: step.Origin, Changes: step.Changes})
+		if action == kube.Blocked {
+			s.app.print().Remark("%s is kept: %s", step.ID, step.Cause)
 		}
 	}
-	to.namespace = namespace
-	to.client, err = kube.New(rest)
-	return to, err
 }
 
 // foreign says whether another cluster than the embedded one was named.
@@ -140,51 +134,9 @@ func buildState(getenv func(string) string) (string, error) {
 	return filepath.Join(base, "weft", "build"), nil
 }
 
-// buildImages builds and pushes the project's images and returns their references by digest.
-func (a *app) buildImages(ctx context.Context, p *project.Project, to *destination, progress *output.Progress, result *projectResult) (map[string]string, error) {
-	references := map[string]string{}
-	result.Images = []buildpack.Result{}
-	for _, image := range p.Images {
-		item := progress.Start("image " + image.Name)
-		follow := &buildProgress{item: item}
-		built, err := buildpack.Build(ctx, buildpack.Options{
-			Source:         image.Source,
-			Image:          to.registry + "/" + project.ImagePath(p, image),
-			State:          to.state,
-			Env:            image.Env,
-			DefaultProcess: image.Process,
-			Events:         follow.show,
-		})
-		if err != nil {
-			item.Fail("not built")
-			return nil, a.buildFailure(ctx, image, follow, err)
-		}
-		if built.Unchanged {
-			item.Skip("unchanged")
-		} else {
-			item.Done("built and pushed, " + shortDigest(built.Digest))
-		}
-		references[image.Name] = built.Ref
-		result.Images = append(result.Images, built)
-		result.Changed = result.Changed || !built.Unchanged
-	}
-	return references, nil
-}
-
 func shortDigest(digest string) string {
 	_, hex, _ := strings.Cut(digest, ":")
 	return hex[:min(12, len(hex))]
-}
-
-// buildFailure shows what the buildpacks said last.
-func (a *app) buildFailure(ctx context.Context, image project.Image, follow *buildProgress, err error) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("the build of %s was interrupted: %w", image.Name, context.Cause(ctx))
-	}
-	for _, line := range follow.last {
-		a.print().Say("  " + line)
-	}
-	return fmt.Errorf("the image %s cannot be built from %s: %w", image.Name, image.Source, err)
 }
 
 // buildProgress shows the events of a build in one item.
@@ -208,53 +160,6 @@ func (b *buildProgress) show(e buildpack.Event) {
 		}
 		b.item.Wait(e.Phase + ": " + strings.TrimSpace(e.Line))
 	}
-}
-
-// withImages returns the objects with the references of built images, by image name.
-func withImages(p *project.Project, references map[string]string) []manifest.Object {
-	objects := make([]manifest.Object, len(p.Objects))
-	for i, o := range p.Objects {
-		u := o.DeepCopy()
-		project.ReplaceImages(u.Object, func(reference string) any {
-			if built, ok := references[project.Repository(reference)]; ok {
-				return built
-			}
-			return reference
-		})
-		objects[i] = o.With(u)
-	}
-	return objects
-}
-
-// applyProject brings the cluster to what the project wants and waits until it is ready.
-func (a *app) applyProject(ctx context.Context, p *project.Project, to *destination, flags projectFlags, references map[string]string, progress *output.Progress, result *projectResult) error {
-	follow := newApplyProgress(progress)
-	applied, err := to.client.Apply(ctx, kube.Set{
-		Owner:            kube.Owner{Namespace: to.namespace, Name: p.Name},
-		Objects:          withImages(p, references),
-		CreateNamespaces: true,
-		Wait:             true,
-		Timeout:          flags.timeout,
-		Progress:         follow.show,
-	})
-	follow.end(err)
-	if err != nil {
-		if ctx.Err() != nil {
-			return output.Advise(fmt.Errorf("interrupted while the objects were applied: %w", context.Cause(ctx)), "The same command goes on from here.")
-		}
-		return placed(err)
-	}
-	for _, w := range applied.Plan.Warnings {
-		a.print().Warn("%s", w)
-	}
-	for _, step := range applied.Plan.Steps {
-		if step.Action == kube.Blocked {
-			a.print().Remark("%s is no longer wanted and kept: %s", step.Object, step.Reason)
-		}
-	}
-	result.Objects, result.Counts = applied.Plan.Steps, applied.Counts
-	result.Changed = result.Changed || applied.Changed()
-	return nil
 }
 
 func projectPage(page *output.Page, r projectResult) {

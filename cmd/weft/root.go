@@ -34,6 +34,7 @@ on the embedded one that "weft up" starts on this machine, or on yours.`,
 	flags.StringVar(&a.context, "context", "", "use this `context` of the kubeconfig")
 	root.AddGroup(
 		&cobra.Group{ID: "cluster", Title: "The cluster:"},
+		&cobra.Group{ID: "change", Title: "Planning and applying:"},
 		&cobra.Group{ID: "use", Title: "Using it:"},
 		&cobra.Group{ID: "about", Title: "About weft:"},
 	)
@@ -44,6 +45,7 @@ on the embedded one that "weft up" starts on this machine, or on yours.`,
 		}
 	}
 	add("cluster", a.upCommand(), a.downCommand(), a.statusCommand(), a.logsCommand(), a.doctorCommand())
+	add("change", a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.graphCommand(), a.stateCommand())
 	add("use", a.buildCommand(), a.rebaseCommand(), a.inspectCommand(), a.sbomCommand(), a.kubectlCommand(), a.kubeconfigCommand(), a.kclCommand(), kusionCommand(a))
 	add("use", a.registryCommand())
 	add("about", a.versionCommand())

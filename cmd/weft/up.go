@@ -7,23 +7,23 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/supervise/control"
 )
 
 func (a *app) upCommand() *cobra.Command {
-	var flags projectFlags
+	var src sourceFlags
+	var state stateFlags
+	timeout := 5 * time.Minute
 	c := &cobra.Command{
 		Use:   "up [FOLDER]",
 		Short: "Start the embedded Kubernetes, or build and run the project in a folder",
 		Long: `Without a folder: start the embedded Kubernetes in the background, or find the one that runs, and wait until it is ready. Everything
 of it lies in the state folder. Two state folders are two clusters.
 
-With a folder: build the images of the project from source, push them, apply its Kubernetes manifests, wait until everything is ready, and
-print the address. What the manifests no longer name is removed, with the exception of namespaces and volumes. A second run changes only what
-differs. The folder's weft.yaml says which images are built from what; without one the image named like the folder is.
+With a folder: plan and apply it as "weft apply" does: build the images of the project from source, push them, apply its objects, wait until
+everything is ready, and print the address. What is no longer described is removed, with the exception of namespaces and volumes. A second run
+changes only what differs. The folder's weft.yaml says which images are built from what; without one the image named like the folder is.
 
 With --kubeconfig or --context the project goes to that cluster, and the images to --registry.`,
 		Example: `  weft up
@@ -32,14 +32,11 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
   weft up --context staging --registry ghcr.io/me examples/guestbook`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if flags.timeout <= 0 {
-				return output.Usagef("--timeout: must be positive, got %s", flags.timeout)
+			if timeout <= 0 {
+				return output.Usagef("--timeout: must be positive, got %s", timeout)
 			}
-			if wrong := validation.IsDNS1123Label(flags.namespace); flags.namespace != "" && len(wrong) > 0 {
-				return output.Usagef("--namespace: %q is no name of a namespace: at most 63 lower case letters, digits and '-', which neither begins nor ends it", flags.namespace)
-			}
-			if len(args) == 1 {
-				return a.upProject(c.Context(), args[0], flags)
+			if len(args) == 1 || len(src.files) > 0 {
+				return a.upProject(c.Context(), path(args), src, state, timeout)
 			}
 			if a.foreign() {
 				return output.Usagef("--kubeconfig and --context name another cluster, which needs no start: name a project folder")
@@ -47,9 +44,9 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
 			return a.upCluster(c.Context())
 		},
 	}
-	c.Flags().StringVarP(&flags.namespace, "namespace", "n", "", "`namespace` of objects that name none (default what weft.yaml says, else the context's)")
-	c.Flags().StringVar(&flags.registry, "registry", "", "`host/path` where images go for another cluster than the embedded one")
-	c.Flags().DurationVar(&flags.timeout, "timeout", 5*time.Minute, "how long objects may take to become ready")
+	src.add(c)
+	state.add(c)
+	c.Flags().DurationVar(&timeout, "timeout", timeout, "how long objects may take to become ready")
 	return c
 }
 

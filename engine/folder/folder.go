@@ -52,6 +52,7 @@ type Options struct {
 	Wait      time.Duration // how long to wait for the lock; 0 refuses at once
 	Sealer    engine.Sealer // may be nil as long as nothing is sensitive
 	Journal   journal.Options
+	LockOnly  bool // the state is not read
 }
 
 // Folder is an open and locked state.
@@ -71,6 +72,9 @@ func Open(ctx context.Context, dir string, o Options) (*Folder, error) {
 		return nil, err
 	}
 	f := &Folder{lock: lock}
+	if o.LockOnly {
+		return f, nil
+	}
 	j, c, err := journal.Open(dir, o.Journal)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())

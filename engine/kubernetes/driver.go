@@ -69,13 +69,22 @@ func (d *Driver) seen(id manifest.Identity, uid string) *unstructured.Unstructur
 	return nil
 }
 
+// placeholder stands for a value that is not known yet when the server is asked what it thinks of the rest. It is good as an image, a
+// name, and wherever any text is.
+const placeholder = "known-after-apply"
+
 // object builds what is applied from a request's inputs. Unknown values are left out.
 func (d *Driver) object(ctx context.Context, r engine.Request) (o manifest.Object, unknown []string, err error) {
+	return d.objectWith(ctx, r, nil)
+}
+
+// objectWith puts something in the place of unknown values; nil leaves them out.
+func (d *Driver) objectWith(ctx context.Context, r engine.Request, instead any) (o manifest.Object, unknown []string, err error) {
 	inputs := r.Inputs
 	if inputs == nil && r.Record != nil {
 		inputs = r.Record.Inputs
 	}
-	known, _ := withoutUnknown(engine.Reveal(inputs), "", &unknown).(map[string]any)
+	known, _ := withoutUnknown(engine.Reveal(inputs), "", instead, &unknown).(map[string]any)
 	u := &unstructured.Unstructured{Object: known}
 	if u.GetKind() == "" || u.GetAPIVersion() == "" || u.GetName() == "" {
 		return o, nil, errors.New("an object needs apiVersion, kind and metadata.name, known before it is planned")
@@ -101,12 +110,13 @@ func (d *Driver) object(ctx context.Context, r engine.Request) (o manifest.Objec
 	return manifest.New(u, ""), unknown, nil
 }
 
-// withoutUnknown copies a tree without what is not known yet and notes the paths of that. References count as unknown.
-func withoutUnknown(v any, path string, unknown *[]string) any {
+// withoutUnknown copies a tree with something instead of what is not known yet, or without that, and notes its paths. References count as
+// unknown.
+func withoutUnknown(v any, path string, instead any, unknown *[]string) any {
 	switch v := v.(type) {
 	case engine.Unknown, engine.Reference, engine.External:
 		*unknown = append(*unknown, path)
-		return nil
+		return instead
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for _, k := range slices.Sorted(maps.Keys(v)) {
@@ -115,7 +125,7 @@ func withoutUnknown(v any, path string, unknown *[]string) any {
 				below = path + "." + k
 			}
 			before := len(*unknown)
-			if e := withoutUnknown(v[k], below, unknown); e != nil || len(*unknown) == before {
+			if e := withoutUnknown(v[k], below, instead, unknown); e != nil || len(*unknown) == before {
 				m[k] = e
 			}
 		}
@@ -124,7 +134,7 @@ func withoutUnknown(v any, path string, unknown *[]string) any {
 		list := make([]any, 0, len(v))
 		for i, e := range v {
 			before := len(*unknown)
-			if e := withoutUnknown(e, fmt.Sprintf("%s[%d]", path, i), unknown); e != nil || len(*unknown) == before {
+			if e := withoutUnknown(e, fmt.Sprintf("%s[%d]", path, i), instead, unknown); e != nil || len(*unknown) == before {
 				list = append(list, e)
 			}
 		}
@@ -278,7 +288,7 @@ func (d *Driver) compare(ctx context.Context, r engine.Request, object *engine.O
 			return engine.Comparison{}, o.ErrorAt("", fmt.Sprintf("it belongs to %q already", other), "give it another name, or adopt it")
 		}
 	}
-	c, err := d.client.Compare(ctx, o, live, d.opts.Force, r.Record == nil)
+	c, err := d.tried(ctx, r, o, live, unknown)
 	if err != nil {
 		return engine.Comparison{}, err
 	}
@@ -286,16 +296,48 @@ func (d *Driver) compare(ctx context.Context, r engine.Request, object *engine.O
 		return engine.Comparison{}, o.ErrorAt("metadata.namespace", fmt.Sprintf("the namespace %q does not exist", o.GetNamespace()), "add it to the manifests or create it first")
 	}
 	result := engine.Comparison{Replace: c.Immutable, Computed: []string{"spec", "data", "binaryData", "rules", "subjects"}}
+	shown := 0
 	for _, change := range c.Changes {
+		if change.New == placeholder {
+			change.New = engine.Unknown{}
+			shown++
+		}
 		result.Changes = append(result.Changes, engine.Change{Path: change.Path, Before: change.Old, After: change.New})
 	}
 	for _, path := range unknown {
-		result.Changes = append(result.Changes, engine.Change{Path: path, After: engine.Unknown{}})
+		if shown < len(unknown) && live != nil {
+			result.Changes = append(result.Changes, engine.Change{Path: path, After: engine.Unknown{}})
+		}
 	}
 	if c.Immutable != "" && len(result.Changes) == 0 {
 		result.Changes = []engine.Change{{Path: "spec", After: engine.Unknown{}}}
 	}
 	return result, nil
+}
+
+// tried asks the server, with a placeholder for what is not known yet; where the server takes none there, without it. What it then finds
+// wrong with just these fields is no fault yet.
+func (d *Driver) tried(ctx context.Context, r engine.Request, o manifest.Object, live *unstructured.Unstructured, unknown []string) (kube.Comparison, error) {
+	if len(unknown) == 0 {
+		return d.client.Compare(ctx, o, live, d.opts.Force, r.Record == nil)
+	}
+	with, _, err := d.objectWith(ctx, r, placeholder)
+	if err != nil {
+		return kube.Comparison{}, err
+	}
+	c, err := d.client.Compare(ctx, with, live, d.opts.Force, r.Record == nil)
+	if err == nil {
+		return c, nil
+	}
+	c, err = d.client.Compare(ctx, o, live, d.opts.Force, r.Record == nil)
+	var left []error
+	for _, e := range manifest.Errors(err) {
+		var m *manifest.Error
+		if !errors.As(e, &m) || !slices.ContainsFunc(unknown, func(path string) bool { return path == m.Field || strings.HasPrefix(path, m.Field+".") }) {
+			left = append(left, e)
+		}
+	}
+	return c, errors.Join(left...)
 }
 
 // Create applies an object that does not exist. One that is still being deleted is waited for.

@@ -186,8 +186,7 @@ func TestReferencesUnknownAndDiff(t *testing.T) {
 	if got := actions(p); got != `update v1:ConfigMap:a: its inputs changed
   data.x: 1 -> 2
 update v1:ConfigMap:b: its inputs changed
-  data.x: 1 -> <nil>
-  data.x: <nil> -> (known after apply)
+  data.x: 1 -> (known after apply)
 ` {
 		t.Errorf("got\n%s", got)
 	}

@@ -99,7 +99,7 @@ func named(u *unstructured.Unstructured, ns string) []object {
 // known copies a tree with nothing in the place of marks, which the helpers of package unstructured cannot copy.
 func known(inputs map[string]any) map[string]any {
 	var unknown []string
-	m, _ := withoutUnknown(engine.Reveal(inputs), "", &unknown).(map[string]any)
+	m, _ := withoutUnknown(engine.Reveal(inputs), "", nil, &unknown).(map[string]any)
 	return m
 }
 

@@ -39,6 +39,9 @@ func Resources(ctx context.Context, client *kube.Client, objects []manifest.Obje
 		resources[i] = engine.Resource{ID: IDOf(u), Type: o.Type, Inputs: WithSecrets(u), Origin: object.Start().String(),
 			Locate: func(field string) (string, bool) {
 				pos, exact := object.Position(field)
+				if key, ok := strings.CutPrefix(field, "data."); ok && !exact && object.GetKind() == "Secret" {
+					pos, exact = object.Position("stringData." + key)
+				}
 				return pos.String(), exact
 			},
 			Keep: u.GetAnnotations()[kube.KeepAnnotation] == "true"}
@@ -82,4 +85,43 @@ func WithSecrets(u *unstructured.Unstructured) map[string]any {
 		}
 	}
 	return u.Object
+}
+
+// WithNamespaces adds the namespaces that the resources of the type name, and that neither exist nor are among them. One that was made
+// so before stays wanted: it carries the owner's label.
+func WithNamespaces(ctx context.Context, client *kube.Client, resources []engine.Resource, typ, owner string) ([]engine.Resource, error) {
+	made := map[string]bool{}
+	var named []string
+	for _, r := range resources {
+		if r.Type != typ {
+			continue
+		}
+		u := &unstructured.Unstructured{Object: r.Inputs}
+		if u.GetKind() == "Namespace" && u.GetAPIVersion() == "v1" {
+			made[u.GetName()] = true
+		}
+		if ns := u.GetNamespace(); ns != "" && !slices.Contains(named, ns) {
+			named = append(named, ns)
+		}
+	}
+	slices.Sort(named)
+	added := false
+	for _, name := range named {
+		if made[name] {
+			continue
+		}
+		u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}
+		live, err := client.Get(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		if live == nil || live.GetLabels()[kube.OwnerLabel] == owner {
+			resources = append(resources, engine.Resource{ID: IDOf(u), Type: typ, Inputs: u.Object, Origin: "namespace " + name})
+			added = true
+		}
+	}
+	if !added {
+		return resources, nil
+	}
+	return WithEdges(resources, typ, ""), nil
 }

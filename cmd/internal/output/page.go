@@ -47,6 +47,9 @@ func (p *Page) Line(format string, args ...any) { fmt.Fprintf(&p.b, format+"\n",
 // Write adds text as it is.
 func (p *Page) Write(b []byte) (int, error) { return p.b.Write(b) }
 
+// String returns what was written so far.
+func (p *Page) String() string { return p.b.String() }
+
 // Table adds rows in columns that are as wide as their widest cell. Headings may be nil.
 func (p *Page) Table(headings []string, rows [][]Cell) {
 	if headings != nil {

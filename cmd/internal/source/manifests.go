@@ -2,7 +2,9 @@ package source
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/weft-dev/weft/cmd/internal/project"
@@ -30,6 +32,9 @@ func openManifests(ctx context.Context, o Options) (Source, error) {
 	}
 	var err error
 	if s.objects, err = (manifest.Reader{Recursive: true, Stdin: o.Stdin}).Read(ctx, s.paths...); err != nil {
+		if isDir(o.Path) && len(o.Files) == 0 && !hasManifests(o.Path) { // it was meant as a project
+			_, err = project.Load(ctx, o.Path)
+		}
 		return nil, err
 	}
 	if s.name, err = nameOfPath(s.paths[0]); err != nil {
@@ -65,4 +70,17 @@ func (s *manifestSource) Load(ctx context.Context, place Place) (*Set, error) {
 		project.ReplaceImages(objects[i].Inputs, func(reference string) any { return mappedImage(s.options.Images, reference) })
 	}
 	return &Set{Resources: objects}, nil
+}
+
+// hasManifests says whether there is any file below a folder that could be one.
+func hasManifests(dir string) bool {
+	found := false
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // what cannot be read holds none
+		found = found || err == nil && !d.IsDir() && slices.Contains(manifest.Extensions, filepath.Ext(path))
+		if found {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
 }

@@ -94,7 +94,7 @@ var forms = []form{
 func Open(ctx context.Context, o Options) (Source, error) {
 	if o.Path != "" {
 		if _, err := os.Stat(o.Path); err != nil {
-			return nil, fmt.Errorf("nothing to read: %w", err)
+			return nil, fmt.Errorf("there is no folder or file %s", o.Path)
 		}
 	}
 	if o.Path == "" && len(o.Files) == 0 {
