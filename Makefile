@@ -1,10 +1,10 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint conformance bench-up bench-kcl test-guest clean
+.PHONY: help build up down test lint conformance bench-up bench-kcl test-guest test-arm64 clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## build all programs into bin/
 	@.ci/build
@@ -33,6 +33,9 @@ bench-up: build ## measure the start of the embedded Kubernetes
 
 test-guest: build ## run the tests that need a virtual machine (control groups of version 2)
 	@.ci/guest
+
+test-arm64: ## build the programs for arm64 and run some of them emulated
+	@.ci/arm64
 
 clean: ## remove what was built
 	rm -rf bin

@@ -42,6 +42,15 @@ func TestInterruptedApply(t *testing.T) {
 	if len(inv.Entries) != 20 {
 		t.Fatalf("%d entries were announced", len(inv.Entries))
 	}
+	recorded := 0
+	for _, e := range inv.Entries {
+		if e.UID != "" {
+			recorded++
+		}
+	}
+	if recorded == 0 || recorded == 20 { // those that were under way may be unknown
+		t.Errorf("%d of 20 objects are recorded as made by a run that was cancelled after a few", recorded)
+	}
 	for i, e := range inv.Entries {
 		inv.Entries[i] = Entry{Identity: e.Identity}
 	}

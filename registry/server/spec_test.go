@@ -391,3 +391,21 @@ func TestCutUploadGoesOn(t *testing.T) {
 		s.run(name, step{"PUT", "%U?digest=" + string(blobDigest), "", "", 201, "", "", ""})
 	}
 }
+
+// An upload belongs to the repository in which it began: whoever may write to another one cannot go on with it.
+func TestUploadsStayInTheirRepository(t *testing.T) {
+	for name, storage := range storages(t) {
+		web := httptest.NewServer(server.New(server.Config{Storage: storage}))
+		defer web.Close()
+		s := &session{t: t, url: web.URL}
+		s.run(name, step{"POST", "/v2/app/blobs/uploads/", "", "", 202, "", "", ""})
+		mine := s.location
+		s.location = strings.Replace(mine, "/v2/app/", "/v2/other/", 1)
+		for _, method := range []string{"GET", "PATCH", "DELETE"} {
+			s.run(name, step{method, "%U", "", blobText, 404, "", "BLOB_UPLOAD_UNKNOWN", ""})
+		}
+		s.run(name, step{"PUT", "%U?digest=" + string(blobDigest), "", blobText, 404, "", "BLOB_UPLOAD_UNKNOWN", ""})
+		s.location = mine
+		s.run(name, step{"GET", "%U", "", "", 204, "Range: 0-0", "", ""})
+	}
+}
