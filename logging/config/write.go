@@ -302,17 +302,20 @@ func (w *writer) yamlChildren(children []*Section, first *string, indent string)
 	group("rules", indent, func(s *Section) bool { return s.Kind == Rule })
 	head := true
 	for _, of := range []string{"logs", "metrics", "traces", "profiles"} {
-		group2 := func(s *Section) bool { return s.Kind == Processor && s.Arg == of }
+		key := true
 		for _, child := range children {
-			if head && group2(child) {
+			if child.Kind != Processor || child.Arg != of {
+				continue
+			}
+			if head {
 				w.WriteString(*first + "processors:\n")
 				*first, head = indent, false
 			}
-		}
-		inner := indent + "  "
-		group(of, inner, group2)
-		if *first == inner {
-			*first = indent
+			if key {
+				w.WriteString(indent + "  " + of + ":\n")
+				key = false
+			}
+			w.yamlItem(child, indent+"    ")
 		}
 	}
 	for _, child := range children {

@@ -656,3 +656,12 @@ func compareIDs(a, b string, numeric bool) int {
 	}
 	return cmp.Compare(a, b)
 }
+
+// Drop leaves out the documents that a test names.
+func (r *Router) Drop(drop func(*resource.Document) bool) {
+	gone := func(e *Element) bool { return drop(e.Document) }
+	r.Sources = slices.DeleteFunc(r.Sources, gone)
+	for _, l := range r.Labels {
+		l.Elements = slices.DeleteFunc(l.Elements, gone)
+	}
+}
