@@ -15,10 +15,10 @@
 // hash (JSON or commas), prefix (the key is the beginning of many), tree.
 //
 // Flags: required (the resource must have it), needed (the engine must), sensitive (a secret), new (Weft's addition to the resources), refused (a
-// resource may name it, but the engine knows no such option), since=VERSION (nothing means 2.1 or earlier), enum=, min=, max=, pattern=; and how a
+// resource may name it, but the engine knows no such option), since=VERSION (nothing means 2.1 or earlier), enum= (values= if only the engine insists), min=, max=, pattern=; and how a
 // value is rendered: repeat (a line for each entry), join=SEP, pair ("KEY name value"), prefixed (KEYname value), joined (name=value,...), numbered
 // (KEY1, KEY2 ...), word=WORD (stands before the value), one (only the first entry), not (negated), true (only when true), positive, nonzero,
-// megabytes, arg (Fluentd: stands in the section's head), in=SECTION (Fluentd: inside of that section), special (package render knows how).
+// megabytes, preset=VALUE (a default that the API server sets), arg (Fluentd: stands in the section's head), in=SECTION (Fluentd: inside of that section), special (package render knows how).
 package plugin
 
 import (
@@ -372,8 +372,11 @@ func (o *Option) flag(name, value string) (err error) {
 		o.Refused = true
 	case "since":
 		o.Since = value
-	case "enum":
+	case "enum", "values":
 		o.Enum = strings.Split(value, "|")
+		if name == "values" {
+			o.Render[name] = ""
+		}
 	case "min":
 		o.Min, err = number()
 	case "max":
@@ -382,7 +385,7 @@ func (o *Option) flag(name, value string) (err error) {
 		o.Pattern, err = regexp.Compile(value)
 	case "join":
 		o.Render[name] = strings.ReplaceAll(value, "space", " ")
-	case "repeat", "pair", "prefixed", "joined", "numbered", "word", "one", "not", "true", "positive", "nonzero", "megabytes", "arg", "in", "special":
+	case "preset", "repeat", "pair", "prefixed", "joined", "numbered", "word", "one", "not", "true", "positive", "nonzero", "megabytes", "arg", "in", "special":
 		o.Render[name] = value
 	default:
 		return fmt.Errorf("unknown flag %q", name)
