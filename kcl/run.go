@@ -271,6 +271,9 @@ func evaluate(ctx context.Context, o Options, program *load.Program, warnings []
 	r := &Result{Value: out.Value, Globals: out.Globals, Last: out.Last, Stream: stream, Warnings: append(warnings, out.Warnings...)}
 	r.options = plan.Options{SortKeys: o.SortKeys, HidePrivate: !o.ShowHidden, DropNone: o.DisableNone, SchemaTypes: o.SchemaTypes}
 	selected, err := plan.Select(r.Value, o.Select)
+	if limit := o.outputLimit(); err == nil && value.TextSize(selected, limit) > limit {
+		err = fmt.Errorf("the output takes more than %d bytes", limit)
+	}
 	if err != nil {
 		m := diag.Message{Text: err.Error(), Col: -1, EndCol: -1, Source: out.At, Line: out.Line}
 		if out.At != nil {
@@ -280,6 +283,15 @@ func evaluate(ctx context.Context, o Options, program *load.Program, warnings []
 	}
 	r.Documents = plan.Documents(selected)
 	return r, nil
+}
+
+// outputLimit bounds the text of the output: values may share their parts and
+// grow without end when they are written.
+func (o *Options) outputLimit() int {
+	if o.Limits.Bytes > 0 {
+		return int(o.Limits.Bytes)
+	}
+	return eval.DefaultBytes
 }
 
 // argument reads the text of an argument: JSON, True, False and None are what

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/weft-dev/weft/cmd/internal/kcltool"
 )
@@ -31,10 +32,22 @@ func collectLate() {
 	runtime.AddCleanup(new(*byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
 }
 
+// grace is how long a run may take to end by itself after it was told to.
+const grace = 3 * time.Second
+
+// end lets a second signal end the process, and ends it after a while.
+func end(stop func()) {
+	stop()
+	time.Sleep(grace)
+	fmt.Fprintln(os.Stderr, "Error: interrupted")
+	os.Exit(1)
+}
+
 func main() {
 	collectLate()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, func() { end(stop) })
 	dir, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error: the working folder:", err)

@@ -77,6 +77,10 @@ func (m *Message) source() (string, bool) {
 	return m.Source.Text(m.Line), true
 }
 
+// longLine is the length in characters from which only the part of a line around
+// the place is shown, half that many characters.
+const longLine = 1000
+
 func (p painter) snippet(b *strings.Builder, m *Message, line string) {
 	length := utf8.RuneCountInString(line)
 	col := m.Col
@@ -87,6 +91,9 @@ func (p painter) snippet(b *strings.Builder, m *Message, line string) {
 	pad := strings.Repeat(" ", len(number))
 	bar := p.paint("1;34", pad+" |")
 	fmt.Fprintf(b, "%s %s:%d:%d\n", p.paint("1;34", pad+"-->"), m.File, m.Line, max(col, 0)+1)
+	if length > longLine {
+		line, col = around(line, col)
+	}
 	fmt.Fprintf(b, "%s\n%s %s\n", bar, p.paint("1;34", number+" |"), line)
 	mark := ""
 	if col >= 0 {
@@ -97,6 +104,24 @@ func (p painter) snippet(b *strings.Builder, m *Message, line string) {
 		text = " " + p.paint("1;31", m.Text)
 	}
 	fmt.Fprintf(b, "%s %s%s\n%s\n", bar, mark, text, bar)
+}
+
+// around cuts a long line to the part around a column, which moves.
+func around(line string, col int) (string, int) {
+	const before, all, dots = longLine / 4, longLine / 2, "..."
+	runes := []rune(line)
+	start := max(min(col-before, len(runes)-all), 0)
+	part := string(runes[start : start+all])
+	if start+all < len(runes) {
+		part += dots
+	}
+	if start > 0 {
+		part = dots + part
+		if col >= 0 {
+			col += len(dots) - start
+		}
+	}
+	return part, col
 }
 
 // width is how wide the first n characters of s are on a screen; tabs count

@@ -193,8 +193,29 @@ func (m *machine) invoke(f *value.Func, args []value.Value, kwargs *value.Dict) 
 	if v == nil {
 		return value.Undefined
 	}
+	m.grow(sizeOf(v))
 	return v
 }
+
+// sizeOf is roughly how many bytes a value takes by itself.
+func sizeOf(v value.Value) int {
+	switch v := v.(type) {
+	case value.Str:
+		return len(v)
+	case *value.List:
+		return 16 * len(v.Items)
+	case *value.Dict:
+		return 64 * v.Len()
+	}
+	return 0
+}
+
+// itemSize and entrySize are about what an item of a list and an entry of a
+// dict take that grows, with a small value.
+const (
+	itemSize  = 48
+	entrySize = 256
+)
 
 // invokeSafely is invoke for library code.
 func (m *machine) invokeSafely(fn value.Value, args []value.Value, kwargs *value.Dict) (v value.Value, err error) {

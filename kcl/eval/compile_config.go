@@ -192,7 +192,7 @@ func (c *compiler) listComp(x *syntax.ListComp) (out expr) {
 			m.at = at
 			l := &value.List{}
 			m.loop(fr, clauses, func() {
-				m.grow(32)
+				m.grow(itemSize)
 				v := item(fr)
 				l.Items = append(l.Items, v)
 				if m.trace {
@@ -220,7 +220,7 @@ func (c *compiler) dictComp(x *syntax.DictComp) (out expr) {
 			m.at = at
 			d := value.NewDict(0)
 			m.loop(fr, clauses, func() {
-				m.grow(96)
+				m.grow(entrySize)
 				v := val(fr)
 				if key == nil {
 					m.unpackConfig(d, v)
@@ -466,7 +466,7 @@ func (m *machine) quantifier(op string) quantRunner {
 				result = value.Bool(yes)
 				return !yes
 			case "map":
-				m.grow(32)
+				m.grow(itemSize)
 				list.Items = append(list.Items, v)
 			case "filter":
 				if !yes {

@@ -520,14 +520,17 @@ func (c *compiler) joined(x *syntax.JoinedString) expr {
 			case p.x == nil:
 				b = append(b, p.text...)
 			case p.spec == "":
-				b = value.AppendText(b, p.x(fr))
+				v := p.x(fr)
+				m.grow(value.TextSize(v, int(m.maxBytes)))
+				b = value.AppendText(b, v)
 			default:
-				s, err := m.lib.Format(p.x(fr), p.spec)
+				v := p.x(fr)
+				m.grow(value.TextSize(v, int(m.maxBytes)))
+				s, err := m.lib.Format(v, p.spec)
 				m.check(err)
 				b = append(b, s...)
 			}
 		}
-		m.grow(len(b))
 		return value.Str(b)
 	}
 }

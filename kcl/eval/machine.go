@@ -237,7 +237,7 @@ func (m *machine) pause() {
 // grow accounts for n bytes of values.
 func (m *machine) grow(n int) {
 	m.bytes += int64(n)
-	if m.bytes > m.maxBytes {
+	if m.bytes > m.maxBytes || m.bytes < 0 {
 		m.exceed("evaluation makes more than %d bytes of values", m.maxBytes)
 	}
 }

@@ -3,6 +3,7 @@ package stdlib
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/weft-dev/weft/kcl/value"
 )
@@ -107,6 +108,27 @@ func grow(c *value.Call, n int) error {
 		return nil
 	}
 	return c.Host.Grow(n)
+}
+
+// written is a function that writes its arguments: what it would write is
+// accounted for before.
+func written(f function) function {
+	return func(c *value.Call) (value.Value, error) {
+		if c.Host == nil || c.Host.Grow == nil {
+			return f(c)
+		}
+		for _, v := range c.Args {
+			if err := c.Host.Grow(value.TextSize(v, math.MaxInt32)); err != nil {
+				return nil, err
+			}
+		}
+		if c.Kwargs != nil {
+			if err := c.Host.Grow(value.TextSize(c.Kwargs, math.MaxInt32)); err != nil {
+				return nil, err
+			}
+		}
+		return f(c)
+	}
 }
 
 // asInt is how functions read a number that upstream converts silently.

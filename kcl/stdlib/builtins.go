@@ -12,11 +12,11 @@ import (
 )
 
 var builtins = map[string]function{
-	"option": option, "print": printValues, "multiplyof": multiplyof, "isunique": isunique, "isnullish": isnullish,
+	"option": option, "print": written(printValues), "multiplyof": multiplyof, "isunique": isunique, "isnullish": isnullish,
 	"len": length, "abs": abs, "all_true": allTrue, "any_true": anyTrue, "hex": radix(16), "bin": radix(2),
 	"oct": radix(8), "ord": ord, "sorted": sorted, "range": rangeOf, "max": extreme("max", ">"),
 	"min": extreme("min", "<"), "sum": sum, "pow": pow, "round": round, "zip": zip, "int": toInt,
-	"float": toFloat, "bool": toBool, "str": toStr, "list": toList, "dict": toDict, "typeof": typeOf,
+	"float": toFloat, "bool": toBool, "str": written(toStr), "list": toList, "dict": toDict, "typeof": typeOf,
 	"reduce": reduce,
 }
 

@@ -63,12 +63,12 @@ var base64Functions = map[string]function{
 }
 
 var jsonFunctions = map[string]function{
-	"encode": func(c *value.Call) (value.Value, error) {
+	"encode": written(func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		v := a.need(0, "data", missing("encode", "value"))
 		text := encodeJSON(a, v, 1)
 		return value.Str(text), a.err
-	},
+	}),
 	"decode": func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		s := a.str(0, "value", missing("decode", "value"))
@@ -82,9 +82,9 @@ var jsonFunctions = map[string]function{
 		_, err := plan.ReadJSON(a.str(0, "value", missing("validate", "value")))
 		return value.Bool(err == nil), a.err
 	},
-	"dump_to_file": func(c *value.Call) (value.Value, error) {
+	"dump_to_file": written(func(c *value.Call) (value.Value, error) {
 		return dump(c, "dump_to_file", func(a *args, v value.Value) (string, error) { return encodeJSON(a, v, 2), a.err })
-	},
+	}),
 	"merge": func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		src, patch := a.get(0, "src"), a.get(1, "patch")
@@ -136,16 +136,16 @@ func mergePatch(src, patch value.Value) value.Value {
 }
 
 var yamlFunctions = map[string]function{
-	"encode": func(c *value.Call) (value.Value, error) {
+	"encode": written(func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		v := a.need(0, "data", missing("encode", "data"))
 		return value.Str(plan.YAML(v, yamlOptions(a, 1))), a.err
-	},
-	"encode_all": func(c *value.Call) (value.Value, error) {
+	}),
+	"encode_all": written(func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		s, err := encodeAll(a, a.need(0, "data", missing("encode_all", "data")), 1)
 		return value.Str(s), err
-	},
+	}),
 	"decode": func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		s := a.str(0, "value", missing("decode", "value"))
@@ -168,12 +168,12 @@ var yamlFunctions = map[string]function{
 		_, err := plan.ReadYAMLStream(a.str(0, "value", missing("validate", "value")))
 		return value.Bool(err == nil), a.err
 	},
-	"dump_to_file": func(c *value.Call) (value.Value, error) {
+	"dump_to_file": written(func(c *value.Call) (value.Value, error) {
 		return dump(c, "dump_to_file", func(a *args, v value.Value) (string, error) { return plan.YAML(v, yamlOptions(a, 2)), a.err })
-	},
-	"dump_all_to_file": func(c *value.Call) (value.Value, error) {
+	}),
+	"dump_all_to_file": written(func(c *value.Call) (value.Value, error) {
 		return dump(c, "dump_all_to_file", func(a *args, v value.Value) (string, error) { return encodeAll(a, v, 2) })
-	},
+	}),
 }
 
 // yamlOptions reads sort_keys, ignore_private and ignore_none from argument i on.

@@ -3,6 +3,7 @@ package stdlib
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -36,7 +37,7 @@ func newMembers() map[string]function {
 		"replace": replace, "removeprefix": remove(strings.TrimPrefix), "removesuffix": remove(strings.TrimSuffix),
 		"split": split, "rsplit": rsplit, "splitlines": splitlines,
 	} {
-		functions[name] = func(c *value.Call) (value.Value, error) {
+		f := func(c *value.Call) (value.Value, error) {
 			if len(c.Args) == 0 {
 				return nil, fmt.Errorf("invalid self value in str_%s", name)
 			}
@@ -48,6 +49,10 @@ func newMembers() map[string]function {
 			rest.Args = c.Args[1:]
 			return body(string(s), read(&rest))
 		}
+		if name == "format" || name == "join" {
+			f = written(f)
+		}
+		functions[name] = f
 	}
 	return functions
 }
@@ -234,6 +239,9 @@ func join(s string, a *args) (value.Value, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := grow(a.Call, product(len(s), len(items))); err != nil {
+		return nil, err
+	}
 	var b []byte
 	for i, item := range items {
 		if i > 0 {
@@ -241,7 +249,7 @@ func join(s string, a *args) (value.Value, error) {
 		}
 		b = value.AppendText(b, item)
 	}
-	return value.Str(b), grow(a.Call, len(b))
+	return value.Str(b), nil
 }
 
 func strip(space func(string) string, cut func(s, set string) string) member {
@@ -264,8 +272,22 @@ func replace(s string, a *args) (value.Value, error) {
 	if v := a.set(2, ""); v != nil {
 		n = int(max(min(asInt(v), 1<<31), -1))
 	}
-	result := strings.Replace(s, string(old), string(to), n)
-	return value.Str(result), grow(a.Call, len(result))
+	times := strings.Count(s, string(old))
+	if n >= 0 {
+		times = min(times, n)
+	}
+	if err := grow(a.Call, product(times, len(to))); err != nil {
+		return nil, err
+	}
+	return value.Str(strings.Replace(s, string(old), string(to), n)), nil
+}
+
+// product is a times b, or the greatest number there is.
+func product(a, b int) int {
+	if b > 0 && a > math.MaxInt/b {
+		return math.MaxInt
+	}
+	return a * b
 }
 
 func remove(trim func(s, sub string) string) member {

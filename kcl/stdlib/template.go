@@ -9,7 +9,7 @@ import (
 )
 
 var templateFunctions = map[string]function{
-	"execute": func(c *value.Call) (value.Value, error) {
+	"execute": written(func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		text := a.str(0, "template", one("execute"))
 		data := a.get(1, "data")
@@ -31,7 +31,7 @@ var templateFunctions = map[string]function{
 			return nil, fmt.Errorf("render template failed: %w", err)
 		}
 		return value.Str(r.b.String()), nil
-	},
+	}),
 	"html_escape": func(c *value.Call) (value.Value, error) {
 		a := read(c)
 		return value.Str(escapeHTML(a.str(0, "data", one("html_escape")))), a.err

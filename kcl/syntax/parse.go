@@ -8,6 +8,7 @@ import (
 // Limits that no sensible program meets.
 const (
 	maxDepth  = 1000
+	maxHeight = 20_000
 	maxErrors = 500
 )
 
@@ -55,6 +56,10 @@ type parser struct {
 	next      int
 	tok, prev token
 	depth     int
+	// high is the height of the highest expression parsed so far as part of the
+	// one being parsed. Chains such as a + b + c and a.b().c make trees higher than
+	// the source is nested, and whoever walks them needs the stack.
+	high int
 	// known holds the errors reported, since each is told once.
 	known map[string]bool
 	// repeats counts reports that were not new; many in a row mean that
@@ -227,3 +232,11 @@ func (p *parser) enter() {
 }
 
 func (p *parser) leave() { p.depth-- }
+
+// higher notes one more level above what was parsed.
+func (p *parser) higher() {
+	if p.high++; p.high > maxHeight {
+		p.errorAt(p.tok, fmt.Sprintf("an expression of more than %d operators and calls in a row", maxHeight))
+		panic(bailout{})
+	}
+}

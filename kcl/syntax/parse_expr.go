@@ -1,5 +1,7 @@
 package syntax
 
+import "fmt"
+
 // Binding strengths of operators, weakest first. Operators of one strength
 // group to the left.
 const (
@@ -94,8 +96,12 @@ func (p *parser) expr() Expr {
 func (p *parser) binary(prec int) Expr {
 	p.enter()
 	defer p.leave()
+	outer := p.high
+	p.high = 0
+	defer func() { p.high = max(outer, p.high) }()
 	start := p.tok
 	x := p.unary()
+	p.higher()
 	var cmp *CompareExpr
 	flush := func() {
 		if cmp != nil {
@@ -123,6 +129,7 @@ func (p *parser) binary(prec int) Expr {
 			continue
 		}
 		flush()
+		p.higher()
 		x = &BinaryExpr{p.from(start), x, word, y}
 	}
 }
@@ -191,6 +198,7 @@ func (p *parser) postfix(x Expr, start token, calls bool) Expr {
 		default:
 			return x
 		}
+		p.higher()
 	}
 }
 
@@ -530,6 +538,10 @@ func (p *parser) ident() *Ident {
 	id := &Ident{Names: []Name{p.name()}}
 	p.bump()
 	for p.tok.kind == tDot {
+		if len(id.Names) >= maxDepth {
+			p.errorAt(p.tok, fmt.Sprintf("a name of more than %d parts", maxDepth))
+			panic(bailout{})
+		}
 		p.bump()
 		if p.tok.kind == tIdent {
 			id.Names = append(id.Names, p.name())

@@ -1,5 +1,7 @@
 package syntax
 
+import "fmt"
+
 import "strings"
 
 func (p *parser) doc() *Name {
@@ -287,6 +289,10 @@ func (p *parser) ifStmt() Stmt {
 	p.skipNewlines()
 	var elifs []*IfStmt
 	for p.is(kwElif) {
+		if len(elifs) >= maxHeight {
+			p.errorAt(p.tok, fmt.Sprintf("more than %d branches", maxHeight))
+			panic(bailout{})
+		}
 		at := p.tok
 		p.bump()
 		e := &IfStmt{Cond: p.expr()}

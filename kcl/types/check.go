@@ -88,14 +88,22 @@ func message(at place, text string) diag.Message {
 	return diag.MessageAt(at.file, at.span, text)
 }
 
+// maxDiags bounds the errors of one check; nobody reads so many.
+const maxDiags = 1000
+
+// mute reports whether nothing is to be reported (any more).
+func (c *checker) mute() bool { return c.quiet || len(c.diags) >= maxDiags }
+
 func (c *checker) report(kind diag.Kind, msgs ...diag.Message) {
-	if !c.quiet {
+	if !c.mute() {
 		c.diags = append(c.diags, &diag.Diagnostic{Kind: kind, Messages: msgs})
 	}
 }
 
 func (c *checker) fail(kind diag.Kind, at place, text string) {
-	c.report(kind, message(at, text))
+	if !c.mute() { // finding the place takes time
+		c.report(kind, message(at, text))
+	}
 }
 
 func (c *checker) typeError(at place, text string)    { c.fail(diag.TypeError, at, text) }
@@ -196,6 +204,9 @@ func (c *checker) depend(from, to string, at place) {
 
 // cycle reports the cycle that a node is part of, at all its nodes.
 func (c *checker) cycle(node, what string) {
+	if !c.reaches(c.edges[node], node) {
+		return
+	}
 	comp := c.component(node)
 	if len(comp) < 2 {
 		return
@@ -212,6 +223,24 @@ func (c *checker) cycle(node, what string) {
 			c.compileError(at, "There is a circular reference between "+what+" "+names)
 		}
 	}
+}
+
+// reaches reports whether a node can be reached from one of others.
+func (c *checker) reaches(from []string, node string) bool {
+	seen := map[string]bool{}
+	todo := append([]string(nil), from...)
+	for len(todo) > 0 {
+		n := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if n == node {
+			return true
+		}
+		if !seen[n] {
+			seen[n] = true
+			todo = append(todo, c.edges[n]...)
+		}
+	}
+	return false
 }
 
 // component is the strongly connected component of a node, in the order of

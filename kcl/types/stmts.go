@@ -1,6 +1,7 @@
 package types
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/weft-dev/weft/kcl/diag"
@@ -87,6 +88,10 @@ func (c *checker) typeAlias(s *syntax.TypeAliasStmt) *Type {
 		t = schemaOf(t.Schema)
 	}
 	name := s.Name.String()
+	if n := 0; !t.within(&n) {
+		c.typeError(at, fmt.Sprintf("type alias '%s' stands for a type of more than %d parts", name, maxParts))
+		t = anyT
+	}
 	if reserved[name] {
 		c.typeError(at, "type alias '"+name+"' cannot be the same as the built-in types "+reservedList)
 	}

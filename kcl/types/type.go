@@ -223,6 +223,37 @@ func (t *Type) isKey() bool {
 	return t.isStr()
 }
 
+// maxParts bounds the parts of a type: aliases of aliases could make it as
+// large as one likes.
+const maxParts = 100_000
+
+// within reports whether t and what it is made of are at most maxParts types;
+// n counts them.
+func (t *Type) within(n *int) bool {
+	if *n++; *n > maxParts {
+		return false
+	}
+	for _, e := range []*Type{t.Key, t.Elem} {
+		if e != nil && !e.within(n) {
+			return false
+		}
+	}
+	for _, e := range t.Types {
+		if !e.within(n) {
+			return false
+		}
+	}
+	if t.Func != nil && t.Kind == Func {
+		for _, p := range t.Func.params {
+			if !p.typ.within(n) {
+				return false
+			}
+		}
+		return t.Func.result.within(n)
+	}
+	return true
+}
+
 func all(ts []*Type, f func(*Type) bool) bool {
 	for _, t := range ts {
 		if !f(t) {
