@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint conformance bench-up bench-kcl test-guest test-arm64 clean
+.PHONY: help build up down test lint conformance bench-build bench-up bench-kcl test-guest test-arm64 clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,12 +21,16 @@ test: build ## run the tests
 lint: ## run the linters
 	@.ci/lint
 
-conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts)
+conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, LIFECYCLE=its program to compare with)
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion
+	[ -z "$(LIFECYCLE)" ] || UPSTREAM_LIFECYCLE="$(abspath $(LIFECYCLE))" go test -count=1 -run TestSame ./cmd/lifecycle
 
 bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)
 	go build -o bin/kcl ./cmd/kcl
 	cd test/benchkcl && go run . -kcl ../../bin/kcl -k8s "$(K8S)"
+
+bench-build: ## measure builds (RIVAL=program of upstream's lifecycle to measure beside)
+	@go run ./test/bench-build -rival "$(RIVAL)"
 
 bench-up: build ## measure the start of the embedded Kubernetes
 	@go run ./test/bench-up

@@ -48,6 +48,20 @@ func (c *Client) Mount(ctx context.Context, repo Repository, d digest.Digest, fr
 	return true, nil
 }
 
+// MayPush finds out whether the credentials are good for pushing to a repository, by beginning an upload and dropping it.
+func (c *Client) MayPush(ctx context.Context, repo Repository) error {
+	h, err := c.pushHost(ctx, repo)
+	if err != nil {
+		return err
+	}
+	up := &upload{client: c, host: h, repo: repo}
+	if err := up.start(ctx); err != nil {
+		return err
+	}
+	up.cancel(ctx)
+	return nil
+}
+
 // PushBlob pushes a blob whose digest is known, unless it is there already. Open gives its content from the beginning,
 // once for each time that it has to be sent again.
 func (c *Client) PushBlob(ctx context.Context, repo Repository, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {

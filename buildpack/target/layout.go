@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -140,16 +140,12 @@ func (l *Layout) Publish(_ context.Context, config, manifest []byte, mediaType t
 				return v1.Hash{}, err
 			}
 		}
-		path, err := layout.Write(at, empty.Index)
-		if err != nil {
-			return v1.Hash{}, err
-		}
 		for _, data := range [][]byte{config, manifest} {
 			h, _, err := v1.SHA256(bytes.NewReader(data))
 			if err != nil {
 				return v1.Hash{}, err
 			}
-			if err := path.WriteBlob(h, io.NopCloser(bytes.NewReader(data))); err != nil {
+			if err := replaceFile(blobPath(at, h), data); err != nil {
 				return v1.Hash{}, err
 			}
 		}
@@ -157,11 +153,38 @@ func (l *Layout) Publish(_ context.Context, config, manifest []byte, mediaType t
 		if ref, err := registry.ParseReference(name); err == nil && ref.Tag != "" {
 			desc.Annotations = map[string]string{"org.opencontainers.image.ref.name": ref.Tag}
 		}
-		if err := path.AppendDescriptor(desc); err != nil {
+		if err := writeIndex(at, desc); err != nil {
 			return v1.Hash{}, err
 		}
 	}
 	return digest, nil
+}
+
+// writeIndex makes desc the only image of a layout folder: readers see the old one or the new one (image-layout.md of
+// github.com/opencontainers/image-spec).
+func writeIndex(at string, desc v1.Descriptor) error {
+	if err := replaceFile(filepath.Join(at, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{desc}}, "", "   ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(at, "index.json"), data)
+}
+
+// replaceFile writes a file at once.
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
 }
 
 // Previous gives the image in the folder of a name, nil if there is none.

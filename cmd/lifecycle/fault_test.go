@@ -299,6 +299,7 @@ func TestRegistryFaults(t *testing.T) {
 		{"fails for a while", []registrytest.Fault{{Path: "/blobs/", Times: 2, Status: 503}}, 0, ""},
 		{"refuses a blob", []registrytest.Fault{{Method: "PUT", Path: "/blobs/", Status: 400, Code: "DIGEST_INVALID"}}, 62, "DIGEST_INVALID"},
 		{"refuses the manifest", []registrytest.Fault{{Method: "PUT", Path: "/manifests/", Status: 403, Code: "DENIED"}}, 62, "DENIED"},
+		{"refuses pushes", []registrytest.Fault{{Method: "POST", Path: "/blobs/uploads/", Status: 403, Code: "DENIED"}}, 32, "read/write access"},
 		{"refuses to be read", []registrytest.Fault{{Method: "GET", Path: "run/manifests/", Status: 403, Code: "DENIED"}}, 3, "accessible run image"},
 	}
 	for _, tt := range tests {

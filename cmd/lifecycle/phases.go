@@ -32,7 +32,15 @@ func analyze(ctx context.Context, s *session) error {
 	return fail("analyze", err)
 }
 
-func (s *session) analyze(ctx context.Context) (spec.Analyzed, error) {
+func (s *session) analyze(ctx context.Context) (md spec.Analyzed, err error) {
+	// Whether the image may be written in the end is found out meanwhile.
+	written := make(chan error, 1)
+	go func() { written <- s.mayWrite(ctx) }()
+	defer func() {
+		if writeErr := <-written; err == nil {
+			err = writeErr
+		}
+	}()
 	runName, err := s.chooseRunImage(ctx)
 	if err != nil {
 		return spec.Analyzed{}, err
@@ -45,7 +53,7 @@ func (s *session) analyze(ctx context.Context) (spec.Analyzed, error) {
 	if err != nil {
 		return spec.Analyzed{}, fmt.Errorf("getting previous image: %w", err)
 	}
-	md, err := lifecycle.Analyze(s.api, s.log, previous, run)
+	md, err = lifecycle.Analyze(s.api, s.log, previous, run)
 	if err != nil {
 		return md, err
 	}

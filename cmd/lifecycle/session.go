@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/spec"
@@ -204,6 +205,36 @@ func (s *session) target(name string) (target.Target, error) {
 		return target.NewLayout(s.get("layout-dir"), name)
 	}
 	return target.NewRegistry(s.client, name)
+}
+
+// mayWrite makes sure that all names and the cache image can be written.
+func (s *session) mayWrite(ctx context.Context) error {
+	if s.is("layout") {
+		return nil
+	}
+	names := s.names()
+	if s.get("cache-image") != "" {
+		names = append(names, s.get("cache-image"))
+	}
+	seen := map[string]bool{}
+	var group errgroup.Group
+	for _, n := range names {
+		ref, err := registry.ParseReference(n)
+		if err != nil {
+			return err
+		}
+		if seen[ref.Repository.String()] {
+			continue
+		}
+		seen[ref.Repository.String()] = true
+		group.Go(func() error {
+			if err := s.client.MayPush(ctx, ref.Repository); err != nil {
+				return fmt.Errorf("validating registry write access: failed to ensure registry read/write access to %s: %w", n, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // need is find for an image that must be there.

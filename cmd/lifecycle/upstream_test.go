@@ -1,8 +1,12 @@
 package main
 
 import (
+	"archive/tar"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
 )
@@ -48,6 +53,34 @@ func TestSameAsUpstream(t *testing.T) {
 				got := w.story(ours, "ours")
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("upstream is -, this is +\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// TestSameWays does the same for other ways to build: with a cache image, with -parallel, and phase by phase as an ordinary user, which
+// is how kpack, Tekton and Shipwright run a lifecycle.
+func TestSameWays(t *testing.T) {
+	theirs := upstream(t)
+	ours := sandboxtest.Program(t, lifecycleProgram)
+	data := archives(t, "same")["testdata/same/layers.txtar"]
+	for _, way := range []string{"cache-image", "parallel", "phases"} {
+		for _, api := range []string{"0.7", "0.10", "0.12", "0.15"} {
+			t.Run(way+"/"+api, func(t *testing.T) {
+				if way == "phases" && os.Getuid() != 0 {
+					t.Skip("needs root to become somebody else")
+				}
+				w := newWorld(t, data)
+				w.furnish(api)
+				w.way = way
+				want := w.story(theirs, "theirs")
+				got := w.story(ours, "ours")
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("upstream is -, this is +\n%s", diff)
+				}
+				if want["second code"] != 0 {
+					t.Errorf("nothing was built: %v", want)
 				}
 			})
 		}
@@ -163,6 +196,15 @@ func (w *world) collect(out map[string]any, round, image string) {
 		}
 		out[round+" "+name] = w.normalTOML(data)
 	}
+	if w.way == "cache-image" {
+		config, err := w.image(strings.TrimSuffix(image, "/app") + "/cache").ConfigFile()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		out[round+" cache"] = config.Config.Labels["io.buildpacks.lifecycle.cache.metadata"]
+		out[round+" cache layers"] = slices.Compact(config.RootFS.DiffIDs) // upstream names each reused layer twice
+		return
+	}
 	data, err := os.ReadFile(filepath.Join(w.dir, "cache", "committed", "io.buildpacks.lifecycle.cache.metadata"))
 	out[round+" cache"] = fmt.Sprint(string(data), err)
 	files, err := filepath.Glob(filepath.Join(w.dir, "cache", "committed", "*.tar"))
@@ -229,6 +271,109 @@ func (w *world) collectImage(out map[string]any, round, name string) {
 		w.t.Fatal(err)
 	}
 	out[round+" config"] = plain
+	out[round+" layers"] = w.entries(img)
+}
+
+// entries lists what is in the layers above the run image: kind, mode, owner, time, size and name of each entry.
+func (w *world) entries(img v1.Image) [][]string {
+	w.t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var out [][]string
+	for _, l := range layers {
+		rc, err := l.Uncompressed()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer rc.Close()
+		list := []string{}
+		for tr := tar.NewReader(rc); ; {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			if strings.HasPrefix(w.dir, h.Name) && h.Name != w.dir {
+				continue // what the folders above are like depends on the machine
+			}
+			list = append(list, fmt.Sprintf("%c %o %d:%d %s%s%s %s %d %s %s", h.Typeflag, h.Mode, h.Uid, h.Gid, h.Uname, h.Gname, h.ModTime.UTC().Format("2006-01-02T15:04:05"),
+				h.Format, h.Size, h.Name, h.Linkname))
+		}
+		out = append(out, list)
+	}
+	return out
+}
+
+// goldenAPIs are the versions whose stories are in testdata/golden.
+var goldenAPIs = []string{"0.7", "0.10", "0.12", "0.15"}
+
+var updateGolden = flag.Bool("update", false, "write testdata/golden anew, from upstream where UPSTREAM_LIFECYCLE names it")
+
+// TestGolden compares the stories with what upstream's lifecycle made of them.
+func TestGolden(t *testing.T) {
+	sandboxtest.NeedKernel(t)
+	if os.Getuid() != 0 {
+		t.Skip("owners of files are part of the stories: needs root")
+	}
+	ours, theirs := sandboxtest.Program(t, lifecycleProgram), os.Getenv("UPSTREAM_LIFECYCLE")
+	for archive, data := range archives(t, "same") {
+		for _, api := range goldenAPIs {
+			name := strings.TrimSuffix(filepath.Base(archive), ".txtar") + "-" + api
+			t.Run(name, func(t *testing.T) {
+				w := newWorld(t, data)
+				w.furnish(api)
+				got := w.normal(w.story(ours, "ours"))
+				if theirs != "" {
+					if diff := cmp.Diff(w.normal(w.story(theirs, "theirs")), got); diff != "" {
+						t.Fatalf("upstream is -, this is +\n%s", diff)
+					}
+				}
+				file := filepath.Join("testdata", "golden", name+".json")
+				if *updateGolden {
+					if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(want), got); diff != "" {
+					t.Errorf("upstream was -, this is +\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+var anyDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}`)
+
+// normal takes out of a story what differs from place to place: where the world lies, the registry, and the digests that follow from it,
+// which are numbered.
+func (w *world) normal(story map[string]any) string {
+	w.t.Helper()
+	for k, v := range story {
+		if files, ok := v.([]string); ok && strings.HasSuffix(k, "cache files") {
+			story[k] = len(files)
+		}
+	}
+	data, err := json.MarshalIndent(story, "", "  ")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text := strings.NewReplacer(w.dir, "/WORLD", w.registry.Host, "HOST").Replace(string(data))
+	text = strings.ReplaceAll(text, "-"+w.dir, "-/WORLD")
+	numbers := map[string]string{}
+	return anyDigest.ReplaceAllStringFunc(text, func(d string) string {
+		if numbers[d] == "" {
+			numbers[d] = fmt.Sprintf("sha256:%d", len(numbers)+1)
+		}
+		return numbers[d]
+	}) + "\n"
 }
 
 // lastError gives the last line that says what went wrong.

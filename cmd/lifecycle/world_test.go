@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -32,6 +34,8 @@ type world struct {
 	client   *registry.Client
 	program  string   // of the lifecycle
 	env      []string // CNB_PLATFORM_API and the like
+	way      string   // how create builds: "", "cache-image", "parallel" or "phases"
+	user     *syscall.Credential
 }
 
 // newWorld lays out the files of a txtar archive: those below buildpacks, app, platform, build-config, and order.toml.
@@ -135,6 +139,7 @@ func (w *world) run(phase string, args ...string) (int, string) {
 	cmd := exec.Command(w.program, append([]string{phase}, args...)...)
 	cmd.Env = append([]string{"PATH=/usr/bin:/bin", "HOME=" + w.dir, "TMPDIR=/tmp"}, w.env...)
 	cmd.Dir = w.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: w.user}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -149,7 +154,39 @@ func (w *world) run(phase string, args ...string) (int, string) {
 // create runs all phases at once.
 func (w *world) create(image string, more ...string) (int, string) {
 	w.t.Helper()
+	switch w.way {
+	case "phases":
+		return w.phases(image)
+	case "parallel":
+		more = append(more, "-parallel")
+	case "cache-image":
+		more = append(more, "-cache-image", w.registry.Host+"/"+strings.TrimSuffix(image, "/app")+"/cache")
+		return w.run("create", append(append(w.flags("app", "layers", "platform", "buildpacks", "order.toml", "launcher"), more...), w.registry.Host+"/"+image)...)
+	}
 	return w.run("create", append(append(w.flags("app", "layers", "platform", "buildpacks", "order.toml", "cache", "launcher"), more...), w.registry.Host+"/"+image)...)
+}
+
+// phases runs one phase after the other as user 1000.
+func (w *world) phases(image string) (int, string) {
+	w.t.Helper()
+	err := filepath.WalkDir(w.dir, func(name string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(name, 1000, 1000))
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	before := w.env
+	w.user = &syscall.Credential{Uid: 1000, Gid: 1000}
+	defer func() { w.user, w.env = nil, before }()
+	w.env = append(slices.Clone(w.env), "CNB_LAYERS_DIR="+w.dir+"/layers", "CNB_APP_DIR="+w.dir+"/app", "CNB_PLATFORM_DIR="+w.dir+"/platform",
+		"CNB_BUILDPACKS_DIR="+w.dir+"/buildpacks", "CNB_ORDER_PATH="+w.dir+"/order.toml", "CNB_CACHE_DIR="+w.dir+"/cache", "CNB_USER_ID=1000", "CNB_GROUP_ID=1000")
+	name := w.registry.Host + "/" + image
+	for _, step := range [][]string{{"analyze", name}, {"detect"}, {"restore"}, {"build"}, {"export", "-launcher", w.dir + "/launcher", name}} {
+		if code, text := w.run(step[0], step[1:]...); code != 0 {
+			return code, text
+		}
+	}
+	return 0, ""
 }
 
 // flags gives the flags that lead to the folders and files of the world.
