@@ -307,3 +307,26 @@ func gzipped(t *testing.T, text string) []byte {
 	}
 	return b.Bytes()
 }
+
+// What the server says of fields that do not fit comes back with their places.
+func TestServersTypeErrorsArePlaced(t *testing.T) {
+	objects, err := manifest.Parse("app.yaml", []byte("apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  portz: []\n  ports: {a: b}\n"), manifest.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(message string) error {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Reason: metav1.StatusReasonUnknown, Message: message}}
+	}
+	for message, want := range map[string][]string{
+		"failed to create typed patch object (x/web; /v1, Kind=Service): .spec.portz: field not declared in schema": {"app.yaml:5:3: Service web: spec.portz: unknown field", "kubectl explain service.spec"},
+		"failed to create typed patch object (x/web; /v1, Kind=Service): errors:\n  .spec.portz: field not declared in schema\n  .spec.ports: expected list, got &value.valueUnstructured{Value:map[string]interface {}{\"a\":\"b\"}}": {
+			"app.yaml:5:3: ", "app.yaml:6:3: Service web: spec.ports: expected list, got map"},
+	} {
+		got := explain(objects[0], refused(message)).Error()
+		for _, part := range want {
+			if !strings.Contains(got, part) {
+				t.Errorf("%s\ngives: %s\nwithout: %s", message, got, part)
+			}
+		}
+	}
+}
