@@ -166,6 +166,10 @@ func TestInventoryThatCannotBeRead(t *testing.T) {
 	if _, err := decodeInventory(map[string][]byte{"inventory": gzipped(t, `{"version":0}`)}); err == nil {
 		t.Error("version 0 was read")
 	}
+	endless := `{"version":1}` + strings.Repeat(" ", maxInventoryPlain)
+	if _, err := decodeInventory(map[string][]byte{"inventory": gzipped(t, endless)}); err == nil || !strings.Contains(err.Error(), "unpacks to more than") {
+		t.Errorf("endless: %v", err)
+	}
 	big := &Inventory{}
 	for i := range 40_000 {
 		big.Entries = append(big.Entries, Entry{Identity: manifest.Identity{Kind: "ConfigMap", Name: fmt.Sprint(i)}, UID: "x", Desired: fingerprint(i), Live: fingerprint(-i)})
