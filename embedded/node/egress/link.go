@@ -39,7 +39,7 @@ func isICMP(protocol tcpip.NetworkProtocolNumber, pkt *stack.PacketBuffer) bool 
 		return ok && header.IPv4(h).Protocol() == uint8(header.ICMPv4ProtocolNumber)
 	case header.IPv6ProtocolNumber:
 		h, ok := pkt.Data().PullUp(header.IPv6MinimumSize)
-		return ok && header.IPv6(h).TransportProtocol() == header.ICMPv6ProtocolNumber
+		return ok && header.IPv6(h).NextHeader() == uint8(header.ICMPv6ProtocolNumber)
 	}
 	return false
 }

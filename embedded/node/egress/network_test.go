@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -292,14 +291,4 @@ func must(tb testing.TB, err error) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-}
-
-// program runs a program of the machine in the node's namespace.
-func (w *world) program(name string, args ...string) (string, error) {
-	var out []byte
-	err := in(w.node, func() (err error) {
-		out, err = exec.Command(name, args...).CombinedOutput()
-		return err
-	})
-	return strings.TrimSpace(string(out)), err
 }

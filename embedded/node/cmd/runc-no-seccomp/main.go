@@ -20,12 +20,11 @@ import (
 )
 
 func main() {
-	if err := run(os.Args); err != nil {
-		fmt.Fprintln(os.Stderr, "runc:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "runc:", run(os.Args))
+	os.Exit(1)
 }
 
+// run becomes the real runc. It returns only where that fails, with the reason.
 func run(args []string) error {
 	self, err := os.Executable()
 	if err != nil {
