@@ -1,0 +1,325 @@
+package image_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/image/tree"
+	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/registry/registrytest"
+)
+
+// pushed pushes an image of random layers and gives its reference.
+func pushed(t testing.TB, client *registry.Client, host, name string, seed uint64) string {
+	t.Helper()
+	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: v1.Config{Env: []string{"A=b"}, Entrypoint: []string{"/run"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(2, seed))
+	for range 3 {
+		b := layerTar(t, randomLayer(r))
+		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if im, err = mutate.AppendLayers(im, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref, err := registry.ParseReference(host + "/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PushImage(t.Context(), ref, im, registry.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return host + "/" + name
+}
+
+func place(t testing.TB, client *registry.Client, name string, fresh bool) image.Place {
+	t.Helper()
+	p, err := image.OpenPlace(client, name, t.TempDir(), fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestConvert(t *testing.T) {
+	server := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	source := pushed(t, client, server.Host, "team/app:v1", 1)
+	layout := filepath.Join(t.TempDir(), "layout")
+	archive := filepath.Join(t.TempDir(), "image.tar")
+	for name, c := range map[string]struct {
+		to string
+		o  image.Options
+	}{
+		"erofs":           {server.Host + "/team/app:erofs", image.Options{Codec: chunk.Zstd, ChunkSize: 4096}},
+		"erofs to layout": {"oci:" + layout + ":erofs", image.Options{}},
+		"nydus":           {server.Host + "/team/app:nydus", image.Options{Format: image.RAFS, Codec: chunk.Zstd}},
+		"nydus archive":   {"oci-archive:" + archive, image.Options{Format: image.RAFS, Codec: chunk.LZ4, Batch: 64 << 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := place(t, client, source, false), place(t, client, c.to, true)
+			converted, err := image.Convert(t.Context(), from, to, image.ConvertOptions{Options: c.o, TempDir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := to.Close(); err != nil {
+				t.Fatal(err)
+			}
+			back := place(t, client, c.to, false)
+			defer back.Close()
+			found, err := image.OpenImage(t.Context(), back, c.to, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(found.Problems) > 0 {
+				t.Error(found.Problems)
+			}
+			if found.Desc.Digest != converted.Manifest.Digest {
+				t.Errorf("%s was found instead of %s", found.Desc.Digest, converted.Manifest.Digest)
+			}
+			report, err := found.CheckBlobs(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			layers, err := image.Layers(t.Context(), from, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := found.Against(t.Context(), report, tree.OCI, false, layers...); err != nil || !report.OK() {
+				t.Errorf("%v: %+v", err, report)
+			}
+			config := configOf(t, back, found.Manifest)
+			if len(config.Config.Env) != 1 || config.Config.Entrypoint[0] != "/run" || len(config.RootFS.DiffIDs) != len(found.Manifest.Layers) {
+				t.Errorf("the configuration is %+v", config)
+			}
+			reverse(t, client, server.Host, found, layers)
+		})
+	}
+}
+
+func configOf(t testing.TB, p image.Place, m ocispec.Manifest) ocispec.Image {
+	t.Helper()
+	r, err := p.Blob(t.Context(), m.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var config ocispec.Image
+	if err := json.NewDecoder(r).Decode(&config); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// reverse makes an ordinary image of a converted one and compares its files with the source's.
+func reverse(t *testing.T, client *registry.Client, host string, found *image.Found, layers []image.Source) {
+	t.Helper()
+	name := host + "/team/back:v1"
+	to := place(t, client, name, true)
+	if _, err := found.ToOCI(t.Context(), to, t.TempDir(), nil); err != nil {
+		t.Fatal(err)
+	}
+	got, err := image.Layers(t.Context(), to, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := tree.Side{}
+	var want tree.Side
+	for _, s := range layers {
+		side := scanOCI(t, s, want.Table)
+		want = tree.Side{Root: tree.Merge(want.Root, side.Root), Table: side.Table}
+	}
+	want.Root.DropMarks()
+	config = scanOCI(t, got[0], nil)
+	same(t, "back to an ordinary image", want, config)
+}
+
+func scanOCI(t testing.TB, source image.Source, known *chunk.Table) tree.Side {
+	t.Helper()
+	w, err := chunk.NewWriter(t.Context(), chunk.Discard{}, chunk.Options{ChunkSize: 4096, Known: known})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := source.Read(t.Context(), tree.OCI, tree.Chunks{Writer: w, Inline: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, err := w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree.Side{Root: root, Table: table}
+}
+
+func TestReferrer(t *testing.T) {
+	server := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	source := pushed(t, client, server.Host, "team/app:v1", 3)
+	at := place(t, client, source, false)
+	if _, err := image.OpenImage(t.Context(), at, source, nil); err == nil || !strings.Contains(err.Error(), "ordinary image") {
+		t.Errorf("got %v, expected that it is an ordinary image", err)
+	}
+	converted, err := image.Convert(t.Context(), at, at, image.ConvertOptions{Referrer: true, TempDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := image.OpenImage(t.Context(), at, source, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Desc.Digest != converted.Manifest.Digest || found.Manifest.Subject == nil {
+		t.Errorf("found %s, subject %v", found.Desc.Digest, found.Manifest.Subject)
+	}
+	ref, err := registry.ParseReference(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := client.Resolve(t.Context(), ref); err != nil || d.Digest != found.Manifest.Subject.Digest {
+		t.Errorf("the name leads to %s (%v): it must still lead to the ordinary image", d.Digest, err)
+	}
+}
+
+func TestIndexOfBoth(t *testing.T) {
+	server := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	source := pushed(t, client, server.Host, "team/app:v1", 4)
+	to := place(t, client, server.Host+"/team/both:v1", true)
+	o := image.ConvertOptions{Options: image.Options{Format: image.RAFS, Codec: chunk.Zstd}, Merge: true, TempDir: t.TempDir()}
+	if _, err := image.Convert(t.Context(), place(t, client, source, false), to, o); err != nil {
+		t.Fatal(err)
+	}
+	_, body, err := to.Manifest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(body, &index); err != nil || len(index.Manifests) != 2 {
+		t.Fatalf("%v: %s", err, body)
+	}
+	if f := index.Manifests[1].Platform.OSFeatures; len(f) != 1 || f[0] != image.NydusFeature {
+		t.Errorf("the second image has the features %v", f)
+	}
+	if _, err := image.OpenImage(t.Context(), to, "both", nil); err != nil {
+		t.Error(err)
+	}
+	if layers, err := image.Layers(t.Context(), to, nil); err != nil || len(layers) != 3 {
+		t.Errorf("%d layers of the ordinary image: %v", len(layers), err)
+	}
+}
+
+func TestDictionary(t *testing.T) {
+	server := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	for _, format := range []image.Format{image.EROFS, image.RAFS} {
+		o := image.ConvertOptions{Options: image.Options{Format: format, Codec: chunk.Zstd, Inline: -1}, TempDir: t.TempDir()}
+		first := place(t, client, server.Host+"/team/first:"+string(format), true)
+		if _, err := image.Convert(t.Context(), place(t, client, pushed(t, client, server.Host, "team/a:v1", 5), false), first, o); err != nil {
+			t.Fatal(err)
+		}
+		dict, err := image.OpenImage(t.Context(), first, "first", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Dicts = []*image.Opened{dict.Opened}
+		second := place(t, client, server.Host+"/team/second:"+string(format), true)
+		converted, err := image.Convert(t.Context(), place(t, client, pushed(t, client, server.Host, "team/b:v1", 5), false), second, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var written, known int64
+		for _, l := range converted.Images[0].Layers {
+			written += l.Written
+			known += l.KnownChunks
+		}
+		// A bootstrap lists only the chunks of files that are left in the end.
+		if known == 0 || written > 0 && (format == image.EROFS || written >= known) {
+			t.Errorf("%s: %d chunks written and %d found in the dictionary, of the same image", format, written, known)
+		}
+		again, err := image.OpenImage(t.Context(), second, "second", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := again.CheckBlobs(t.Context()); err != nil || !r.OK() {
+			t.Errorf("%v %+v", err, r)
+		}
+	}
+}
+
+// TestDamage changes a byte of each part of an image: the check must find it.
+func TestDamage(t *testing.T) {
+	dir := t.TempDir()
+	source := filepath.Join(t.TempDir(), "source")
+	if err := os.MkdirAll(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "file"), bytes.Repeat([]byte("content "), 50000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []image.Format{image.EROFS, image.RAFS} {
+		at := filepath.Join(dir, string(format))
+		built, err := image.Build(t.Context(), at, image.Options{Format: format, Codec: chunk.Zstd}, image.Folder(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob := filepath.Join(at, digest.Digest(built.Blobs[0].Digest).Encoded())
+		whole, err := os.ReadFile(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := image.OpenPath(at, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, content := range map[string][]byte{"a changed byte": flip(whole, 10), "a truncated blob": whole[:len(whole)/2], "an empty blob": nil} {
+			if err := os.WriteFile(blob, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			r, err := o.CheckBlobs(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.OK() {
+				t.Errorf("%s: %s was not found", format, what)
+			}
+			if err := o.Unpack(t.Context(), io.Discard, nil); err == nil && what != "a truncated blob" { // what is missing may be its table
+				t.Errorf("%s: %s was unpacked", format, what)
+			}
+		}
+		if err := os.Remove(blob); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := o.CheckBlobs(t.Context()); err != nil || r.OK() || !strings.Contains(r.Problems[0].What, "missing") {
+			t.Errorf("%s: a missing blob: %v %+v", format, err, r)
+		}
+	}
+}
+
+func flip(b []byte, i int) []byte {
+	c := bytes.Clone(b)
+	c[i] ^= 0x40
+	return c
+}
