@@ -458,3 +458,13 @@ func PrefetchList(r io.Reader) ([]string, error) {
 	}
 	return paths, lines.Err()
 }
+
+// WriteFile writes the metadata to a file.
+func (im *Image) WriteFile(name string, o Options) (*Built, error) {
+	o.Format = im.Format
+	b := &Built{Format: im.Format, Metadata: name}
+	b.describe(im.Table)
+	var err error
+	b.Size, err = writeFile(name, func(w io.Writer) (int64, error) { return im.WriteMetadata(w, o) })
+	return b, err
+}

@@ -17,8 +17,8 @@ var names = map[string]struct {
 	"kusion":      {of: "Kusion", command: kusionCommand},
 	"dtm":         {of: "DevStream"},
 	"pack":        {of: "Cloud Native Buildpacks", command: packCommand},
-	"nydusify":    {of: "Nydus"},
-	"nydus-image": {of: "Nydus"},
+	"nydusify":    {of: "Nydus", command: nydusifyCommand},
+	"nydus-image": {of: "Nydus", command: nydusImageCommand},
 	"ofn":         {of: "OpenFunction"},
 }
 
