@@ -24,8 +24,12 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as a user does. $REGISTRY is a registry on
-// loopback, empty for each script.
+// loopback, empty for each script, and $EXAMPLES the folder of examples.
 func TestScripts(t *testing.T) {
+	examples, err := filepath.Abs("../../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
@@ -34,6 +38,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("KPM_REG", reg.Host)
 			e.Setenv("KPM_REPO", "team")
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("EXAMPLES", examples)
 			e.Setenv("KCL_PKG_PATH", filepath.Join(e.WorkDir, "packages"))
 			return nil
 		},

@@ -1,0 +1,3 @@
+[package]
+name = "layers"
+version = "0.1.0"
