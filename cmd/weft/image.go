@@ -169,14 +169,14 @@ func (a *app) openImage(ctx context.Context, name string) (*image.Found, error) 
 		o, err := image.OpenPath(name, nil)
 		return &image.Found{Opened: o}, err
 	}
-	place, err := a.place(name, false)
+	place, err := a.imagePlace(name, false)
 	if err != nil {
 		return nil, err
 	}
 	return image.OpenImage(ctx, place, name, &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 }
 
-func (a *app) place(name string, fresh bool) (image.Place, error) {
+func (a *app) imagePlace(name string, fresh bool) (image.Place, error) {
 	p, err := image.OpenPlace(a.imageClient(), name, "", fresh)
 	var usage *output.UsageError
 	if err != nil && !errors.As(err, &usage) && !strings.Contains(name, "archive:") {
@@ -196,7 +196,7 @@ func (a *app) source(ctx context.Context, name string) ([]image.Source, error) {
 	case name == "-":
 		return []image.Source{image.Tar(func() (io.ReadCloser, error) { return io.NopCloser(a.in), nil })}, nil
 	}
-	place, err := a.place(name, false)
+	place, err := a.imagePlace(name, false)
 	if err != nil {
 		return nil, err
 	}

@@ -82,14 +82,14 @@ func parsePlatform(text string) (*ocispec.Platform, error) {
 
 // imageConvert converts; an empty target means the source's own repository.
 func (a *app) imageConvert(ctx context.Context, source, target string, reverse bool, o image.ConvertOptions) (*image.Converted, error) {
-	from, err := a.place(source, false)
+	from, err := a.imagePlace(source, false)
 	if err != nil {
 		return nil, err
 	}
 	defer from.Close()
 	to := from
 	if target != "" {
-		if to, err = a.place(target, true); err != nil {
+		if to, err = a.imagePlace(target, true); err != nil {
 			return nil, err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/bits"
 	"os"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -228,7 +227,7 @@ func (i *inspector) numbered(visit func(p string, in *erofs.Inode) error) error 
 			if err != nil {
 				return err
 			}
-			if err := walk(path.Join(p, e.Name), child); err != nil {
+			if err := walk(filepath.Join(p, e.Name), child); err != nil {
 				return err
 			}
 		}
@@ -300,7 +299,7 @@ func (i *inspector) change(dir string) error {
 	if dir == "" {
 		return output.Usagef("cd needs a folder")
 	}
-	to := path.Join("/", i.at, dir)
+	to := filepath.Join("/", i.at, dir)
 	n, ok := i.o.Root.Lookup(to)
 	if !ok || !n.IsDir() {
 		return fmt.Errorf("%s is not a directory", dir)
@@ -313,7 +312,7 @@ func (i *inspector) stat(name string) error {
 	if name == "" {
 		return output.Usagef("stat needs a file")
 	}
-	p := path.Join("/", i.at, name)
+	p := filepath.Join("/", i.at, name)
 	found := false
 	err := i.numbered(func(at string, in *erofs.Inode) error {
 		if at == p {
@@ -340,7 +339,7 @@ UID:                %d
 GID:                %d
 Mtime:              %d
 MtimeNsec:          %d
-`, in.NID, path.Base(p), in.Size, in.Mode, in.Mode, in.Nlink, in.UID, in.GID, in.Mtime, in.MtimeNsec)
+`, in.NID, filepath.Base(p), in.Size, in.Mode, in.Mode, in.Nlink, in.UID, in.GID, in.Mtime, in.MtimeNsec)
 	n, ok := i.o.Root.Lookup(p)
 	if !ok || n.Type() != tree.Regular {
 		return
