@@ -21,11 +21,11 @@ import (
 // upstream is a checkout of github.com/fluent/fluent-operator.
 func upstream(t *testing.T) string {
 	t.Helper()
-	root := os.Getenv("FLUENT_OPERATOR")
+	root := os.Getenv("UPSTREAM")
 	if root == "" {
-		t.Skip("FLUENT_OPERATOR does not name a checkout of fluent-operator; `make conformance-log UPSTREAM=DIR` does")
+		t.Skip("UPSTREAM names no folder with a checkout fluent-operator; `make conformance UPSTREAM=DIR` does")
 	}
-	return root
+	return filepath.Join(root, "fluent-operator")
 }
 
 type object = map[string]any
@@ -40,7 +40,7 @@ func readYAML(t *testing.T, data []byte) object {
 }
 
 // Every object that the operator's definitions accept is accepted by ours.
-func TestConformanceDefinitions(t *testing.T) {
+func TestUpstreamDefinitions(t *testing.T) {
 	root := upstream(t)
 	ours := map[string]object{}
 	for _, fs := range []embed.FS{fluentbit.CRDs, fluentd.CRDs} {
@@ -180,7 +180,7 @@ func (c *comparison) compare(path string, their, our object) {
 }
 
 // The operator's samples and manifests are rendered. What is wrong with them is listed here.
-func TestConformanceSamples(t *testing.T) {
+func TestUpstreamSamples(t *testing.T) {
 	root := upstream(t)
 	known := []string{
 		"FluentBit fluentbit-sample: spec.fluentBitConfigName: there is no ClusterFluentBitConfig",      // the sample's name is that of another sample

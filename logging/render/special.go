@@ -84,7 +84,7 @@ func (b *builder) specialList(s *config.Section, o *plugin.Option, value any, pa
 			for i, text := range texts {
 				name, label, found := strings.Cut(text, "=")
 				if !found {
-					b.fail("InvalidValue", fmt.Sprintf("%s[%d]", path, i), "%q is not of the form name=value", text)
+					b.warn("InvalidValue", fmt.Sprintf("%s[%d]", path, i), "%q is not of the form name=value; it is left out", text)
 					continue
 				}
 				labels[strings.TrimSpace(name)] = strings.TrimSpace(label)

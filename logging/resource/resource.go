@@ -37,6 +37,9 @@ func New(object map[string]any, place func(field string) string) *Document {
 	d.Kind, _ = object["kind"].(string)
 	d.Name, _ = metadata["name"].(string)
 	d.Namespace, _ = metadata["namespace"].(string)
+	if strings.HasPrefix(d.Kind, "Cluster") && (d.Group == FluentBitGroup || d.Group == FluentdGroup) {
+		d.Namespace = "" // whatever is written, it has none
+	}
 	labels, _ := metadata["labels"].(map[string]any)
 	for k, v := range labels {
 		d.Labels[k], _ = v.(string)
