@@ -153,3 +153,38 @@ func TestFlakyServer(t *testing.T) {
 		t.Errorf("%d objects left, %v", len(left.Items), err)
 	}
 }
+
+// TestLostAnswersOfTheInventory cuts off the answer to each write of the inventory once: what was carried out counts as done.
+func TestLostAnswersOfTheInventory(t *testing.T) {
+	b := newBench(t)
+	var mu sync.Mutex
+	lost := map[string]bool{}
+	cfg := rest.CopyConfig(b.place.Config)
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			response, err := rt.RoundTrip(r)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || r.Method == http.MethodGet || !strings.Contains(r.URL.Path, "/secrets") || lost[r.Method] {
+				return response, err
+			}
+			lost[r.Method] = true
+			response.Body.Close()
+			return nil, syscall.ECONNRESET
+		})
+	})
+	client, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := b.set(objects(2, "x"))
+	if _, err := client.Apply(b.Context(), set); err != nil {
+		t.Errorf("the answers to %v were lost: %v", lost, err)
+	}
+	if !lost[http.MethodPost] || !lost[http.MethodPut] {
+		t.Errorf("only the answers to %v were lost: the test says too little", lost)
+	}
+	if r := b.apply(set); r.Changed() {
+		t.Errorf("afterwards: %s", describePlan(r.Plan))
+	}
+}
