@@ -100,15 +100,21 @@ func (l *lease) try(ctx context.Context, dead bool, seen string) (taken bool, cu
 		spec.LeaseTransitions = ptr.To(int32(1))
 		made := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: l.name, Namespace: l.opts.Namespace, Annotations: map[string]string{operationAnnotation: l.opts.Operation},
 			Labels: map[string]string{"app.kubernetes.io/managed-by": kube.FieldManager}}, Spec: spec}
-		current, err = l.client.Create(ctx, made, metav1.CreateOptions{FieldManager: kube.FieldManager})
-		if apierrors.IsAlreadyExists(err) {
-			return false, &coordinationv1.Lease{}, nil
+		current, err = write(ctx, func(ctx context.Context) (*coordinationv1.Lease, error) {
+			return l.client.Create(ctx, made, metav1.CreateOptions{FieldManager: kube.FieldManager})
+		})
+		if errors.Is(err, errConflict) {
+			return false, &coordinationv1.Lease{}, nil // somebody else, or an attempt of ours whose answer was lost
 		}
 		l.token = 1
 		return err == nil, current, err
 	}
 	if err != nil {
 		return false, nil, err
+	}
+	if ptr.Deref(current.Spec.HolderIdentity, "") == l.holder { // an attempt whose answer was lost
+		l.token = int64(ptr.Deref(current.Spec.LeaseTransitions, 0))
+		return true, current, nil
 	}
 	if ptr.Deref(current.Spec.HolderIdentity, "") != "" && !(dead && current.ResourceVersion == seen) {
 		return false, current, nil
@@ -120,8 +126,10 @@ func (l *lease) try(ctx context.Context, dead bool, seen string) (taken bool, cu
 		next.Annotations = map[string]string{}
 	}
 	next.Annotations[operationAnnotation] = l.opts.Operation
-	next, err = l.client.Update(ctx, next, metav1.UpdateOptions{FieldManager: kube.FieldManager})
-	if apierrors.IsConflict(err) {
+	next, err = write(ctx, func(ctx context.Context) (*coordinationv1.Lease, error) {
+		return l.client.Update(ctx, next, metav1.UpdateOptions{FieldManager: kube.FieldManager})
+	})
+	if errors.Is(err, errConflict) {
 		return false, current, nil
 	}
 	if err != nil {
@@ -129,6 +137,20 @@ func (l *lease) try(ctx context.Context, dead bool, seen string) (taken bool, cu
 	}
 	l.token = int64(ptr.Deref(next.Spec.LeaseTransitions, 0))
 	return true, next, nil
+}
+
+// errConflict says that the lease is another than it was read, which trying again does not mend.
+var errConflict = errors.New("the lease was written by somebody else")
+
+// write makes a request that changes the lease, again after passing failures.
+func write(ctx context.Context, request func(context.Context) (*coordinationv1.Lease, error)) (*coordinationv1.Lease, error) {
+	return kube.Retry(ctx, func(ctx context.Context) (*coordinationv1.Lease, error) {
+		l, err := request(ctx)
+		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+			return nil, errConflict
+		}
+		return l, err
+	})
 }
 
 // renewing renews the lock until it is released or lost. It counts as lost a while before others may take it.
@@ -197,7 +219,9 @@ func (l *lease) release() error {
 // clear empties the holder of a lease if it is the right one.
 func clear(ctx context.Context, client coordination.LeaseInterface, name string, right func(holder string) bool) error {
 	for {
-		current, err := client.Get(ctx, name, metav1.GetOptions{})
+		current, err := kube.Retry(ctx, func(ctx context.Context) (*coordinationv1.Lease, error) {
+			return client.Get(ctx, name, metav1.GetOptions{})
+		})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -209,7 +233,10 @@ func clear(ctx context.Context, client coordination.LeaseInterface, name string,
 			return nil
 		}
 		current.Spec.HolderIdentity, current.Spec.RenewTime = ptr.To(""), nil
-		if _, err = client.Update(ctx, current, metav1.UpdateOptions{FieldManager: kube.FieldManager}); !apierrors.IsConflict(err) {
+		_, err = write(ctx, func(ctx context.Context) (*coordinationv1.Lease, error) {
+			return client.Update(ctx, current, metav1.UpdateOptions{FieldManager: kube.FieldManager})
+		})
+		if !errors.Is(err, errConflict) {
 			return err
 		}
 	}
