@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint conformance bench-build bench-up bench-kcl test-guest test-arm64 clean
+.PHONY: help build up down test lint conformance bench-build bench-engine bench-up bench-kcl test-guest test-arm64 clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,10 @@ bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8
 
 bench-build: ## measure builds (RIVAL=program of upstream's lifecycle to measure beside)
 	@go run ./test/bench-build -rival "$(RIVAL)"
+
+bench-engine: build ## compare plan and apply with kubectl (RIVAL=another kubectl); the engine's own cost for 10,000 resources
+	@go run ./test/bench-engine -rival "$(RIVAL)"
+	@go test -run XXX -bench 'Overhead|PlanNothing' -benchtime 3x ./engine
 
 bench-up: build ## measure the start of the embedded Kubernetes
 	@go run ./test/bench-up

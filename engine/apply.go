@@ -432,7 +432,7 @@ func (e *Engine) begin(op *Operation) error {
 }
 
 func (e *Engine) end(en *entry) error {
-	err := e.state.append(en)
+	err := e.state.post(en)
 	e.opts.Crash("ended")
 	return err
 }

@@ -32,6 +32,7 @@ func (null) Update(context.Context, engine.Request, *engine.Object) (*engine.Obj
 type memory struct{ n atomic.Uint64 }
 
 func (m *memory) Append([]byte) (uint64, error) { return m.n.Add(1), nil }
+func (m *memory) Post(b []byte) (uint64, error) { return m.Append(b) }
 func (m *memory) Compact([]byte) error          { return nil }
 
 const benchSize = 10_000

@@ -134,7 +134,8 @@ func (l *lines) Append(b []byte) (uint64, error) {
 	l.all = append(l.all, bytes.Clone(b))
 	return uint64(len(l.all)), nil
 }
-func (l *lines) Compact(b []byte) error { l.all = [][]byte{bytes.Clone(b)}; return nil }
+func (l *lines) Post(b []byte) (uint64, error) { return l.Append(b) }
+func (l *lines) Compact(b []byte) error        { l.all = [][]byte{bytes.Clone(b)}; return nil }
 
 func writeStateGolden(t *testing.T, path string) {
 	l := &lines{}

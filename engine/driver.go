@@ -46,7 +46,7 @@ type Object struct {
 
 // Prefetcher is a driver that can read many resources at once, which is faster than one by one.
 type Prefetcher interface {
-	// Prefetch returns what exists for those of the requests that it can tell; the others are read singly. References in
+	// Prefetch returns what exists for those of the requests that it can tell, nil for what does not; the others are read singly. References in
 	// the inputs are not resolved yet.
 	Prefetch(ctx context.Context, requests []Request) (map[ID]*Object, error)
 }

@@ -22,6 +22,8 @@ var ErrLockLost = errors.New("the lock on the state was lost; somebody else may 
 // says the same. Package journal implements it in a folder.
 type Log interface {
 	Append(record []byte) (number uint64, err error)
+	// Post writes a record that need not be durable yet: it becomes so with the next Append, and what it says can be found out again.
+	Post(record []byte) (number uint64, err error)
 	Compact(snapshot []byte) error
 }
 
@@ -272,7 +274,12 @@ const compactAfter = 1000
 
 // append writes an entry and then takes it in. Entries of different resources may be written at once; they do not
 // depend on each other's order.
-func (s *State) append(e *entry) error {
+func (s *State) append(e *entry) error { return s.write(e, s.log.Append) }
+
+// post writes the end of an operation. Should it be lost the operation is read back.
+func (s *State) post(e *entry) error { return s.write(e, s.log.Post) }
+
+func (s *State) write(e *entry, put func([]byte) (uint64, error)) error {
 	written, err := s.encodeEntry(e)
 	if err != nil {
 		return err
@@ -281,7 +288,7 @@ func (s *State) append(e *entry) error {
 	if err != nil {
 		return err
 	}
-	number, err := s.log.Append(data)
+	number, err := put(data)
 	if err != nil {
 		return err
 	}

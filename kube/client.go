@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -25,6 +26,7 @@ const FieldManager = "weft"
 type Client struct {
 	host     string
 	dynamic  dynamic.Interface
+	metadata metadata.Interface
 	kinds    *kinds
 	schemas  *schemas
 	warnings *warnings
@@ -60,11 +62,15 @@ func New(cfg *rest.Config, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	meta, err := metadata.NewForConfigAndClient(metadata.ConfigFor(cfg), httpClient)
+	if err != nil {
+		return nil, err
+	}
 	disco, err := discovery.NewDiscoveryClientForConfigAndClient(cfg, httpClient)
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{host: cfg.Host, dynamic: dyn, kinds: newKinds(disco), schemas: &schemas{disco: disco}, warnings: w, manager: FieldManager}
+	c := &Client{host: cfg.Host, dynamic: dyn, metadata: meta, kinds: newKinds(disco), schemas: &schemas{disco: disco}, warnings: w, manager: FieldManager}
 	for _, o := range opts {
 		o(c)
 	}

@@ -148,6 +148,64 @@ func (c *Client) List(ctx context.Context, like []*unstructured.Unstructured, ow
 	return found, err
 }
 
+// worthListing is how many objects of one kind in one namespace are looked for before listing names is cheaper than asking for each.
+const worthListing = 8
+
+// Absent says which of the objects surely do not exist, for kinds and namespaces where that can be told by one list of names.
+func (c *Client) Absent(ctx context.Context, objects []*unstructured.Unstructured) (map[manifest.Identity]bool, error) {
+	type place struct {
+		resource  Resource
+		namespace string
+	}
+	groups := map[place][]manifest.Identity{}
+	for _, u := range objects {
+		r, err := c.kinds.find(ctx, u.GroupVersionKind())
+		if isUnknownKind(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		at := place{r, u.GetNamespace()}
+		groups[at] = append(groups[at], manifest.IdentityOf(u))
+	}
+	var places []place
+	for at, ids := range groups {
+		if len(ids) >= worthListing {
+			places = append(places, at)
+		}
+	}
+	absent := map[manifest.Identity]bool{}
+	names := make([]map[string]bool, len(places))
+	err := inParallel(ctx, 8, len(places), func(ctx context.Context, i int) error {
+		list, err := retry(ctx, func(ctx context.Context) (*metav1.PartialObjectMetadataList, error) {
+			return c.metadata.Resource(places[i].resource.GVR).Namespace(places[i].namespace).List(ctx, metav1.ListOptions{Limit: pageSize})
+		})
+		if apierrors.IsForbidden(err) || err == nil && list.Continue != "" {
+			return nil // each is asked for
+		}
+		if err != nil {
+			return err
+		}
+		names[i] = map[string]bool{}
+		for _, item := range list.Items {
+			names[i][item.Name] = true
+		}
+		return nil
+	})
+	for i, at := range places {
+		if names[i] == nil {
+			continue
+		}
+		for _, id := range groups[at] {
+			if !names[i][id.Name] {
+				absent[id] = true
+			}
+		}
+	}
+	return absent, err
+}
+
 // OwnedFingerprint changes when a field of the live object that the client's manager owns is changed or taken by another,
 // and does not when others change what is theirs.
 func (c *Client) OwnedFingerprint(live *unstructured.Unstructured) (string, error) {

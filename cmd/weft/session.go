@@ -119,7 +119,7 @@ func (f *runFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.adopt, "adopt", false, "take over objects that belong to another owner")
 	c.Flags().StringArrayVar(&f.allowDelete, "allow-delete", nil, "`kind` that may be deleted although data or other objects go with it: Namespace, PersistentVolume, PersistentVolumeClaim, CustomResourceDefinition")
 	c.Flags().BoolVar(&f.createNamespaces, "create-namespaces", false, "make the namespaces that are named and do not exist (always for a folder with a weft.yaml)")
-	c.Flags().IntVar(&f.parallel, "parallel", 10, "how many `operations` run at once")
+	c.Flags().IntVar(&f.parallel, "parallel", 24, "how many `operations` run at once")
 }
 
 // applyFlags are for applying.

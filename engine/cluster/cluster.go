@@ -93,6 +93,7 @@ type State struct {
 	version string // of the head Secret
 	journal []byte // gzip members
 	batch   *batch
+	last    uint64 // number of the last record, written or not
 	writing bool
 	broken  error
 	writes  int
@@ -101,10 +102,9 @@ type State struct {
 // batch is what one write makes durable.
 type batch struct {
 	data    []byte // lines
-	last    uint64
+	records int
 	done    chan struct{}
 	err     error
-	waiting int
 }
 
 // Open takes the lock and reads the state, which is made if need be. The context bounds only opening.
@@ -171,6 +171,7 @@ func (s *State) open(ctx context.Context) error {
 			return fmt.Errorf("write the state in %s: %w", where, err)
 		}
 	}
+	s.last = s.head.Last
 	snapshot, records, err := s.read(ctx)
 	if err != nil {
 		return fmt.Errorf("the state in %s: %w", where, err)
@@ -276,33 +277,59 @@ func pack(plain []byte) ([]byte, error) {
 // Append makes a record durable and returns its number. Records of calls that overlap share one write.
 func (s *State) Append(record []byte) (uint64, error) {
 	s.mu.Lock()
-	if err := s.usable(); err != nil {
-		defer s.mu.Unlock()
+	b, number, err := s.add(record)
+	if err != nil {
+		s.mu.Unlock()
 		return 0, err
 	}
-	if s.batch == nil {
-		s.batch = &batch{done: make(chan struct{}), last: s.head.Last}
-		if s.writing {
-			s.batch.last = 0 // known when the one before is written
-		}
-	}
-	b := s.batch
-	b.data = append(append(b.data, record...), '\n')
-	b.waiting++
-	offset := uint64(b.waiting)
 	if s.writing {
 		s.mu.Unlock()
 		<-b.done
-		return b.last + offset, b.err
+		return number, b.err
 	}
+	s.writeAll()
+	s.mu.Unlock()
+	return number, b.err
+}
+
+// Post has a record written soon.
+func (s *State) Post(record []byte) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, number, err := s.add(record)
+	if err == nil && !s.writing {
+		s.writing = true
+		go func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.writeAll()
+		}()
+	}
+	return number, err
+}
+
+// add puts a record into the batch that is written next. mu is held.
+func (s *State) add(record []byte) (*batch, uint64, error) {
+	if err := s.usable(); err != nil {
+		return nil, 0, err
+	}
+	if s.batch == nil {
+		s.batch = &batch{done: make(chan struct{})}
+	}
+	s.batch.data = append(append(s.batch.data, record...), '\n')
+	s.batch.records++
+	s.last++
+	return s.batch, s.last, nil
+}
+
+// writeAll writes batches until none is left. mu is held.
+func (s *State) writeAll() {
 	s.writing = true
 	for s.batch != nil {
 		s.writeBatch()
 	}
 	s.writing = false
 	s.idle.Broadcast()
-	s.mu.Unlock()
-	return b.last + offset, b.err
 }
 
 // usable says why nothing may be written any more. mu is held.
@@ -322,9 +349,8 @@ func (s *State) usable() error {
 func (s *State) writeBatch() {
 	b := s.batch
 	s.batch = nil
-	b.last = s.head.Last
 	next, journal := s.head, s.journal
-	next.Last += uint64(b.waiting)
+	next.Last += uint64(b.records)
 	err := s.usable()
 	if err == nil {
 		s.mu.Unlock()

@@ -74,6 +74,7 @@ type Journal struct {
 // batch is what one write and one fsync make durable.
 type batch struct {
 	data []byte
+	sync bool // somebody waits for the disk
 	done chan struct{}
 	err  error
 }
@@ -262,7 +263,13 @@ func appendLine(data []byte, seq uint64, payload []byte) []byte {
 
 // Append makes a record durable and returns its number. Records of calls that overlap share one fsync. After an error
 // nothing can be appended any more: what is on the disk is known only after opening again.
-func (j *Journal) Append(payload []byte) (uint64, error) {
+func (j *Journal) Append(payload []byte) (uint64, error) { return j.append(payload, true) }
+
+// Post writes a record without waiting for the disk: a killed process loses nothing, a power cut may lose it, unless a later Append
+// returned. An error may be told only by a later call.
+func (j *Journal) Post(payload []byte) (uint64, error) { return j.append(payload, false) }
+
+func (j *Journal) append(payload []byte, durable bool) (uint64, error) {
 	if len(payload) > MaxRecord {
 		return 0, fmt.Errorf("a record of %d bytes is larger than %d", len(payload), MaxRecord)
 	}
@@ -281,8 +288,12 @@ func (j *Journal) Append(payload []byte) (uint64, error) {
 	j.last++
 	seq := j.last
 	b.data = appendLine(b.data, seq, payload)
+	b.sync = b.sync || durable
 	if j.writing {
 		j.mu.Unlock()
+		if !durable {
+			return seq, nil
+		}
 		<-b.done // the writer takes it next
 		return seq, b.err
 	}
@@ -302,7 +313,7 @@ func (j *Journal) writeBatch() {
 	j.batch = nil
 	if b.err = j.broken; b.err == nil {
 		j.mu.Unlock()
-		err := j.write(b.data)
+		err := j.write(b.data, b.sync)
 		j.mu.Lock()
 		if err != nil {
 			j.broken = fmt.Errorf("write the journal: %w", err)
@@ -312,7 +323,7 @@ func (j *Journal) writeBatch() {
 	close(b.done)
 }
 
-func (j *Journal) write(data []byte) error {
+func (j *Journal) write(data []byte, durable bool) error {
 	j.opts.Crash("journal-before-write")
 	if len(data) > 20 {
 		// In two parts, so that a test can cut a record off.
@@ -325,6 +336,9 @@ func (j *Journal) write(data []byte) error {
 	}
 	if _, err := j.file.Write(data); err != nil {
 		return err
+	}
+	if !durable {
+		return nil
 	}
 	j.opts.Crash("journal-before-sync")
 	err := j.sync(j.file)
@@ -426,8 +440,10 @@ func (j *Journal) Close() error {
 	for j.writing {
 		j.idle.Wait()
 	}
+	var err error
 	if j.broken == nil {
+		err = j.sync(j.file) // for what was posted
 		j.broken = os.ErrClosed
 	}
-	return j.file.Close()
+	return errors.Join(err, j.file.Close())
 }

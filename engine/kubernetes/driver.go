@@ -258,7 +258,22 @@ func (d *Driver) Prefetch(ctx context.Context, requests []engine.Request) (map[e
 			}
 		}
 	}
-	return all, nil
+	return all, d.addAbsent(ctx, like, ids, all)
+}
+
+// addAbsent notes which of the objects that nothing was found of do not exist, so that they need not be asked for one by one.
+func (d *Driver) addAbsent(ctx context.Context, like []*unstructured.Unstructured, ids map[manifest.Identity]engine.ID, all map[engine.ID]*engine.Object) error {
+	var unseen []*unstructured.Unstructured
+	for _, u := range like {
+		if _, found := all[ids[manifest.IdentityOf(u)]]; !found {
+			unseen = append(unseen, u)
+		}
+	}
+	absent, err := d.client.Absent(ctx, unseen)
+	for id := range absent {
+		all[ids[id]] = nil
+	}
+	return err
 }
 
 // Compare asks the server by a dry run.

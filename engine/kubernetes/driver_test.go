@@ -68,7 +68,8 @@ func (l *log) Append(b []byte) (uint64, error) {
 	l.records = append(l.records, append([]byte(nil), b...))
 	return uint64(len(l.records)), nil
 }
-func (l *log) Compact([]byte) error { return nil }
+func (l *log) Post(b []byte) (uint64, error) { return l.Append(b) }
+func (l *log) Compact([]byte) error          { return nil }
 
 type rig struct {
 	testing.TB
@@ -100,7 +101,8 @@ func (l *locked) Append(b []byte) (uint64, error) {
 	defer l.mu.Unlock()
 	return l.log.Append(b)
 }
-func (l *locked) Compact(b []byte) error { return l.log.Compact(b) }
+func (l *locked) Post(b []byte) (uint64, error) { return l.Append(b) }
+func (l *locked) Compact(b []byte) error        { return l.log.Compact(b) }
 
 func (r *rig) plan(set ...engine.Resource) (*engine.Plan, *engine.Engine) {
 	r.Helper()
