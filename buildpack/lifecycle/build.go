@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/weft-dev/weft/buildpack/env"
 	"github.com/weft-dev/weft/buildpack/spec"
@@ -329,19 +330,29 @@ func metRequires(asked []spec.Require, unmet []spec.Provide) ([]string, error) {
 
 // readIn reads a file of the layers folder; links that lead out of it are refused.
 func readIn(layers *os.Root, name string) ([]byte, error) {
-	f, err := layers.Open(name)
+	f, err := openFile(layers, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	return readBounded(f, name)
+}
+
+// openFile opens a file that a buildpack has made. What is something else is refused: a pipe would let this process wait for ever.
+func openFile(layers *os.Root, name string) (*os.File, error) {
+	f, err := layers.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a file", name)
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", name)
 	}
-	return readBounded(f, name)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func writeFile(layers *os.Root, name string, data []byte) error {

@@ -95,7 +95,7 @@ func collectSBOMs(layers *os.Root, files []sbomFile) error {
 }
 
 func copyWithin(layers *os.Root, from, to string) error {
-	in, err := layers.Open(from)
+	in, err := openFile(layers, from)
 	if err != nil {
 		return err
 	}

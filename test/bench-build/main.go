@@ -298,7 +298,8 @@ func (b *bench) export() error {
 	ours, theirs, err := b.beside(3, 1, func(who string) func() error {
 		return func() error {
 			n++
-			if _, err := b.measure(1, b.fresh("layers", "cache-"+who), program(who), b.create("large", who)...); err != nil {
+			args := slices.DeleteFunc(b.create("large", who), func(a string) bool { return a == "-cache-dir" || strings.HasSuffix(a, "/cache-"+who) })
+			if _, err := b.measure(1, b.fresh("layers"), program(who), args...); err != nil {
 				return err
 			}
 			// The layer is new to the image that is exported now.
