@@ -37,8 +37,10 @@ func (b *build) setRoot(w *work) error {
 		return err
 	}
 	f := w.folders
-	if b.base.builder == nil { // the home folder of a foreign image may have something in it
+	if b.base.builder == nil || b.base.builder.Has("weft/go", "") {
 		w.addGo()
+	}
+	if b.base.builder == nil { // the home folder of a foreign image may have something in it
 		w.mounts = append(w.mounts, sandbox.Mount{Kind: sandbox.Bind, Source: filepath.Join(w.dir, "home"), Target: "/home/cnb"})
 	}
 	buildpacks, err := w.buildpackMounts()

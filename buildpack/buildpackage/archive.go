@@ -355,3 +355,50 @@ func tarFolder(w io.Writer, dir string) error {
 	})
 	return errors.Join(err, tw.Close())
 }
+
+// Folder gives the folder that an archive with one folder unpacks to, or the folder itself: for what is no buildpack.
+func (f *Finder) Folder(ctx context.Context, l Locator) (string, error) {
+	at := l.Place
+	if l.Kind == FromWeb {
+		file, err := f.download(ctx, l.Place)
+		if err != nil {
+			return "", err
+		}
+		defer os.Remove(file)
+		at = file
+	}
+	if info, err := os.Stat(at); err != nil || info.IsDir() {
+		return at, err
+	}
+	in, err := os.Open(at)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	r, err := plainTar(in)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", l.Place, err)
+	}
+	if err := os.MkdirAll(f.Cache, 0o755); err != nil {
+		return "", err
+	}
+	temp, err := os.MkdirTemp(f.Cache, ".unpack-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(temp)
+	h := sha256.New()
+	tee := io.TeeReader(r, h)
+	if err := rootfs.Layer(ctx, tee, temp, nil); err != nil {
+		return "", fmt.Errorf("%s: %w", l.Place, err)
+	}
+	if _, err := io.Copy(io.Discard, tee); err != nil {
+		return "", fmt.Errorf("%s: %w", l.Place, err)
+	}
+	from := temp
+	if entries, err := os.ReadDir(temp); err == nil && len(entries) == 1 && entries[0].IsDir() {
+		from = filepath.Join(temp, entries[0].Name())
+	}
+	to := filepath.Join(f.Cache, "folders", fmt.Sprintf("%x", h.Sum(nil)))
+	return to, settle(from, to)
+}

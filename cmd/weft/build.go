@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/weft-dev/weft/buildpack"
 	"github.com/weft-dev/weft/buildpack/layer"
@@ -17,12 +20,15 @@ import (
 
 // buildFlags are the choices of `weft build`.
 type buildFlags struct {
-	path, descriptor, process, runImage, network, compression string
-	buildpacks, env, envFiles, tags                           []string
-	clearCache                                                bool
+	path, descriptor, process, runImage, network, compression, builder, previous     string
+	creation, workspace, platform, execEnv, pullPolicy, sboms, reports, dockerHost   string
+	lifecycleImage, cacheImage, packRegistry                                         string
+	buildpacks, extensions, pre, post, env, envFiles, tags, volumes, caches, plain   []string
+	clearCache, publish, noSystem, trustBuilder, trustBuildpacks, interactive, usern bool
+	uid, gid                                                                         int
 }
 
-func (a *app) buildCommand() *cobra.Command {
+func (a *app) buildCommand(publish bool) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
 		Use:   "build IMAGE",
@@ -30,59 +36,211 @@ func (a *app) buildCommand() *cobra.Command {
 		Long: `Build the image of a source folder with Cloud Native Buildpacks and push it. Buildpacks run in a sandbox on this machine.
 
 IMAGE is a name in a registry, such as registry.example.com/team/app:v1; a name without a registry goes to the registry of the embedded
-cluster; oci:FOLDER writes a folder in the OCI image layout. A source that has not changed since the last build is neither
-built nor pushed. project.toml in the source says more: what belongs to it, which buildpacks and which variables.`,
+cluster; oci:FOLDER writes a folder in the OCI image layout; with --publish=false the image goes to the Docker daemon if one answers. A source
+that has not changed since the last build is neither built nor pushed. project.toml in the source says more: what belongs to it, which
+builder, which buildpacks and which variables.
+
+Without --builder weft's own buildpacks are tried, for Go, Java, Node.js, Python, web pages and programs named in a Procfile. What these
+languages need comes from Debian packages.`,
 		Example: `  weft build registry.example.com/team/app:v1
   weft build oci:image --path app
-  weft build app --buildpack ./my-buildpack --env BP_GO_TARGETS=./cmd/server`,
+  weft build app --buildpack ./my-buildpack --env BP_GO_TARGETS=./cmd/server
+  weft build app --builder registry.example.com/builder
+  weft build app --builder debian:python`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.build(cmd.Context(), args[0], f) },
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&f.path, "path", "p", ".", "source `FOLDER`")
+	f.add(cmd.Flags(), publish)
+	return cmd
+}
+
+func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
+	flags.StringVarP(&f.path, "path", "p", ".", "source `FOLDER`, or a zip or jar file")
+	flags.StringVarP(&f.builder, "builder", "B", "", "builder `IMAGE`; oci:FOLDER; debian:LANGUAGE (base, java, node, python, full) for weft's buildpacks on Debian packages; host for them on this machine")
 	flags.StringVarP(&f.descriptor, "descriptor", "d", "", "`FILE` to read instead of project.toml of the source")
-	flags.StringSliceVarP(&f.buildpacks, "buildpack", "b", nil, "`FOLDER` of a buildpack or ID of a bundled one, in the order in which they run")
+	flags.StringSliceVarP(&f.buildpacks, "buildpack", "b", nil, "`BUILDPACK` in the order in which they run: a folder, a .cnb or .tgz file, an address, docker://IMAGE, ID@VERSION of one of the builder, or from=builder for its order")
+	flags.StringArrayVar(&f.pre, "pre-buildpack", nil, "`BUILDPACK` before each group of the builder's order")
+	flags.StringArrayVar(&f.post, "post-buildpack", nil, "`BUILDPACK` after each group of the builder's order")
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "`NAME=VALUE` for buildpacks; NAME alone takes the value from here")
 	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` with a NAME=VALUE or NAME on each line")
 	flags.StringVarP(&f.process, "default-process", "D", "", "`TYPE` of the process that the image starts")
 	flags.StringSliceVarP(&f.tags, "tag", "t", nil, "more `NAMES` in the same registry")
-	flags.StringVar(&f.runImage, "run-image", "", "`IMAGE` to put the application on; without it an empty one")
+	flags.StringVar(&f.runImage, "run-image", "", "`IMAGE` to put the application on, instead of the builder's")
+	flags.StringVar(&f.previous, "previous-image", "", "`IMAGE` to reuse layers of, instead of the one that is built")
+	flags.BoolVar(&f.publish, "publish", publish, "push to a registry, and not to a Docker daemon")
+	flags.StringVar(&f.pullPolicy, "pull-policy", "", "when names of builders and run images are looked up anew: `always`, if-not-present or never; given explicitly, always also looks for newer Debian packages")
 	flags.StringVar(&f.network, "network", "", "none: buildpacks may not use the network")
+	flags.StringArrayVar(&f.volumes, "volume", nil, "`HOST:TARGET[:rw]`: a folder of this machine that buildpacks see")
+	flags.StringVar(&f.workspace, "workspace", "", "`FOLDER` of the application in build and image (default /workspace)")
+	flags.StringVar(&f.platform, "platform", "", "`PLATFORM` to build on; only this machine's")
+	flags.StringVar(&f.execEnv, "exec-env", "production", "`ENVIRONMENT` that the image is for")
+	flags.IntVar(&f.uid, "uid", 0, "`NUMBER` of the user, instead of the builder's")
+	flags.IntVar(&f.gid, "gid", 0, "`NUMBER` of the group, instead of the builder's")
+	flags.StringVar(&f.creation, "creation-time", "", "`TIME` that the image says it was made: seconds since 1970, or now")
+	flags.StringVar(&f.sboms, "sbom-output-dir", "", "`FOLDER` for the bills of materials")
+	flags.StringVar(&f.reports, "report-output-dir", "", "`FOLDER` for report.toml")
+	flags.StringArrayVar(&f.caches, "cache", nil, "`type=build;format=bind;source=FOLDER` or format=volume;name=NAME: where layers are kept for the next build")
 	flags.StringVar(&f.compression, "compression", "gzip", "of layers: gzip or zstd")
 	flags.BoolVar(&f.clearCache, "clear-cache", false, "forget what earlier builds kept")
-	return cmd
+	flags.BoolVar(&f.noSystem, "disable-system-buildpacks", false, "leave out the builder's system buildpacks")
+	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
+	flags.StringVar(&f.dockerHost, "docker-host", "", "`ADDRESS` of the Docker daemon, inherit for the one of DOCKER_HOST, which is the default")
+	flags.BoolVar(&f.trustBuilder, "trust-builder", false, "nothing changes: no builder ever sees credentials")
+	flags.BoolVar(&f.trustBuildpacks, "trust-extra-buildpacks", false, "nothing changes: no buildpack ever sees credentials")
+	flags.BoolVar(&f.usern, "userns-host", false, "not supported: buildpacks always have a user namespace of their own")
+	flags.StringArrayVar(&f.extensions, "extension", nil, "not supported")
+	flags.StringVar(&f.lifecycleImage, "lifecycle-image", "", "not supported: the lifecycle is weft's own")
+	flags.StringVar(&f.cacheImage, "cache-image", "", "not supported: layers are kept on this machine")
+	flags.StringVarP(&f.packRegistry, "buildpack-registry", "r", "", "not supported")
+	flags.BoolVar(&f.interactive, "interactive", false, "not supported")
+	for _, name := range []string{"userns-host", "extension", "lifecycle-image", "cache-image", "buildpack-registry", "interactive"} {
+		if err := flags.MarkHidden(name); err != nil {
+			panic(err) // the flag was added above
+		}
+	}
+}
+
+// refuse tells of options of pack that there is nothing for. None is accepted and ignored.
+func (f *buildFlags) refuse() error {
+	for _, o := range []struct {
+		given bool
+		name  string
+		why   string
+	}{
+		{len(f.extensions) > 0, "extension", "image extensions are not supported"},
+		{f.lifecycleImage != "", "lifecycle-image", "the lifecycle is weft's own"},
+		{f.cacheImage != "", "cache-image", "layers are kept on this machine; see --cache"},
+		{f.packRegistry != "", "buildpack-registry", "registries of buildpacks are not read; name packages as docker://IMAGE"},
+		{f.interactive, "interactive", "progress is shown as it is"},
+		{f.usern, "userns-host", "buildpacks always have a user namespace of their own"},
+	} {
+		if o.given {
+			return output.Usagef("--%s: %s", o.name, o.why)
+		}
+	}
+	if f.platform != "" && f.platform != "linux/"+runtime.GOARCH {
+		return output.Usagef("--platform: this machine builds for linux/%s, not for %s", runtime.GOARCH, f.platform)
+	}
+	return nil
+}
+
+// options turns the flags into those of the build. The target is still missing.
+func (f *buildFlags) options(a *app) (buildpack.Options, error) {
+	opts := buildpack.Options{Source: f.path, Builder: f.builder, Buildpacks: f.buildpacks, PreBuildpacks: f.pre, PostBuildpacks: f.post, NoSystem: f.noSystem,
+		Descriptor: f.descriptor, DefaultProcess: f.process, Tags: f.tags, RunImage: f.runImage, PreviousImage: f.previous, ClearCache: f.clearCache,
+		Workspace: f.workspace, UID: f.uid, GID: f.gid, ExecEnv: f.execEnv, SBOMDir: f.sboms, ReportDir: f.reports, Registry: a.registryClient(f.plain)}
+	var err error
+	if err := f.refuse(); err != nil {
+		return opts, err
+	}
+	if opts.Compression, err = layer.ParseCompression(f.compression); err != nil {
+		return opts, output.Usagef("--compression: %w", err)
+	}
+	if opts.PullPolicy, err = buildpack.ParsePullPolicy(f.pullPolicy); err != nil {
+		return opts, output.Usagef("--pull-policy: %w", err)
+	}
+	switch f.network {
+	case "", "default", "host", "bridge":
+	case "none":
+		opts.NoNetwork = true
+	default:
+		return opts, output.Usagef("--network is %q, none is the only other network than this machine's", f.network)
+	}
+	for _, v := range f.volumes {
+		volume, err := buildpack.ParseVolume(v)
+		if err != nil {
+			return opts, output.Usagef("--volume: %w", err)
+		}
+		opts.Volumes = append(opts.Volumes, volume)
+	}
+	switch f.creation {
+	case "":
+	case "now":
+		opts.Created = time.Now().UTC()
+	default:
+		seconds, err := strconv.ParseInt(f.creation, 10, 64)
+		if err != nil || seconds <= 0 {
+			return opts, output.Usagef("--creation-time: %q is neither now nor a number of seconds since 1970", f.creation)
+		}
+		opts.Created = time.Unix(seconds, 0).UTC()
+	}
+	if opts.Env, err = a.buildEnv(*f); err != nil {
+		return opts, err
+	}
+	if opts.State, err = buildState(a.getenv); err != nil {
+		return opts, err
+	}
+	opts.Cache, err = cacheFolder(f.caches, opts.State)
+	return opts, err
+}
+
+// cacheFolder reads the forms of pack's option --cache. Only the build cache has a place of its own.
+func cacheFolder(list []string, state string) (string, error) {
+	folder := ""
+	for _, text := range list {
+		fields := map[string]string{"type": "build", "format": "volume"}
+		for part := range strings.SplitSeq(text, ";") {
+			name, value, ok := strings.Cut(part, "=")
+			if !ok {
+				return "", output.Usagef("--cache: %q is not of the form type=build;format=bind;source=FOLDER", text)
+			}
+			fields[strings.ToLower(name)] = value
+		}
+		if fields["type"] != "build" {
+			if fields["type"] == "launch" {
+				return "", output.Usagef("--cache: there is no cache of the type launch: layers of the last image are reused where it is")
+			}
+			return "", output.Usagef("--cache: the type %q is unknown, build is the only one", fields["type"])
+		}
+		switch fields["format"] {
+		case "bind":
+			if fields["source"] == "" {
+				return "", output.Usagef("--cache: source=FOLDER is missing")
+			}
+			abs, err := filepath.Abs(fields["source"])
+			if err != nil {
+				return "", err
+			}
+			folder = abs
+		case "volume":
+			if name := fields["name"]; name != "" {
+				if strings.ContainsAny(name, "/\\") || name == ".." {
+					return "", output.Usagef("--cache: the name %q must not have slashes", name)
+				}
+				folder = filepath.Join(state, "volumes", name)
+			}
+		default:
+			return "", output.Usagef("--cache: the format %q is not supported, only bind and volume are", fields["format"])
+		}
+	}
+	return folder, nil
 }
 
 // buildResult is what `weft build -o json` prints.
 type buildResult struct {
 	buildpack.Result
-	Where string `json:"where"` // the registry or folder where the image is
+	Where string `json:"where"` // the registry, daemon or folder where the image is
 }
 
 func (a *app) build(ctx context.Context, image string, f buildFlags) error {
-	opts := buildpack.Options{Source: f.path, Buildpacks: f.buildpacks, Descriptor: f.descriptor, DefaultProcess: f.process, Tags: f.tags,
-		RunImage: f.runImage, ClearCache: f.clearCache}
-	var err error
-	if opts.Compression, err = layer.ParseCompression(f.compression); err != nil {
-		return output.Usagef("--compression: %w", err)
-	}
-	switch f.network {
-	case "", "default", "host":
-	case "none":
-		opts.NoNetwork = true
-	default:
-		return output.Usagef("--network is %q, none is the only other network than this machine's", f.network)
-	}
-	if opts.Env, err = a.buildEnv(f); err != nil {
+	opts, err := f.options(a)
+	if err != nil {
 		return err
 	}
-	if opts.State, err = buildState(a.getenv); err != nil {
+	if info, err := os.Stat(f.path); err == nil && info.Mode().IsRegular() {
+		dir, err := unzip(f.path)
+		if err != nil {
+			return fmt.Errorf("the source: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		opts.Source = dir
+	}
+	to, err := a.placeOf(ctx, image, f.publish, f.dockerHost)
+	if err != nil {
 		return err
 	}
-	result := buildResult{}
-	if err := a.buildTarget(ctx, image, &opts, &result); err != nil {
-		return err
-	}
+	opts.Image, opts.Layout, opts.Daemon = to.name, to.folder, to.daemon
+	result := buildResult{Where: to.where}
 	progress := a.print().Progress()
 	defer progress.Close()
 	follow := &phaseProgress{progress: progress}
@@ -99,53 +257,10 @@ func (a *app) build(ctx context.Context, image string, f buildFlags) error {
 		return fmt.Errorf("%s cannot be built: %w", image, err)
 	}
 	progress.Close()
+	if to.daemon != nil {
+		result.Ref = image
+	}
 	return a.print().Result(result, func(page *output.Page) { buildPage(page, result) })
-}
-
-// buildTarget finds where the image goes.
-func (a *app) buildTarget(ctx context.Context, image string, opts *buildpack.Options, result *buildResult) error {
-	if folder, ok := strings.CutPrefix(image, "oci:"); ok {
-		abs, err := filepath.Abs(folder)
-		if err != nil {
-			return err
-		}
-		opts.Layout, opts.Image, result.Where = abs, "layout.local/"+folderName(abs), "the folder "+abs
-		return nil
-	}
-	opts.Image = image
-	first, _, slash := strings.Cut(image, "/")
-	if slash && (strings.ContainsAny(first, ".:") || first == "localhost") {
-		result.Where = first
-		return nil
-	}
-	c, err := a.cluster()
-	if err != nil {
-		return err
-	}
-	status, err := c.Status(ctx)
-	if err != nil || status.Registry == "" {
-		return output.Advise(fmt.Errorf("%s names no registry, and the embedded cluster does not run", image),
-			"Start it with `weft up`, name a registry as in registry.example.com/"+image+", or write a folder: oci:"+image)
-	}
-	opts.Image, result.Where = status.Registry+"/"+image, "the registry of the embedded cluster"
-	return nil
-}
-
-// folderName makes a repository name of a path, so that folders do not share what is known of their builds.
-func folderName(path string) string {
-	name := strings.Trim(strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(path)), "-")
-	for strings.Contains(name, "--") {
-		name = strings.ReplaceAll(name, "--", "-")
-	}
-	if name == "" {
-		return "root"
-	}
-	return name
 }
 
 // buildEnv gathers variables: files first, then flags.
@@ -203,7 +318,9 @@ func (p *phaseProgress) show(e buildpack.Event) {
 		p.item.Done(text)
 		p.item = nil
 	default:
-		p.item.Note("%s", e.Line)
+		if p.item != nil {
+			p.item.Note("%s", e.Line)
+		}
 		if e.Kind != buildpack.Message {
 			p.last = append(p.last, e.Line)
 			p.last = p.last[max(0, len(p.last)-40):]

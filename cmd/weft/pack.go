@@ -3,14 +3,18 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/weft-dev/weft/buildpack/builder"
+	"github.com/weft-dev/weft/buildpack/buildpackage"
 	"github.com/weft-dev/weft/buildpack/lifecycle"
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/buildpack/target"
@@ -18,11 +22,16 @@ import (
 	"github.com/weft-dev/weft/registry"
 )
 
+// rebaseFlags are the choices of `weft rebase`.
+type rebaseFlags struct {
+	runImage, previous, reports, pullPolicy string
+	tags, plain                             []string
+	force, publish                          bool
+}
+
 // rebaseCommand puts an image on a new run image.
 func (a *app) rebaseCommand() *cobra.Command {
-	var runImage, previous string
-	var tags []string
-	var force bool
+	var f rebaseFlags
 	cmd := &cobra.Command{
 		Use:   "rebase IMAGE",
 		Short: "Put an image that buildpacks made on a newer run image, without building",
@@ -33,14 +42,18 @@ Without --run-image it is the one that the image names, as it is now.`,
 		Example: "  weft rebase registry.example.com/team/app:v1\n  weft rebase registry.example.com/team/app:v1 --run-image registry.example.com/run:patched",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.rebase(cmd.Context(), args[0], previous, runImage, tags, force)
+			return a.rebase(cmd.Context(), args[0], f)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&runImage, "run-image", "", "run `IMAGE`")
-	flags.StringVar(&previous, "previous-image", "", "`IMAGE` to take the application from, if it is another")
-	flags.StringSliceVarP(&tags, "tag", "t", nil, "more `NAMES` in the same registry")
-	flags.BoolVar(&force, "force", false, "rebase even if the images say that it is unsafe")
+	flags.StringVar(&f.runImage, "run-image", "", "run `IMAGE`")
+	flags.StringVar(&f.previous, "previous-image", "", "`IMAGE` to take the application from, if it is another")
+	flags.StringSliceVarP(&f.tags, "tag", "t", nil, "more `NAMES` in the same registry")
+	flags.BoolVar(&f.force, "force", false, "rebase even if the images say that it is unsafe")
+	flags.StringVar(&f.reports, "report-output-dir", "", "`FOLDER` for report.toml")
+	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
+	flags.BoolVar(&f.publish, "publish", true, "push to a registry, which is the only place where images are rebased")
+	flags.StringVar(&f.pullPolicy, "pull-policy", "", "`always` is the only one here: the run image is looked up anew")
 	return cmd
 }
 
@@ -51,12 +64,19 @@ func (quietLogger) Debugf(string, ...any)              {}
 func (quietLogger) Infof(string, ...any)               {}
 func (l quietLogger) Warnf(format string, args ...any) { l.print.Warn(format, args...) }
 
-func (a *app) rebase(ctx context.Context, image, previous, runImage string, tags []string, force bool) error {
+func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) error {
 	api, err := spec.Platform(spec.NewestPlatform.String())
 	if err != nil {
 		return err
 	}
-	client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+	if f.pullPolicy != "" && f.pullPolicy != "always" {
+		return output.Usagef("--pull-policy: an image is always put on what the name of the run image means now")
+	}
+	if !f.publish {
+		return output.Usagef("--publish=false: images are rebased in a registry")
+	}
+	runImage, previous := f.runImage, f.previous
+	client := a.registryClient(f.plain)
 	to, err := target.NewRegistry(client, image)
 	if err != nil {
 		return output.Usagef("%w", err)
@@ -81,10 +101,19 @@ func (a *app) rebase(ctx context.Context, image, previous, runImage string, tags
 	if err != nil {
 		return fmt.Errorf("the run image: %w", err)
 	}
-	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{image}, tags...), Force: force}
+	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{image}, f.tags...), Force: f.force}
 	report, err := r.Rebase(ctx, app.Image, run)
 	if err != nil {
 		return err
+	}
+	if f.reports != "" {
+		data, err := spec.Encode(report)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.MkdirAll(f.reports, 0o755), os.WriteFile(filepath.Join(f.reports, "report.toml"), data, 0o644)); err != nil {
+			return err
+		}
 	}
 	return a.print().Result(report.Image, func(page *output.Page) {
 		page.Line("%s stands on %s now: %s", image, run.Reference, report.Image.Digest)
@@ -140,10 +169,18 @@ func (a *app) inspectCommand() *cobra.Command {
 		Example: "  weft inspect registry.example.com/team/app:v1\n  weft inspect registry.example.com/team/app:v1 -o json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+			client := a.registryClient(nil)
 			named, err := a.imageOf(cmd.Context(), client, args[0])
 			if err != nil {
 				return err
+			}
+			switch label, err := kindOf(named.Image); {
+			case err != nil:
+				return err
+			case label == builder.LabelMetadata:
+				return a.inspectBuilder(cmd.Context(), args[0], nil)
+			case label == buildpackage.LabelPackage:
+				return output.Advise(fmt.Errorf("%s is a buildpackage", args[0]), "See `weft buildpack inspect docker://"+args[0]+"`.")
 			}
 			i, err := inspect(named)
 			if err != nil {
@@ -152,6 +189,20 @@ func (a *app) inspectCommand() *cobra.Command {
 			return a.print().Result(i, func(page *output.Page) { inspectPage(page, i) })
 		},
 	}
+}
+
+// kindOf gives the label that says what an image is, "" if it is an application.
+func kindOf(img v1.Image) (string, error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return "", err
+	}
+	for _, label := range []string{builder.LabelMetadata, buildpackage.LabelPackage} {
+		if config.Config.Labels[label] != "" && config.Config.Labels[spec.LabelLifecycle] == "" {
+			return label, nil
+		}
+	}
+	return "", nil
 }
 
 func inspect(named lifecycle.NamedImage) (inspection, error) {
@@ -242,7 +293,7 @@ func (a *app) sbomCommand() *cobra.Command {
 }
 
 func (a *app) downloadSBOM(ctx context.Context, image, to string) error {
-	client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+	client := a.registryClient(nil)
 	named, err := a.imageOf(ctx, client, image)
 	if err != nil {
 		return err
@@ -277,16 +328,16 @@ func (a *app) downloadSBOM(ctx context.Context, image, to string) error {
 // packCommand is weft under the name pack.
 func packCommand(a *app) *cobra.Command {
 	root := &cobra.Command{Use: "pack", Short: "Cloud Native Buildpacks, answered by weft without a daemon",
-		Long:          "The verbs of pack that need no daemon. An image goes to the registry that its name says, without one to that of the embedded cluster.",
+		Long: "The verbs of pack, without a daemon. With --publish an image goes to the registry that its name says; without it to the Docker daemon if one\n" +
+			"answers, else to the registry of the embedded cluster. The last line says where it is.",
 		Example:       "  pack build registry.example.com/team/app:v1 --path .\n  pack inspect registry.example.com/team/app:v1",
 		SilenceErrors: true, SilenceUsage: true, PersistentPreRun: a.begin}
 	group(root)
 	flags := root.PersistentFlags()
 	a.options.AddFlags(flags)
 	flags.StringVar(&a.state, "state", "", "state `folder` of the embedded cluster (default $WEFT_STATE, else ~/.local/state/weft)")
-	build := a.buildCommand()
-	build.Flags().Bool("publish", true, "push to a registry, which is what always happens")
-	root.AddCommand(build, a.rebaseCommand(), a.inspectCommand(), a.sbomCommand(), a.versionCommand())
+	root.AddCommand(a.buildCommand(false), a.rebaseCommand(), a.inspectCommand(), a.builderCommand(false), a.buildpackCommand(false), a.sbomCommand(),
+		a.versionCommand())
 	root.SetOut(a.out)
 	return root
 }
