@@ -413,7 +413,7 @@ func testWhatGoesWrong(t *testing.T, m *machine) {
 		change func(*buildpack.Options)
 		want   string // in error or output
 	}{
-		{"no buildpack", map[string]string{"index.html": ""}, nil, "no buildpack knows what to do"},
+		{"no buildpack", map[string]string{"readme": ""}, nil, "no buildpack knows what to do"},
 		{"compile error", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "main.go": "package main\nfunc main() { nonsense }\n"}, nil, "main.go:2:15: undefined: nonsense"},
 		{"no program", map[string]string{"go.mod": "module x\n\ngo 1.24\n", "x.go": "package x\n"}, nil, "No package main was found"},
 		{"network forbidden", map[string]string{"go.mod": "module x\n\ngo 1.24\n\nrequire rsc.io/quote v1.5.2\n", "main.go": "package main\nimport _ \"rsc.io/quote\"\nfunc main() {}\n"},
