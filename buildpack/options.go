@@ -128,7 +128,7 @@ func ParseVolume(s string) (Volume, error) {
 type Programs struct {
 	Sandbox  string
 	Launcher string
-	Web      string // the server of weft/static, see FindPrograms; "": that buildpack detects nothing
+	Web      string // cmd/webfiles, the server of weft/static; "": that buildpack detects nothing
 }
 
 // FindPrograms gives the programs that lie beside the running one.
@@ -142,10 +142,13 @@ func FindPrograms() (Programs, error) {
 	}
 	dir := filepath.Dir(self)
 	p := Programs{Sandbox: filepath.Join(dir, "sandbox"), Launcher: filepath.Join(dir, "launcher"), Web: filepath.Join(dir, "webfiles")}
-	for _, file := range []string{p.Sandbox, p.Launcher, p.Web} {
+	for _, file := range []string{p.Sandbox, p.Launcher} {
 		if _, err := os.Stat(file); err != nil {
 			return Programs{}, fmt.Errorf("the program %s is missing; `make build` makes it", file)
 		}
+	}
+	if _, err := os.Stat(p.Web); err != nil {
+		p.Web = ""
 	}
 	return p, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
 
 	"github.com/BurntSushi/toml"
 )
@@ -35,10 +36,16 @@ func Decode(data []byte, file string, v any) (toml.MetaData, error) {
 		return md, fmt.Errorf("%s:%d:%d: %s", file, parse.Position.Line, parse.Position.Col, message)
 	}
 	if err != nil {
+		if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
+			return md, fmt.Errorf("%s:%s: %s: %s", file, m[1], m[2], m[3])
+		}
 		return md, fmt.Errorf("%s: %w", file, err)
 	}
 	return md, nil
 }
+
+// wrongType is how the decoder tells of a value of another type than expected.
+var wrongType = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (?:incompatible types: )?(.*)$`)
 
 // deep protects the recursive decoder. Brackets in strings count too, which does no harm at this limit.
 func deep(data []byte) bool {

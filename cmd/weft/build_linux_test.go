@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
@@ -19,7 +21,7 @@ import (
 // TestBuildVerbs builds, inspects and rebases an image with the programs as they are installed.
 func TestBuildVerbs(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher")
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher", "./cmd/lifecycle", "./cmd/webfiles")
 	build.Dir, build.Env, build.Stderr = "../..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := build.Run(); err != nil {
 		t.Fatal(err)
@@ -73,8 +75,27 @@ func TestBuildVerbs(t *testing.T) {
 		{"weft", []string{"build", image, "--path", "/nonesuch"}, 1, "/nonesuch"},
 		{"weft", []string{"build", "plain-name", "--path", dir}, 1, "names no registry"},
 		{"weft", []string{"build", image, "--path", dir, "--network", "mars"}, 2, "--network"},
-		{"weft", []string{"build", image, "--path", dir, "--buildpack", "nonesuch"}, 1, "neither a folder with a buildpack.toml nor bundled"},
+		{"weft", []string{"build", image, "--path", dir, "--buildpack", "nonesuch"}, 1, "is no folder or file"},
 		{"weft", []string{"build", image, "--path", dir, "--env", "=x"}, 2, "NAME=VALUE"},
+		{"pack", []string{"build", "app", "--path", dir}, 1, "no Docker daemon answers and the embedded cluster does not run"},
+		{"weft", []string{"build", image, "--path", dir, "--cache-image", "x"}, 2, "--cache-image: layers are kept on this machine"},
+		{"weft", []string{"build", image, "--path", dir, "--volume", "/:/cnb"}, 2, "/cnb belongs to the build"},
+		{"weft", []string{"build", image, "--path", dir, "--platform", "linux/none"}, 2, "this machine builds for"},
+		{"weft", []string{"build", image, "--path", dir, "--cache", "type=launch;format=volume"}, 2, "no cache of the type launch"},
+		{"weft", []string{"build", image, "--path", dir, "--pull-policy", "sometimes"}, 2, "the pull policy"},
+		{"weft", []string{"build", image, "--path", dir, "--workspace", "/cnb"}, 1, "the workspace"},
+		{"weft", []string{"build", image, "--path", dir, "--builder", r.Host + "/run:one"}, 1, "is no builder"},
+		{"weft", []string{"builder", "create", r.Host + "/builder"}, 2, "give either --config FILE or --from debian"},
+		{"weft", []string{"builder", "create", r.Host + "/builder", "--config", filepath.Join(bin, "nonesuch.toml")}, 2, "--config"},
+		{"weft", []string{"builder", "suggest"}, 0, "debian:full"},
+		{"weft", []string{"buildpack", "new", "t/new", "--path", filepath.Join(bin, "new")}, 0, "t/new@1.0.0"},
+		{"weft", []string{"buildpack", "package", filepath.Join(bin, "new.cnb"), "--format", "file", "--path", filepath.Join(bin, "new")}, 0, "with 1 buildpacks"},
+		{"weft", []string{"buildpack", "package", r.Host + "/new", "--path", filepath.Join(bin, "new")}, 0, "is in " + r.Host},
+		{"weft", []string{"buildpack", "inspect", filepath.Join(bin, "new.cnb")}, 0, "t/new@1.0.0"},
+		{"pack", []string{"buildpack", "inspect", "docker://" + r.Host + "/new", "-o", "json"}, 0, "\"id\": \"t/new\""},
+		{"weft", []string{"inspect", r.Host + "/new"}, 1, "is a buildpackage"},
+		{"weft", []string{"build", image + "-cnb", "--path", dir, "--buildpack", filepath.Join(bin, "new.cnb"), "--report-output-dir", filepath.Join(bin, "report"),
+			"--sbom-output-dir", filepath.Join(bin, "sboms"), "--creation-time", "1641013200", "--workspace", "/work", "--uid", "1234", "--exec-env", "test"}, 0, "is in " + r.Host},
 	} {
 		code, out := run(step.program, step.args...)
 		if code != step.code || !strings.Contains(out, step.want) {
@@ -86,6 +107,17 @@ func TestBuildVerbs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "out/index.json")); err != nil {
 		t.Error(err)
+	}
+	report, err := os.ReadFile(filepath.Join(bin, "report", "report.toml"))
+	if err != nil || !strings.Contains(string(report), image+"-cnb") {
+		t.Errorf("report.toml is %q (%v)", report, err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "sboms", "launch", "sbom.legacy.json")); err != nil {
+		t.Error(err)
+	}
+	config := pullConfig(t, image+"-cnb")
+	if config.WorkingDir != "/work" || !strings.Contains(strings.Join(config.Env, " "), "CNB_APP_DIR=/work") {
+		t.Errorf("the image has %+v", config)
 	}
 	_, out := run("weft", "inspect", image, "-o", "json")
 	var i inspection
@@ -108,7 +140,7 @@ func runImages(t *testing.T, host string) {
 			t.Fatal(err)
 		}
 		config = config.DeepCopy()
-		config.OS, config.Architecture = "linux", "amd64"
+		config.OS, config.Architecture = "linux", runtime.GOARCH
 		if img, err = mutate.ConfigFile(img, config); err != nil {
 			t.Fatal(err)
 		}
@@ -120,4 +152,24 @@ func runImages(t *testing.T, host string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func pullConfig(t *testing.T, name string) v1.Config {
+	t.Helper()
+	ref, err := registry.ParseReference(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := registry.New(registry.Options{}).Image(t.Context(), ref, &v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.Created.Unix() != 1641013200 {
+		t.Errorf("the image was made at %s", config.Created)
+	}
+	return config.Config
 }
