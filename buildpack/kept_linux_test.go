@@ -148,5 +148,6 @@ func programs(t testing.TB) buildpack.Programs {
 	return buildpack.Programs{
 		Sandbox:  sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/sandbox"),
 		Launcher: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/launcher"),
+		Web:      sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/webfiles"),
 	}
 }
