@@ -249,17 +249,11 @@ func (b *build) script(one spec.ProjectBuildpack) (spec.Element, error) {
 		shell = "/bin/sh"
 	}
 	dir := filepath.Join(b.state, "scripts", spec.EscapeID(e.ID))
-	if err := removeAll(dir); err != nil {
-		return e, err
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
-		return e, err
-	}
 	descriptor := fmt.Sprintf("api = %q\n\n[buildpack]\nid = %q\nversion = %q\n\n[[targets]]\nos = \"linux\"\n", one.Script.API, e.ID, e.Version)
-	err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "buildpack.toml"), []byte(descriptor), 0o644),
-		os.WriteFile(filepath.Join(dir, "bin", "detect"), []byte("#!/bin/sh\nexit 0\n"), 0o755),
-		os.WriteFile(filepath.Join(dir, "bin", "build"), []byte("#!"+shell+"\n\n"+one.Script.Inline+"\n"), 0o755))
+	err := errors.Join(os.MkdirAll(filepath.Join(dir, "bin"), 0o755),
+		writeChanged(filepath.Join(dir, "buildpack.toml"), descriptor, 0o644),
+		writeChanged(filepath.Join(dir, "bin", "detect"), "#!/bin/sh\nexit 0\n", 0o755),
+		writeChanged(filepath.Join(dir, "bin", "build"), "#!"+shell+"\n\n"+one.Script.Inline+"\n", 0o755))
 	if err != nil {
 		return e, err
 	}
@@ -269,6 +263,14 @@ func (b *build) script(one spec.ProjectBuildpack) (spec.Element, error) {
 	}
 	b.selection.add(m)
 	return e, nil
+}
+
+// writeChanged writes a file unless it is as it should be, so that its times tell whether it has changed.
+func writeChanged(name, text string, mode fs.FileMode) error {
+	if old, err := os.ReadFile(name); err == nil && string(old) == text {
+		return nil
+	}
+	return errors.Join(os.WriteFile(name, []byte(text), mode), os.Chmod(name, mode))
 }
 
 // placeBuildpacks makes the folder of a build's buildpacks. They are not copied: links lead this process to them, mounts the sandbox.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/spec"
@@ -34,6 +35,15 @@ type Blob struct {
 
 // DiffID gives the digest of the tar stream.
 func (b Blob) DiffID() (v1.Hash, error) { return b.diffID, nil }
+
+// Uncompressed gives the tar stream.
+func (b Blob) Uncompressed() (io.ReadCloser, error) {
+	rc, err := b.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	return gzip.NewReader(rc)
+}
 
 // LayerOf makes a layer of a tar stream, in memory.
 func LayerOf(content layer.Content) (Blob, error) {

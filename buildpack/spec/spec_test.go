@@ -36,7 +36,7 @@ func TestDescriptorErrors(t *testing.T) {
 		"api = \"0.10\"\n[buildpack]\nid = \"a\"\nversion = \"../..\"":                                          "must not contain slashes",
 		"api = \"0.10\"\n[buildpack]\nid = \"a\"\nversion = \"1\"\n[[order]]\n[[order.group]]\nversion = \"1\"": "order[0].group[0]: id is missing",
 		"api = \"0.10\"\n[buildpack]\nid = \"a\"\nversion = \"1\"\n[[targets]]\n[[order]]\n":                    "not both",
-		"api = \"0.10\"\n[buildpack\n":                                                                          "buildpack.toml:3:",
+		"api = \"0.10\"\n[buildpack\n":                                                                          "buildpack.toml:2:11:",
 		"x = " + strings.Repeat("[", 5000):                                                                      "nested brackets",
 	}
 	for text, want := range tests {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 )
@@ -33,7 +34,11 @@ func Decode(data []byte, file string, v any) (toml.MetaData, error) {
 		if parse.LastKey != "" {
 			message += fmt.Sprintf(" (after the key %s)", parse.LastKey)
 		}
-		return md, fmt.Errorf("%s:%d:%d: %s", file, parse.Position.Line, parse.Position.Col, message)
+		line := parse.Position.Line
+		if strings.Contains(message, `got '\n'`) && line > 1 {
+			line-- // the decoder has gone beyond the end of the line by then
+		}
+		return md, fmt.Errorf("%s:%d:%d: %s", file, line, parse.Position.Col, message)
 	}
 	if err != nil {
 		if m := wrongType.FindStringSubmatch(err.Error()); m != nil {
