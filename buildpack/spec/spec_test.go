@@ -26,7 +26,7 @@ func TestVersions(t *testing.T) {
 func TestDescriptorErrors(t *testing.T) {
 	tests := map[string]string{
 		"":               "api is missing",
-		"api = 1":        "incompatible types",
+		"api = 1":        "buildpack.toml:1: api: TOML value has type",
 		"api = \"0.10\"": "buildpack.id: is missing",
 		"api = \"0.10\"\n[buildpack]\nid = \"a b\"":                                                             "may only have letters",
 		"api = \"0.10\"\n[buildpack]\nid = \"../x\"":                                                            "relative part",
