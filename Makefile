@@ -23,6 +23,7 @@ lint: ## run the linters
 
 conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, LIFECYCLE=its program to compare with)
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion ./logging
+	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -timeout 60m -run TestUpstream ./buildpack
 	[ -z "$(LIFECYCLE)" ] || UPSTREAM_LIFECYCLE="$(abspath $(LIFECYCLE))" go test -count=1 -run TestSame ./cmd/lifecycle
 
 bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)

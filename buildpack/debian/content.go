@@ -117,8 +117,10 @@ func place(name string) (string, error) {
 	if p == "/" {
 		return "", nil
 	}
-	if strings.HasPrefix(p, "/usr/share/doc/") && path.Base(p) != "copyright" && strings.Count(p, "/") > 4 {
-		return "", nil
+	if below, ok := strings.CutPrefix(p, "/usr/share/doc/"); ok { // PACKAGE, PACKAGE/copyright, and nothing else
+		if parts := strings.Split(below, "/"); len(parts) > 2 || len(parts) == 2 && parts[1] != "copyright" {
+			return "", nil
+		}
 	}
 	for _, prefix := range leftOut {
 		if strings.HasPrefix(p+"/", prefix) {

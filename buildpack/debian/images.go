@@ -42,11 +42,11 @@ func (i Images) Language(ctx context.Context, language string, moreBuild, moreRu
 // FromLock gives the images of a lock.
 func (i Images) FromLock(ctx context.Context, lock *Lock, language string) (build, run v1.Image, err error) {
 	a := i.Archive()
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/cnb", "LANG=C.UTF-8"}
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/home/cnb"}
 	labels := map[string]string{"io.buildpacks.base.distro.name": lock.Distro.Name, "io.buildpacks.base.distro.version": lock.Distro.Version,
 		"io.buildpacks.base.id": "weft-debian-" + language}
 	if strings.Contains("+"+language+"+", "+java+") || language == Full {
-		env = append(env, "JAVA_HOME=/usr/lib/jvm/default-java")
+		env = append(env, "JAVA_HOME=/usr/lib/jvm/default-java", "LANG=C.UTF-8") // Java takes the encoding of files from the locale
 	}
 	users := []string{fmt.Sprintf("CNB_USER_ID=%d", UserID), fmt.Sprintf("CNB_GROUP_ID=%d", UserID)}
 	build, err = a.Image(ctx, lock, BuildLayer(language), Config{Env: append(users, env...), Labels: labels})
