@@ -92,7 +92,7 @@ func TestLimits(t *testing.T) {
 				FileSystem: memory{fstest.MapFS{"main.k": {Data: []byte(c.code)}}}, Limits: eval.Limits{Steps: 1 << 21, Bytes: 1 << 25}})
 			var e *Error
 			if !errors.As(err, &e) {
-				t.Fatalf("%v %.200v", err, r)
+				t.Fatalf("error %v, a result: %v", err, r != nil)
 			}
 			short := strings.ReplaceAll(e.Error(), "/w/", "")
 			if !strings.Contains(short, c.want) {
