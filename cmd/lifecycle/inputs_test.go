@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/weft-dev/weft/buildpack/spec"
+)
+
+// TestInputs: platform.md, "Usage": flags before variables before defaults, and which flags an API version has.
+func TestInputs(t *testing.T) {
+	environ := map[string]string{"CNB_LAYERS_DIR": "/env/layers", "CNB_GROUP_PATH": "/env/group.toml", "CNB_USE_LAYOUT": "true", "CNB_INSECURE_REGISTRIES": "a,b"}
+	getenv := func(name string) string { return environ[name] }
+	for _, tt := range []struct {
+		phase, api, args string
+		check            map[string]string
+	}{
+		{"build", "0.15", "", map[string]string{"layers": "/env/layers", "group": "/env/group.toml", "plan": "/env/layers/plan.toml", "platform": "/platform"}},
+		{"build", "0.15", "-layers /flag -group /flag/group", map[string]string{"layers": "/flag", "group": "/flag/group", "plan": "/flag/plan.toml"}},
+		{"create", "0.15", "-layers /l -run-image x -tag a -tag b image", map[string]string{"run-image": "x", "order": "/cnb/order.toml", "layout": "true"}},
+		{"rebase", "0.12", "-force image", map[string]string{"force": "true", "report": "report.toml"}},
+	} {
+		api, err := spec.Platform(tt.api)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := parse(tt.phase, api, strings.Fields(tt.args), getenv, io.Discard)
+		if err != nil {
+			t.Fatal(tt, err)
+		}
+		for name, want := range tt.check {
+			if v.get(name) != want {
+				t.Errorf("%s %s: -%s is %q, want %q", tt.phase, tt.args, name, v.get(name), want)
+			}
+		}
+		if tt.phase == "create" && fmt.Sprint(v.names(), v.lists["insecure-registry"]) != "[image a b] [a b]" {
+			t.Errorf("names %v, registries %v", v.names(), v.lists)
+		}
+	}
+	for _, tt := range []struct{ phase, api, flag string }{
+		{"rebase", "0.11", "-force"}, {"build", "0.10", "-build-config=/x"}, {"analyze", "0.11", "-layout"}, {"analyze", "0.8", "-skip-layers"},
+		{"analyze", "0.12", "-stack=/x"}, {"detect", "0.14", "-system=/x"}, {"export", "0.12", "-insecure-registry=x"}, {"detect", "0.15", "-cache-dir=/x"},
+		{"build", "0.15", "-nonsense"}, {"export", "0.15", "-uid=abc"},
+	} {
+		api, err := spec.Platform(tt.api)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parse(tt.phase, api, []string{tt.flag}, getenv, io.Discard); err == nil {
+			t.Errorf("%s takes %s in Platform API %s", tt.phase, tt.flag, tt.api)
+		}
+	}
+	// Whole runs: the message and the exit code.
+	for _, tt := range []struct {
+		args, api string
+		code      int
+		want      string
+	}{
+		{"lifecycle", "0.15", 3, "name a phase"}, {"lifecycle nonsense", "0.15", 3, "valid phases"}, {"analyzer", "0.15", 3, "expected 1"},
+		{"creator a b", "0.15", 3, "expected 1"}, {"exporter", "0.15", 3, "at least one image"}, {"exporter x.io/a y.io/b", "0.15", 3, "multiple registries"},
+		{"analyzer -log-level=loud a", "0.15", 3, "log level"}, {"analyzer UPPER", "0.15", 3, "UPPER"}, {"analyzer -layout a", "0.15", 3, "experimental"},
+		{"builder x", "0.15", 3, "unexpected arguments"}, {"rebaser", "0.15", 3, "at least one image"},
+		{"detector", "", 11, "CNB_PLATFORM_API"}, {"detector", "0.99", 11, "0.99"}, {"detector", "x", 11, "x"}, {"/cnb/lifecycle/analyzer -version", "", 0, version},
+	} {
+		var out bytes.Buffer
+		code := start(t.Context(), strings.Fields(tt.args), func(name string) string {
+			return map[string]string{"CNB_PLATFORM_API": tt.api}[name]
+		}, &out, &out)
+		if code != tt.code || !strings.Contains(out.String(), tt.want) {
+			t.Errorf("%s: exit code %d, want %d and %q\n%s", tt.args, code, tt.code, tt.want, out.String())
+		}
+	}
+}
