@@ -129,7 +129,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 			if lost := missing(t, c.Clients, names); len(lost) > 0 {
 				t.Errorf("%d of %d acknowledged objects are lost, the first is %s", len(lost), len(names), lost[0])
 			}
-			t.Logf("%d kills, %d objects acknowledged, none lost", kills(), len(names))
+			t.Logf("%d kills, %d objects acknowledged", kills(), len(names))
 		})
 	}
 	if _, err := c.Kubectl(t.Context(), strings.ReplaceAll(shell("after", "exit 0"), "IMAGE", TestImage), "apply", "-f", "-"); err != nil {
@@ -163,6 +163,13 @@ func TestKilledSupervisorIsReplaced(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "state")
 	var names []string
 	var c *Cluster
+	t.Cleanup(func() {
+		if c != nil {
+			if err := errors.Join(c.Stop(0), c.Clean()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	for range kills() + 1 {
 		var err error
 		if c, err = Run(t.Context(), node, state); err != nil {

@@ -9,28 +9,14 @@ import (
 )
 
 // burning is a Deployment whose pod uses as much processor time as it may.
-const burning = `apiVersion: apps/v1
-kind: Deployment
-metadata: {name: burner}
-spec:
-  replicas: 1
-  selector: {matchLabels: {app: burner}}
-  template:
-    metadata: {labels: {app: burner}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: main
-        image: IMAGE
-        command: [sh, -c, "trap 'exit 0' TERM; while :; do :; done"]
-        resources: {requests: {cpu: 100m}, limits: {cpu: 300m}}
----
-`
+func burning() string {
+	return deployment("burner", 1, `command: [sh, -c, "trap 'exit 0' TERM; while :; do :; done"], resources: {requests: {cpu: 100m}, limits: {cpu: 300m}}`) + "---\n"
+}
 
 func TestTopShowsWhatIsUsed(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.apply(burning + shell("idle", forever))
+	p.apply(burning() + shell("idle", forever))
 	p.pod("idle", "ready", ready)
 	p.until("both pods to be measured", func() (bool, string) {
 		out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "top", "pods", "--no-headers")
@@ -94,7 +80,7 @@ func TestMetricsAreAuthorized(t *testing.T) {
 func TestAutoscalerScalesOnCPU(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.apply(burning)
+	p.apply(burning())
 	p.kubectl("autoscale", "deployment", "burner", "--min=1", "--max=2", "--cpu=50%")
 	p.until("a second pod", func() (bool, string) {
 		out := p.kubectl("get", "deployment", "burner", "-o", "jsonpath={.status.readyReplicas}")

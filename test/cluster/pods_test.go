@@ -82,6 +82,20 @@ func (p place) apply(manifests string) {
 	}
 }
 
+// deployment is a Deployment of the test image, which listens on 8080; more are further fields of its container, as in YAML's braces.
+func deployment(name string, replicas int, more string) string {
+	return fmt.Sprintf(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s}
+spec:
+  replicas: %[2]d
+  selector: {matchLabels: {app: %[1]s}}
+  template:
+    metadata: {labels: {app: %[1]s}}
+    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE, %[3]s}]}
+`, name, replicas, more)
+}
+
 // pod waits until a pod is as wanted and returns it.
 func (p place) pod(name, what string, wanted func(*corev1.Pod) bool) *corev1.Pod {
 	p.t.Helper()

@@ -111,18 +111,7 @@ spec:
 func TestRollout(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.apply(`apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers: [{name: main, image: IMAGE, env: [{name: GENERATION, value: "1"}]}]
-`)
+	p.apply(deployment("web", 2, `env: [{name: GENERATION, value: "1"}]`))
 	p.kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	p.kubectl("set", "env", "deployment/web", "GENERATION=2")
 	p.kubectl("rollout", "status", "deployment/web", "--timeout=180s")
@@ -147,16 +136,7 @@ func TestEventsTellWhatHappened(t *testing.T) {
 func TestServicesAndDNS(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	p.apply(`apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec: {terminationGracePeriodSeconds: 1, containers: [{name: main, image: IMAGE}]}
----
+	p.apply(deployment("web", 2, "") + `---
 apiVersion: v1
 kind: Service
 metadata: {name: web}
