@@ -208,6 +208,9 @@ func (a *app) change(ctx context.Context, operation, path string, src sourceFlag
 // agree shows the plan on standard error and asks, where somebody is there to answer. Without anybody a run that must be confirmed is
 // refused.
 func (a *app) agree(s *session, p *engine.Plan, yes, must bool) error {
+	if err := makeable(p); err != nil {
+		return err
+	}
 	page := &output.Page{}
 	planPage(page, p, false)
 	for line := range strings.Lines(page.String()) {

@@ -42,6 +42,7 @@ The verbs are upstream's with their flags. What they do goes through Weft's engi
 	}
 	root.AddCommand(k.initCommand(), k.configCommand(), k.workspaceCommand(), k.projectCommand(), k.stackCommand(), k.generateCommand(),
 		k.resourceCommand(), k.modCommand(), k.releaseCommand(), k.versionCommand())
+	root.AddCommand(k.engineCommands()...)
 	k.codes(root)
 	return root
 }

@@ -19,7 +19,7 @@ import (
 func (k *kusionTool) releaseCommand() *cobra.Command {
 	c := &cobra.Command{Use: "release", Short: "Manage Kusion release files", Long: "List, show and unlock the releases of a stack, and go back to one.",
 		Example: "  kusion release list\n  kusion release show --revision=1"}
-	c.AddCommand(k.releaseList(), k.releaseShow(), k.releaseUnlock())
+	c.AddCommand(k.releaseList(), k.releaseShow(), k.releaseUnlock(), k.releaseRollback())
 	return c
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/weft-dev/weft/engine/kubernetes"
 	"github.com/weft-dev/weft/engine/seal"
 	"github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/stack/terraform"
 	"github.com/weft-dev/weft/supervise/control"
 )
 
@@ -481,7 +482,7 @@ func (s *session) makeEngine(r sessionRequest, where locations) error {
 	s.settings.Refresh = cmp.Or(r.settings.Refresh, r.run.refresh)
 	s.kube = kubernetes.New(s.place.Client, ko)
 	builds := driver.New(driver.Options{Root: s.settings.Root, State: where.builds, Events: s.follow.building, Built: s.follow.built})
-	o := engine.Options{Drivers: map[string]engine.Driver{source.KubernetesType: s.kube, source.BuildType: builds},
+	o := engine.Options{Drivers: map[string]engine.Driver{source.KubernetesType: s.kube, source.BuildType: builds, source.TerraformType: terraform.Driver{}},
 		Workers: r.run.parallel, Refresh: engine.Refresh(s.settings.Refresh), OnFailure: engine.OnFailure(r.apply.onFailure), Timeout: buildTimeout,
 		WaitTimeout: r.apply.timeout, Wait: r.apply.wait != "none", Retries: r.apply.retries, Drain: r.drain, Progress: s.follow.event, By: whoAmI(), Operation: r.operation,
 		Resolve: func(ctx context.Context, v engine.External) (any, error) { return source.Resolve(ctx, s.place, v) }}

@@ -61,9 +61,10 @@ func Kusion(o Options, place *kusion.Place, backend *kusion.Backend, given *spec
 	return s, err
 }
 
+// About names no namespace: the objects of a Spec name their own, which comes and goes with the stack, and a state kept in the cluster
+// must not go with it.
 func (s *kusionSource) About() About {
-	return About{Form: "kusion", Name: s.place.Owner(s.workspace.Name), Namespace: stack.Namespace(s.place.Project, s.place.Stack),
-		Registry: s.builds.Registry, Builds: len(s.builds.Images) > 0}
+	return About{Form: "kusion", Root: s.place.Project.Dir, Name: s.place.Owner(s.workspace.Name), Registry: s.builds.Registry, Builds: len(s.builds.Images) > 0}
 }
 
 // Load evaluates the stack and makes of its Spec resources of the engine.

@@ -1,0 +1,3 @@
+module github.com/weft-dev/weft/examples/environments
+
+go 1.26.0
