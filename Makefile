@@ -40,6 +40,10 @@ bench-engine: build ## compare plan and apply with kubectl (RIVAL=another kubect
 bench-up: build ## measure the start of the embedded Kubernetes
 	@go run ./test/bench-up
 
+bench-image: ## compare building and mounting images with mkfs.erofs
+	CGO_ENABLED=0 go build -o bin/weft ./cmd/weft
+	go run ./test/bench-image -weft bin/weft
+
 test-guest: build ## run the tests that need a virtual machine (control groups of version 2)
 	@.ci/guest
 
