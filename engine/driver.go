@@ -32,7 +32,9 @@ type Request struct {
 	ID     ID
 	Inputs map[string]any
 	Record *Record // what the state holds, nil if nothing
-	Origin string  // where the resource was written, for errors of Check
+	// Origin and Locate are where the resource was written; they are given to Check.
+	Origin string
+	Locate func(field string) (place string, exact bool)
 }
 
 // Object is what exists.

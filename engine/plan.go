@@ -178,7 +178,7 @@ func (p *planner) check(ctx context.Context) error {
 	requests := map[string][]Request{}
 	for _, id := range p.graph.order {
 		if r := p.graph.resources[id]; p.targets == nil || p.targets[id] {
-			requests[r.Type] = append(requests[r.Type], Request{ID: id, Inputs: r.Inputs, Record: p.records[id], Origin: r.Origin})
+			requests[r.Type] = append(requests[r.Type], Request{ID: id, Inputs: r.Inputs, Record: p.records[id], Origin: r.Origin, Locate: r.Locate})
 		}
 	}
 	var errs []error

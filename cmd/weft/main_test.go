@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-dev/weft/supervise/control"
+	kubetest "github.com/weft-dev/weft/test/kube"
 )
 
 // TestMain lets the test binary stand for weft-node, which prints its arguments and its kubeconfig as kubectl, and for weft itself.
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		os.Setenv("TEST_AS", "node") // for what weft starts
 		main()
 	}
-	os.Exit(m.Run())
+	kubetest.Main(m)
 }
 
 func fakeNode(args []string) int {

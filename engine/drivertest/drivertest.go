@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,6 +23,8 @@ type Kit struct {
 	Disturb, Remove func(t testing.TB)
 	// Exists looks into the world, not through the driver.
 	Exists func(t testing.TB) bool
+
+	rows *strings.Builder
 }
 
 const typ = "tested"
@@ -29,8 +32,20 @@ const typ = "tested"
 // Run lives through the kit once, and then once for each point at which it may be interrupted.
 func (k Kit) Run(t *testing.T) {
 	k.Resource.Type, k.Changed.Type = typ, typ
+	var table strings.Builder
+	k.rows = &table
 	t.Run("life", k.life)
 	t.Run("crashes", k.crashes)
+	t.Logf("compliance of %T (version %s):\n%s", k.Driver, k.Driver.Version(), table.String())
+}
+
+// row adds a line to the table that `go test -v` prints.
+func (k Kit) row(t *testing.T, step string, action engine.Action) {
+	verdict := "passed"
+	if t.Failed() {
+		verdict = "FAILED"
+	}
+	fmt.Fprintf(k.rows, "  %-32s %-10s %s\n", step, action, verdict)
 }
 
 func (k Kit) life(t *testing.T) {
@@ -46,6 +61,7 @@ func (k Kit) life(t *testing.T) {
 		if k.Exists(t) != (len(resources) > 0) {
 			t.Errorf("%s: exists=%t", name, k.Exists(t))
 		}
+		k.row(t, name, want)
 	}
 	if k.Exists(t) {
 		t.Fatal("the resource exists before the test")
@@ -56,6 +72,7 @@ func (k Kit) life(t *testing.T) {
 	if got := k.plan(t, log, []engine.Resource{k.Resource}); got != engine.Update && got != engine.Replace {
 		t.Errorf("a change outside is planned as %q", got)
 	}
+	k.row(t, "drift is seen", engine.Update)
 	step("repair", engine.Update, k.Resource)
 	step("change", engine.Update, k.Changed)
 	k.Remove(t)
@@ -96,6 +113,7 @@ func (k Kit) crashes(t *testing.T) {
 			if limit < 4 {
 				t.Errorf("only %d records were written", limit)
 			}
+			k.row(t, fmt.Sprintf("a crash behind each of %d records", limit-1), "")
 			return
 		}
 	}

@@ -219,7 +219,12 @@ func (d *Driver) Check(ctx context.Context, requests []engine.Request) error {
 	for i, o := range objects {
 		if _, err := d.client.Namespaced(ctx, o.Unstructured); isUnknownKind(err) {
 			for _, e := range manifest.Errors(placed(d.client.Check(ctx, d.definitions, o))) {
-				errs = append(errs, &engine.Problem{Origin: kept[i].Origin, Resource: kept[i].ID, Msg: e.Error(), Cause: e})
+				origin := kept[i].Origin
+				var f *fault
+				if kept[i].Locate != nil && errors.As(e, &f) && f.field != "" {
+					origin, _ = kept[i].Locate(f.field)
+				}
+				errs = append(errs, &engine.Problem{Origin: origin, Resource: kept[i].ID, Msg: e.Error(), Cause: e})
 			}
 		}
 	}
