@@ -100,8 +100,8 @@ func copyOf(t *testing.T, dir string) string {
 	return to
 }
 
-// askPage starts the image's process and gives the page that it serves.
-func askPage(t *testing.T, img v1.Image) string {
+// askPage starts the image's process with more variables and gives the page that it serves.
+func askPage(t *testing.T, img v1.Image, env ...string) string {
 	t.Helper()
 	root, upper, work := t.TempDir(), t.TempDir(), t.TempDir()
 	if err := rootfs.Unpack(t.Context(), img, root, func(int, int) (int, int) { return 0, 0 }); err != nil {
@@ -124,7 +124,7 @@ func askPage(t *testing.T, img v1.Image) string {
 		runner := sandbox.Runner{Program: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/sandbox"), Scratch: t.TempDir()}
 		_, err := runner.Run(ctx, sandbox.Spec{
 			Root: sandbox.Mount{Kind: sandbox.Overlay, Lower: []string{root}, Upper: upper, Work: work},
-			Args: config.Config.Entrypoint, Env: append(config.Config.Env, fmt.Sprintf("PORT=%d", port)), Dir: config.Config.WorkingDir,
+			Args: config.Config.Entrypoint, Env: append(append(config.Config.Env, fmt.Sprintf("PORT=%d", port)), portIn(env, port)...), Dir: config.Config.WorkingDir,
 			UID: 1000, GID: 1000, HostUID: 64646, HostGID: 64646, Network: true,
 		}, nil, &out, &out)
 		ended <- err
@@ -154,6 +154,15 @@ func askPage(t *testing.T, img v1.Image) string {
 	}
 	t.Fatal("no page came")
 	return ""
+}
+
+// portIn fills in the port where variables have PORT.
+func portIn(env []string, port int) []string {
+	var out []string
+	for _, kv := range env {
+		out = append(out, strings.ReplaceAll(kv, "PORT", fmt.Sprint(port)))
+	}
+	return out
 }
 
 func freePort(t *testing.T) int {

@@ -73,7 +73,7 @@ var passed = []string{"GOPROXY", "GOFLAGS", "GOSUMDB", "GONOSUMDB", "GONOSUMCHEC
 
 // hostVariables gives them, settings made by `go env -w` included.
 func hostVariables() (map[string]string, error) {
-	vars := map[string]string{"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+	vars := map[string]string{}
 	config, err := os.UserConfigDir()
 	if err == nil {
 		data, err := os.ReadFile(filepath.Join(config, "go", "env"))

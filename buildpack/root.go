@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-dev/weft/buildpack/debian"
 	"github.com/weft-dev/weft/buildpack/sandbox"
+	"github.com/weft-dev/weft/buildpack/spec"
 )
 
 func readOnly(source, target string) sandbox.Mount {
@@ -27,10 +28,12 @@ func (b *build) setRoot(w *work) error {
 	}
 	w.root = sandbox.Mount{Kind: sandbox.Overlay, Lower: []string{skeleton}, Upper: filepath.Join(w.dir, "upper"), Work: filepath.Join(w.dir, "overlay")}
 	w.mounts, w.env = nil, nil
-	var err error
-	if b.base.root == "" {
+	err := b.setCertificates(w)
+	switch {
+	case err != nil:
+	case b.base.root == "":
 		err = w.hostImage(skeleton)
-	} else {
+	default:
 		err = w.image(skeleton, b.base)
 	}
 	if err != nil {
@@ -57,6 +60,19 @@ func (b *build) setRoot(w *work) error {
 		w.mounts = append(w.mounts, sandbox.Mount{Kind: sandbox.Bind, Source: v.Source, Target: v.Target, ReadOnly: !v.Writable})
 	}
 	return nil
+}
+
+// setCertificates tells programs where the certificates are if this machine stands for the build image: then not all of them know. The
+// user's own setting stays. An image has its own, and a variable of the platform would go before those of buildpacks.
+func (b *build) setCertificates(w *work) error {
+	if _, own := b.opts.Env["SSL_CERT_FILE"]; own || slices.ContainsFunc(b.project.Env, func(v spec.ProjectVariable) bool { return v.Name == "SSL_CERT_FILE" }) {
+		return nil
+	}
+	file := filepath.Join(w.folders.Platform.Host, "env", "SSL_CERT_FILE")
+	if b.base.root != "" {
+		return os.RemoveAll(file)
+	}
+	return os.WriteFile(file, []byte("/etc/ssl/certs/ca-certificates.crt"), 0o644)
 }
 
 // image makes an unpacked image the root, with this machine's names of hosts and certificates above it.

@@ -1,25 +1,15 @@
 package buildpack_test
 
 import (
-	"fmt"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-
 	"github.com/weft-dev/weft/buildpack"
-	"github.com/weft-dev/weft/buildpack/builder"
 	"github.com/weft-dev/weft/buildpack/buildpackage"
-	"github.com/weft-dev/weft/buildpack/debian"
-	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
-	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/registry"
 )
 
@@ -94,7 +84,7 @@ func (u *upstreamTest) samples(t *testing.T) {
 	if err := buildpackage.WriteFile(img, pack); err != nil {
 		t.Fatal(err)
 	}
-	name := u.builder(t, "samples", []string{pack, filepath.Join(dir, "buildpacks/hello-processes")}, nil, "samples/hello-universe", "samples/hello-processes")
+	name := u.builder("samples", []string{pack, filepath.Join(dir, "buildpacks/hello-processes")}, nil, "", "samples/hello-universe", "samples/hello-processes")
 
 	opts := u.options(filepath.Join(dir, "apps/bash-script"), "samples/bash-script")
 	opts.Builder = name
@@ -115,7 +105,7 @@ func (u *upstreamTest) samples(t *testing.T) {
 	}
 	u.expect(t, "the output of the build", u.output(), "---> Hello World buildpack", "---> Hello Moon buildpack", "---> Hello processes buildpack", "env_dir: /platform/env",
 		"layers_dir: /layers/samples_hello-world")
-	u.expect(t, "the process sys-info", u.run(t, result.Ref, "sys-info"), "env vars:", `CNB_LAYERS_DIR="/layers"`)
+	u.expect(t, "the process sys-info", u.run(t, result.Ref, "sys-info"), "env vars:", `PWD="/workspace"`)
 	var ids []string
 	for _, e := range result.Buildpacks {
 		ids = append(ids, e.String())
@@ -123,72 +113,6 @@ func (u *upstreamTest) samples(t *testing.T) {
 	if want := "samples/hello-world@0.0.2 samples/hello-moon@0.0.2 samples/hello-processes@0.0.1"; strings.Join(ids, " ") != want {
 		t.Errorf("the buildpacks are %s, want %s", ids, want)
 	}
-}
-
-// builder makes and pushes a builder on a build image of Debian packages, with variables that its buildpacks want.
-func (u *upstreamTest) builder(t *testing.T, name string, buildpacks []string, env map[string]string, order ...string) string {
-	t.Helper()
-	build, run, err := debian.Images{Dir: filepath.Join(u.state, "debian")}.Language(t.Context(), debian.Base, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := registry.New(registry.Options{})
-	push := func(img v1.Image, name string) string {
-		ref, err := registry.ParseReference(u.host + "/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := client.PushImage(t.Context(), ref, img, registry.PushOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		return u.host + "/" + name
-	}
-	config, err := build.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		config.Config.Env = append(config.Config.Env, k+"="+env[k])
-	}
-	if config.Config.Labels[spec.LabelStackID] = env["CNB_STACK_ID"]; env["CNB_STACK_ID"] == "" {
-		delete(config.Config.Labels, spec.LabelStackID)
-	}
-	if build, err = mutate.ConfigFile(build, config); err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprintf("[build]\nimage = %q\n[[run.images]]\nimage = %q\n[[order]]\n", push(build, name+"-build"), push(run, name+"-run"))
-	for _, id := range order {
-		id, optional := strings.CutSuffix(id, "?")
-		text += fmt.Sprintf("[[order.group]]\nid = %q\noptional = %v\n", id, optional)
-	}
-	parts := builder.Parts{BuildImage: build, LifecycleDir: t.TempDir(), Creator: builder.Creator{Name: "weft"}}
-	finder := &buildpackage.Finder{Registry: client, Cache: t.TempDir()}
-	for _, b := range buildpacks {
-		text += fmt.Sprintf("[[buildpacks]]\nuri = %q\n", b)
-		p, err := finder.Find(t.Context(), buildpackage.Locator{Kind: buildpackage.FromPath, Place: b})
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts.Modules = append(parts.Modules, p.Modules...)
-	}
-	if parts.Config, _, err = builder.ReadConfig([]byte(text), "builder.toml"); err != nil {
-		t.Fatal(err)
-	}
-	for name, from := range map[string]string{"lifecycle": "github.com/weft-dev/weft/cmd/lifecycle", "launcher": "github.com/weft-dev/weft/cmd/launcher"} {
-		data, err := os.ReadFile(sandboxtest.Program(t, from))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(parts.LifecycleDir, name), data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	img, err := builder.Create(parts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return push(img, name)
 }
 
 // compile builds a program of a checkout, outside of it, and puts it as both programs of a buildpack into a new folder.
@@ -250,8 +174,8 @@ func (u *upstreamTest) openFunction(t *testing.T) {
 		}
 		return at
 	}
-	name := u.builder(t, "openfunction", []string{compile("go/of_functions_framework"), compile("go/build"), compile("config/entrypoint"), compile("go/clear_source"), compile("utils/label")},
-		map[string]string{"CNB_STACK_ID": "openfunction.go117", "PATH": "/opt/go/bin:/usr/local/bin:/usr/bin:/bin"},
+	name := u.builder("openfunction", []string{compile("go/of_functions_framework"), compile("go/build"), compile("config/entrypoint"), compile("go/clear_source"), compile("utils/label")},
+		map[string]string{"CNB_STACK_ID": "openfunction.go117", "PATH": "/opt/go/bin:/usr/local/bin:/usr/bin:/bin"}, "",
 		"openfunction.go.of-functions-framework?", "google.go.build", "google.config.entrypoint?", "google.go.clear_source?", "google.utils.label")
 	build := func(source, image string, env map[string]string) string {
 		opts := u.options(copyOf(t, filepath.Join(dir, "builders/testdata/go", source)), image)
@@ -268,8 +192,9 @@ func (u *upstreamTest) openFunction(t *testing.T) {
 		t.Errorf("the application's page is %q", page)
 	}
 	env["FUNC_NAME"] = "Func"
-	if page := askPage(t, u.pull(build("functions/no_framework", "openfunction/function", env))); page == "" {
-		t.Error("the function's page is empty")
+	function := u.pull(build("functions/no_framework", "openfunction/function", env))
+	if page := askPage(t, function, `FUNC_CONTEXT={"name":"func","version":"v1","runtime":"Knative","port":"PORT"}`); !strings.Contains(page, "PASS") {
+		t.Errorf("the function's page is %q", page)
 	}
 }
 
