@@ -37,6 +37,9 @@ const (
 	PhaseExport  = "export"
 )
 
+// CacheUnchanged is what Event.Cache says of the phase analyze if nothing is to be done.
+const CacheUnchanged = "unchanged"
+
 // EventKind says what an Event tells.
 type EventKind string
 
@@ -169,7 +172,7 @@ func (b *build) run(ctx context.Context) (Result, error) {
 		case err != nil:
 			return "", err
 		case b.result.Unchanged:
-			return "unchanged", nil
+			return CacheUnchanged, nil
 		case record.Digest == "":
 			return "first build", nil
 		}

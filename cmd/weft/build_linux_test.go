@@ -78,6 +78,7 @@ func TestBuildVerbs(t *testing.T) {
 		{"weft", []string{"build", image, "--path", dir, "--buildpack", "nonesuch"}, 1, "is no folder or file"},
 		{"weft", []string{"build", image, "--path", dir, "--env", "=x"}, 2, "NAME=VALUE"},
 		{"pack", []string{"build", "app", "--path", dir}, 1, "no Docker daemon answers and the embedded cluster does not run"},
+		{"pack", []string{"build", image, "--nonsense"}, 1, "unknown flag"},
 		{"weft", []string{"build", image, "--path", dir, "--cache-image", "x"}, 2, "--cache-image: layers are kept on this machine"},
 		{"weft", []string{"build", image, "--path", dir, "--volume", "/:/cnb"}, 2, "/cnb belongs to the build"},
 		{"weft", []string{"build", image, "--path", dir, "--platform", "linux/none"}, 2, "this machine builds for"},

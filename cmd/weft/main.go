@@ -59,7 +59,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, 
 	if err != nil {
 		a.print().Error(err)
 	}
-	return output.Code(err)
+	code := output.Code(err)
+	if a.called == "pack" && code == output.Usage {
+		code = output.Failed // pack has one code for all failures
+	}
+	return code
 }
 
 // app is what the verbs share in one run of the program.

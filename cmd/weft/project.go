@@ -139,7 +139,8 @@ func shortDigest(digest string) string {
 	return hex[:min(12, len(hex))]
 }
 
-// buildProgress shows the events of a build in one item.
+// buildProgress shows the events of a build in one item: each phase when it is over, with its time and what it took from earlier builds,
+// and what buildpacks print.
 type buildProgress struct {
 	item *output.Item
 	last []string // lines of the build, the newest last
@@ -148,17 +149,21 @@ type buildProgress struct {
 func (b *buildProgress) show(e buildpack.Event) {
 	switch e.Kind {
 	case buildpack.PhaseStarted:
-		if e.Phase == buildpack.PhaseAnalyze {
-			b.item.Wait(e.Phase) // often all there is, and over at once
-			return
+		b.item.Wait(e.Phase)
+	case buildpack.PhaseDone:
+		if e.Cache != buildpack.CacheUnchanged { // then it is all there is, and the item says so
+			b.item.Note("%s  %s", e.Phase, strings.TrimSuffix(fmt.Sprintf("%s, %s", e.Duration.Round(time.Millisecond), e.Cache), ", "))
 		}
-		b.item.Note("%s", e.Phase)
 	case buildpack.Output, buildpack.Warning, buildpack.Message:
 		b.last = append(b.last, e.Line)
 		if n := len(b.last) - 40; n > 0 {
 			b.last = b.last[n:]
 		}
-		b.item.Wait(e.Phase + ": " + strings.TrimSpace(e.Line))
+		if e.Kind == buildpack.Message {
+			b.item.Wait(e.Phase + ": " + strings.TrimSpace(e.Line))
+			return
+		}
+		b.item.Note("%s", e.Line)
 	}
 }
 
