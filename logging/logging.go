@@ -16,6 +16,7 @@ import (
 	"github.com/weft-dev/weft/logging/lint"
 	"github.com/weft-dev/weft/logging/render"
 	"github.com/weft-dev/weft/logging/resource"
+	"github.com/weft-dev/weft/logging/workload"
 )
 
 // Configuration is what one set of agents reads.
@@ -36,6 +37,7 @@ type Object struct {
 	Object   map[string]any
 	Document *resource.Document
 	Field    string
+	Owner    *resource.Document // the FluentBit, Collector or Fluentd with which it comes and goes; nil if the set has none
 }
 
 // Result is what a set of documents becomes.
@@ -72,6 +74,11 @@ func (p *Planner) Plan(set *resource.Set, found resource.Found) *Result {
 	for _, c := range r.Configurations {
 		if c.Files != nil {
 			r.Objects = append(r.Objects, c.secret())
+		}
+	}
+	for _, d := range set.All() {
+		for _, o := range workload.Objects(d) {
+			r.Objects = append(r.Objects, Object{Object: o.Object, Document: d, Field: o.Field, Owner: d})
 		}
 	}
 	return r
@@ -181,7 +188,7 @@ func (c *Configuration) secret() Object {
 		data[name] = base64.StdEncoding.EncodeToString(content)
 	}
 	document := cmp.Or(c.Config, c.Owner)
-	return Object{Document: document, Field: "spec", Object: map[string]any{
+	return Object{Document: document, Owner: c.Owner, Field: "spec", Object: map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
 		"metadata": map[string]any{"name": c.Secret, "namespace": c.Namespace, "annotations": map[string]any{HashAnnotation: c.Hash}},
 		"data":     data,

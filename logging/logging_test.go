@@ -82,7 +82,7 @@ func TestIsolation(t *testing.T) {
 	if text := string(again.Configurations[0].Files["fluent-bit.conf"]); !strings.Contains(text, "http_Passwd    secret\n") {
 		t.Errorf("rendered\n%s", text)
 	}
-	if len(again.Objects) != 1 || again.Objects[0].Document.Name != "main" {
+	if len(again.Objects) != 6 || again.Objects[0].Document.Name != "main" || again.Objects[0].Owner.Name != "fb" {
 		t.Errorf("objects %v", again.Objects)
 	}
 }
@@ -92,7 +92,7 @@ func TestServiceStopsTheConfiguration(t *testing.T) {
 	set := parse(t, strings.Replace(pipeline, "flushSeconds: 1", "httpPort: 99999", 1))
 	planner := logging.Planner{}
 	result := planner.Plan(set, resource.FoundMap{})
-	if result.Configurations[0].Files != nil || len(result.Objects) != 0 {
+	if result.Configurations[0].Files != nil || result.Objects[0].Object["kind"] == "Secret" {
 		t.Error("a configuration was made")
 	}
 }
