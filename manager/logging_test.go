@@ -12,8 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	weftkube "github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/logging/resource"
 	"github.com/weft-dev/weft/test/kube"
 )
@@ -27,23 +29,41 @@ type cluster struct {
 	objects dynamic.Interface
 }
 
-func serve(t *testing.T) *cluster {
+// serve runs a manager, or two of which one holds the lease.
+func serve(t *testing.T, elected bool) *cluster {
 	t.Helper()
 	place := kube.Namespace(t)
 	objects, err := dynamic.NewForConfig(place.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	m := &Manager{Config: place.Config, Parts: []Part{NewLogging(place.Namespace)}, Install: true, Settle: 20 * time.Millisecond}
-	go func() { done <- m.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	managers := 1
+	if elected {
+		managers = 2
+	}
+	for i := range managers {
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		m := &Manager{Config: place.Config, Parts: []Part{NewLogging(place.Namespace)}, Install: i == 0, Settle: 20 * time.Millisecond}
+		go func() {
+			if elected {
+				done <- m.RunElected(ctx, place.Namespace)
+			} else {
+				done <- m.Run(ctx)
+			}
+		}()
+		t.Cleanup(func() {
+			stop()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("the manager does not end")
+			}
+		})
+	}
 	return &cluster{place, t, objects}
 }
 
@@ -154,7 +174,7 @@ spec: {match: "*", stdout: {}}
 `
 
 func TestLogging(t *testing.T) {
-	c := serve(t)
+	c := serve(t, false)
 	c.apply(agents)
 	c.eventually("the configuration", func() error {
 		text, err := c.config(c.Namespace+"-config", "fluent-bit.conf")
@@ -279,7 +299,7 @@ spec: {match: "*", http: {host: another}}`)
 
 // A Fluentd becomes a StatefulSet, and says in its status what it did.
 func TestFluentd(t *testing.T) {
-	c := serve(t)
+	c := serve(t, true)
 	c.apply(`
 apiVersion: fluentd.fluent.io/v1alpha1
 kind: Fluentd
@@ -313,6 +333,59 @@ spec: {outputs: [{stdout: {}}]}`)
 		}
 		if state, _, _ := unstructured.NestedString(u.Object, "status", "state"); state != "active" {
 			return fmt.Errorf("state %q", state)
+		}
+		return nil
+	})
+}
+
+// The rights of the manifests are enough: a manager with these alone does its work.
+func TestDeploymentRights(t *testing.T) {
+	place := kube.Namespace(t)
+	client, err := weftkube.New(place.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range Deployment(place.Namespace, "example.test/weft") {
+		if o.GetKind() == "Namespace" {
+			continue
+		}
+		if _, err := client.ApplyObject(t.Context(), o, true, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := rest.CopyConfig(place.Config)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + place.Namespace + ":weft-manager", Groups: []string{"system:serviceaccounts", "system:authenticated"}}
+	objects, err := dynamic.NewForConfig(place.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	m := &Manager{Config: cfg, Parts: []Part{NewLogging(place.Namespace)}, Install: true, Settle: 20 * time.Millisecond}
+	go func() { done <- m.RunElected(ctx, place.Namespace) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	c := &cluster{place, t, objects}
+	c.apply(agents)
+	role := "fluent-operator-fluent-bit-" + c.Namespace + "-agent"
+	c.eventually("the agents", func() error {
+		if _, err := c.Clients.AppsV1().DaemonSets(c.Namespace).Get(t.Context(), "agent", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		if status, reason := c.condition(resource.FluentBitGroup, "ClusterInput", "", c.Namespace+"-tail"); status != "True" {
+			return fmt.Errorf("%s %s", status, reason)
+		}
+		_, err := c.Clients.RbacV1().ClusterRoleBindings().Get(t.Context(), role, metav1.GetOptions{})
+		return err
+	})
+	c.remove(resource.FluentBitGroup, "FluentBit", c.Namespace, "agent")
+	c.eventually("the end", func() error {
+		if _, err := c.Clients.RbacV1().ClusterRoles().Get(t.Context(), role, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the rights are left: %v", err)
 		}
 		return nil
 	})
