@@ -247,9 +247,7 @@ func (x *index) apply(p *Package, cache *Cache, names []string, texts [][]byte, 
 	for i, fx := range x.files {
 		f := &File{File: &syntax.File{Name: names[i]}, Names: map[string]string{}}
 		f.parse = func() *syntax.File { return cache.parse(names[i], texts[i], sums[i]) }
-		for _, im := range fx.imports {
-			f.pending = append(f.pending, im)
-		}
+		f.pending = append(f.pending, fx.imports...)
 		for _, d := range fx.decls {
 			p.Decls[d.name] = &Decl{Kind: d.kind, Name: d.name, File: f}
 		}

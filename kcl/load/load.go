@@ -248,10 +248,12 @@ func (l *loader) parseAll(pkg *Package, sources []Source) error {
 			x.apply(pkg, l.Cache, names, texts, sums)
 			return nil
 		}
-		parallel(n, func(i int) error {
+		if err := parallel(n, func(i int) error {
 			files[i] = l.Cache.parse(names[i], texts[i], sums[i])
-			return nil
-		})
+			return l.ctx.Err()
+		}); err != nil {
+			return err
+		}
 	}
 	for _, f := range files {
 		pkg.Files = append(pkg.Files, &File{File: f, Body: f.Body, Names: map[string]string{}})

@@ -119,7 +119,7 @@ func (t *Tool) test(ctx context.Context, o *testOptions, args []string) error {
 // testSuite runs the tests of one folder. It gives false when no further test
 // is to run.
 func (t *Tool) testSuite(ctx context.Context, o *testOptions, s suite, run kcl.Options, profile *cover.Profile, report *testReport) bool {
-	print := io.Writer(t.Out)
+	print := t.Out
 	if o.quiet || o.outputForm == "json" {
 		print = nil
 	}
