@@ -169,6 +169,8 @@ func unpack(t testing.TB, img v1.Image) string {
 			if data, err = io.ReadAll(tr); err == nil {
 				err = os.WriteFile(to, data, h.FileInfo().Mode().Perm())
 			}
+		default:
+			t.Fatalf("%s is neither file nor folder nor link: %c", h.Name, h.Typeflag)
 		}
 		if err != nil {
 			t.Fatal(err)

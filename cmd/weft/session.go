@@ -269,6 +269,7 @@ func (a *app) open(ctx context.Context, r sessionRequest) (*session, error) {
 // locations are folders on this machine.
 type locations struct {
 	builds string // caches of builds
+	store  string // content store that keeps layers of builds, the registry's; empty for one of the builds' own
 	states string // states of the embedded cluster; empty for others
 }
 
@@ -278,11 +279,11 @@ func (a *app) place(ctx context.Context, s *session, r sessionRequest) (location
 	if err != nil {
 		return locations{}, err
 	}
-	where := locations{builds: filepath.Join(c.State, "build"), states: filepath.Join(c.State, "engine")}
+	where := locations{builds: filepath.Join(c.State, "build"), store: filepath.Join(c.State, "data", "store"), states: filepath.Join(c.State, "engine")}
 	config := a.kubeconfig
 	s.place.Registry = r.settings.Registry
 	if a.foreign() {
-		where.states = ""
+		where.states, where.store = "", ""
 		if r.source != nil && r.source.About().Builds && s.place.Registry == "" {
 			return where, output.Advise(errors.New("no registry is named, from which that cluster could pull the built images"),
 				"Name one with --registry HOST/PATH, or in "+project.ConfigName+" with registry: HOST/PATH.")
@@ -481,7 +482,8 @@ func (s *session) makeEngine(r sessionRequest, where locations) error {
 	s.settings.Force, s.settings.Adopt, s.settings.AllowDelete = ko.Force, ko.Adopt, ko.AllowDelete
 	s.settings.Refresh = cmp.Or(r.settings.Refresh, r.run.refresh)
 	s.kube = kubernetes.New(s.place.Client, ko)
-	builds := driver.New(driver.Options{Root: s.settings.Root, State: where.builds, Events: s.follow.building, Built: s.follow.built})
+	builds := driver.New(driver.Options{Root: s.settings.Root, State: where.builds, Base: buildpack.Options{Store: where.store},
+		Events: s.follow.building, Built: s.follow.built})
 	o := engine.Options{Drivers: map[string]engine.Driver{source.KubernetesType: s.kube, source.BuildType: builds, source.TerraformType: terraform.Driver{}},
 		Workers: r.run.parallel, Refresh: engine.Refresh(s.settings.Refresh), OnFailure: engine.OnFailure(r.apply.onFailure), Timeout: buildTimeout,
 		WaitTimeout: r.apply.timeout, Wait: r.apply.wait != "none", Retries: r.apply.retries, Drain: r.drain, Progress: s.follow.event, By: whoAmI(), Operation: r.operation,
