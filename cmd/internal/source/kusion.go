@@ -3,12 +3,16 @@ package source
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/weft-dev/weft/cmd/internal/kusion"
 	"github.com/weft-dev/weft/cmd/internal/project"
 	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/engine/kubernetes"
+	"github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/stack"
 	"github.com/weft-dev/weft/stack/spec"
 )
@@ -83,6 +87,10 @@ func (s *kusionSource) Load(ctx context.Context, place Place) (*Set, error) {
 	}
 	resources, problems := stack.Resources(given, stack.Types{Kubernetes: KubernetesType, Terraform: TerraformType})
 	set.Problems = problems
+	resources, err := s.withoutShared(ctx, place, resources)
+	if err != nil {
+		return nil, err
+	}
 	built, err := s.build(set, place)
 	if err != nil {
 		return nil, err
@@ -109,6 +117,52 @@ func (s *kusionSource) Load(ctx context.Context, place Place) (*Set, error) {
 	set.Resources = append(set.Resources, kubernetes.WithEdges(resources, KubernetesType, place.Namespace)...)
 	set.Done = func(_ context.Context, run Run) error { return s.record(given, run) }
 	return set, nil
+}
+
+// withoutShared leaves out the namespaces that another stack of the project has made: all of them want the namespace that is called as
+// the project is, and one of them owns it.
+func (s *kusionSource) withoutShared(ctx context.Context, place Place, resources []engine.Resource) ([]engine.Resource, error) {
+	if place.Client == nil {
+		return resources, nil
+	}
+	stacks, err := kusion.Stacks(s.place.Project.Dir)
+	if err != nil {
+		return nil, err
+	}
+	workspaces, err := s.backend.Workspaces()
+	if err != nil {
+		return nil, err
+	}
+	siblings := map[string]bool{}
+	for name := range stacks {
+		sibling := kusion.Place{Project: s.place.Project, Stack: &stack.Stack{Name: name}}
+		for _, workspace := range workspaces.Names() {
+			siblings[kube.Owner{Namespace: place.Namespace, Name: sibling.Owner(workspace)}.Label()] = true
+		}
+	}
+	delete(siblings, kube.Owner{Namespace: place.Namespace, Name: s.About().Name}.Label())
+	shared := map[engine.ID]bool{}
+	for _, r := range resources {
+		u := &unstructured.Unstructured{Object: r.Inputs}
+		if r.Type != KubernetesType || u.GetKind() != "Namespace" || u.GetAPIVersion() != "v1" {
+			continue
+		}
+		live, err := place.Client.Get(ctx, u)
+		if err != nil {
+			return nil, err
+		}
+		if live != nil && siblings[live.GetLabels()[kube.OwnerLabel]] {
+			shared[r.ID] = true
+		}
+	}
+	if len(shared) == 0 {
+		return resources, nil
+	}
+	resources = slices.DeleteFunc(resources, func(r engine.Resource) bool { return shared[r.ID] })
+	for i := range resources {
+		resources[i].DependsOn = slices.DeleteFunc(resources[i].DependsOn, func(id engine.ID) bool { return shared[id] })
+	}
+	return resources, nil
 }
 
 // split takes joined errors apart.
