@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
+	"github.com/weft-dev/weft/buildpack"
 	"github.com/weft-dev/weft/buildpack/driver"
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/cmd/internal/project"
