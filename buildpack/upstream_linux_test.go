@@ -193,7 +193,7 @@ func (u *upstreamTest) openFunction(t *testing.T) {
 	}
 	env["FUNC_NAME"] = "Func"
 	function := u.pull(build("functions/no_framework", "openfunction/function", env))
-	if page := askPage(t, function, `FUNC_CONTEXT={"name":"func","version":"v1","runtime":"Knative","port":"PORT"}`); !strings.Contains(page, "PASS") {
+	if page := askPage(t, function, `FUNC_CONTEXT={"name":"func","version":"v1","runtime":"Knative","port":"PORT"}`, "POD_NAME=func-1", "POD_NAMESPACE=default"); !strings.Contains(page, "PASS") {
 		t.Errorf("the function's page is %q", page)
 	}
 }
