@@ -204,41 +204,9 @@ RAFS Blob Size:         %d
 	return nil
 }
 
-// numbered walks the image with the numbers of its inodes.
-func (i *inspector) numbered(visit func(p string, in *erofs.Inode) error) error {
-	root, err := i.o.Meta.Root()
-	if err != nil {
-		return err
-	}
-	var walk func(p string, in *erofs.Inode) error
-	walk = func(p string, in *erofs.Inode) error {
-		if err := visit(p, in); err != nil || uint32(in.Mode)&tree.TypeMask != tree.Dir {
-			return err
-		}
-		entries, err := in.Entries()
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if e.Name == "." || e.Name == ".." {
-				continue
-			}
-			child, err := i.o.Meta.Inode(e.NID)
-			if err != nil {
-				return err
-			}
-			if err := walk(filepath.Join(p, e.Name), child); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	return walk("/", root)
-}
-
 func (i *inspector) prefetch() (any, error) {
 	paths := map[uint64][]string{}
-	err := i.numbered(func(p string, in *erofs.Inode) error {
+	err := i.o.Meta.Inodes(func(p string, in *erofs.Inode) error {
 		paths[in.NID] = append(paths[in.NID], p)
 		return nil
 	})
@@ -314,7 +282,7 @@ func (i *inspector) stat(name string) error {
 	}
 	p := filepath.Join("/", i.at, name)
 	found := false
-	err := i.numbered(func(at string, in *erofs.Inode) error {
+	err := i.o.Meta.Inodes(func(at string, in *erofs.Inode) error {
 		if at == p {
 			found = true
 			i.describe(p, in)
@@ -377,7 +345,7 @@ func (i *inspector) chunk(at int64) error {
 }
 
 func (i *inspector) inode(number uint64) error {
-	return i.numbered(func(p string, in *erofs.Inode) error {
+	return i.o.Meta.Inodes(func(p string, in *erofs.Inode) error {
 		if in.NID == number {
 			fmt.Fprintln(i.out, p)
 			i.describe(p, in)

@@ -69,8 +69,11 @@ func (a Algorithm) Sum(p []byte) Digest {
 // Flags of a chunk.
 type Flags uint32
 
-// Encrypted chunks are known but cannot be decoded.
-const Encrypted Flags = 1
+// The flags.
+const (
+	Encrypted Flags = 1 // it is known but cannot be decoded
+	Batched   Flags = 2 // its extent may hold others
+)
 
 // Chunk is a run of bytes of a device and where it comes from.
 type Chunk struct {

@@ -391,7 +391,8 @@ func (w *Writer) collect(d *Device, p *piece) error {
 			return err
 		}
 	}
-	d.Chunks[len(d.Chunks)-1].Inner = uint32(len(w.waiting))
+	c := &d.Chunks[len(d.Chunks)-1]
+	c.Inner, c.Flags = uint32(len(w.waiting)), Batched
 	w.waiting = append(w.waiting, p.buffer[:p.n]...)
 	w.members = append(w.members, len(d.Chunks)-1)
 	return nil

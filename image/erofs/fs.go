@@ -238,3 +238,36 @@ func (d *openDir) ReadDir(n int) ([]fs.DirEntry, error) {
 	d.list = d.list[len(list):]
 	return list, nil
 }
+
+// Inodes visits every name in the image, with a leading slash, folders before what is in them. The image must have passed Check, for one that
+// has not may lead in circles.
+func (im *Image) Inodes(visit func(path string, in *Inode) error) error {
+	root, err := im.Root()
+	if err != nil {
+		return err
+	}
+	return im.inodes("/", root, visit)
+}
+
+func (im *Image) inodes(at string, in *Inode, visit func(string, *Inode) error) error {
+	if err := visit(at, in); err != nil || in.Mode&tree.TypeMask != tree.Dir {
+		return err
+	}
+	entries, err := in.Entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name == "." || e.Name == ".." {
+			continue
+		}
+		child, err := im.Inode(e.NID)
+		if err != nil {
+			return err
+		}
+		if err := im.inodes(path.Join(at, e.Name), child, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -108,7 +108,11 @@ func TestRoundTrip(t *testing.T) {
 				}
 			}
 			var again bytes.Buffer
-			if _, err := rafs.Write(&again, root, table, b.Blobs, b.Options(table, root)); err != nil {
+			o, err := b.Options(table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := rafs.Write(&again, root, table, b.Blobs, o); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(again.Bytes(), im.bootstrap) {

@@ -64,7 +64,11 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		var out bytes.Buffer
-		if _, err := rafs.Write(&out, root, table, b.Blobs, b.Options(table, root)); err != nil {
+		o, err := b.Options(table)
+		if err != nil {
+			return
+		}
+		if _, err := rafs.Write(&out, root, table, b.Blobs, o); err != nil {
 			t.Logf("written again: %v", err)
 		}
 	})

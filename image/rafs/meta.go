@@ -177,7 +177,7 @@ func decodeMeta(header, raw []byte) (*Meta, error) {
 		if (n+1)*batchSize > int64(len(batches)) {
 			return nil, fmt.Errorf("%w: chunk %d lies in batch %d of %d", ErrFormat, i, n, len(batches)/batchSize)
 		}
-		c.Inner = uint32(x.data)
+		c.Inner, c.Flags = uint32(x.data), c.Flags|chunk.Batched
 		c.Stored, c.Extent = le.Uint32(batches[n*batchSize:]), le.Uint32(batches[n*batchSize+4:])
 		if uint64(c.Inner)+uint64(c.Size) > uint64(c.Extent) || c.Extent > 2*chunk.MaxSize {
 			return nil, fmt.Errorf("%w: chunk %d lies at %d of a batch of %d bytes", ErrFormat, i, c.Inner, c.Extent)
@@ -225,4 +225,4 @@ func encodeMeta(d *chunk.Device, features Features) (header, raw []byte) {
 }
 
 // inBatch says whether a chunk shares its extent, or could.
-func inBatch(c *chunk.Chunk) bool { return c.Extent != c.Size || c.Inner != 0 }
+func inBatch(c *chunk.Chunk) bool { return c.Flags&chunk.Batched != 0 }

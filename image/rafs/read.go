@@ -239,15 +239,42 @@ func together(in *erofs.Inode, index []erofs.Index, size int64) error {
 }
 
 // Options are those with which Write makes a bootstrap like this one, from what Table and Tree gave.
-func (b *Bootstrap) Options(table *chunk.Table, root *tree.Node) Options {
+func (b *Bootstrap) Options(table *chunk.Table) (Options, error) {
 	entries := map[chunk.Ref]Entry{}
 	for _, e := range b.Entries {
 		if ref, ok := table.At(e.Blob+1, int64(e.Offset)); ok {
 			entries[ref] = e
 		}
 	}
+	paths, err := b.PrefetchPaths()
 	return Options{
-		ChunkSize: int(b.Super.ChunkSize), Codec: b.Super.Codec(), NoOwners: b.Super.Flags&FlagOwners == 0,
+		ChunkSize: int(b.Super.ChunkSize), Codec: b.Super.Codec(), NoOwners: b.Super.Flags&FlagOwners == 0, Prefetch: paths,
 		Entry: func(r chunk.Ref) (Entry, bool) { e, ok := entries[r]; return e, ok },
+	}, err
+}
+
+// PrefetchPaths are the paths that the prefetch table means, in its order. Of a file with several names it is the first.
+func (b *Bootstrap) PrefetchPaths() ([]string, error) {
+	if len(b.Prefetch) == 0 {
+		return nil, nil
 	}
+	first := map[uint64]string{}
+	err := b.Image.Inodes(func(p string, in *erofs.Inode) error {
+		if _, ok := first[in.NID]; !ok {
+			first[in.NID] = p
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, nid := range b.Prefetch {
+		p, ok := first[uint64(nid)]
+		if !ok {
+			return nil, fmt.Errorf("%w: its prefetch table names inode %d, which has no path", ErrFormat, nid)
+		}
+		paths = append(paths, p)
+	}
+	return paths, nil
 }

@@ -115,7 +115,11 @@ func TestUpstreamBootstrapAgain(t *testing.T) {
 	path := filepath.Join(dir, "bootstrap/rafs-v6-2.2.boot")
 	b, table, root := load(t, path, filepath.Join(dir, "blobs"))
 	var out bytes.Buffer
-	if _, err := rafs.Write(&out, root, table, b.Blobs, b.Options(table, root)); err != nil {
+	o, err := b.Options(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rafs.Write(&out, root, table, b.Blobs, o); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(path)
