@@ -2,6 +2,7 @@ package manager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -289,7 +290,7 @@ spec: {match: "*", http: {host: another}}`)
 				},
 			} {
 				if err := get(); !apierrors.IsNotFound(err) {
-					return fmt.Errorf("something is left: %v", err)
+					return errors.Join(errors.New("something is left"), err)
 				}
 			}
 			return nil
@@ -385,7 +386,7 @@ func TestDeploymentRights(t *testing.T) {
 	c.remove(resource.FluentBitGroup, "FluentBit", c.Namespace, "agent")
 	c.eventually("the end", func() error {
 		if _, err := c.Clients.RbacV1().ClusterRoles().Get(t.Context(), role, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("the rights are left: %v", err)
+			return errors.Join(errors.New("the rights are left"), err)
 		}
 		return nil
 	})

@@ -159,8 +159,7 @@ func TestUnits(t *testing.T) {
 // bare takes the positions out, and what only tells how a thing was written.
 func bare(f *File) *File {
 	c := &File{}
-	var properties func(ps []Property) []Property
-	properties = func(ps []Property) []Property {
+	properties := func(ps []Property) []Property {
 		var out []Property
 		for _, p := range ps {
 			out = append(out, Property{Key: p.Key, Value: p.Value, Embedded: p.Embedded})

@@ -36,18 +36,16 @@ type yamlParser struct {
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
 func (y *yamlParser) syntax(err error) {
-	for _, text := range strings.Split(err.Error(), "\n") {
-		pos := Position{File: y.name}
-		if m := yamlLine.FindStringSubmatch(text); m != nil {
-			text = m[2]
-			if m[1] != "" {
-				pos.Line, _ = strconv.Atoi(m[1])
-				pos.Column = 1
-			}
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	pos := Position{File: y.name}
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		text = m[2]
+		if m[1] != "" {
+			pos.Line, _ = strconv.Atoi(m[1])
+			pos.Column = 1
 		}
-		y.fault(pos, "the file is not YAML: %s; values with : # { [ * or & need quotes", text)
-		return
 	}
+	y.fault(pos, "the file is not YAML: %s; values with : # { [ * or & need quotes", text)
 }
 
 func (y *yamlParser) at(n *yaml.Node) Position {

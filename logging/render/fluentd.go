@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/md5"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -206,12 +205,11 @@ func sorted(texts []string) []string { return slices.Sorted(slices.Values(texts)
 
 // label is the name under which the records are routed.
 func (w Watch) label(namespace, name string) string {
-	h := md5.New()
-	io.WriteString(h, namespace+name+strings.Join(w.Namespaces, ""))
+	text := namespace + name + strings.Join(w.Namespaces, "")
 	for _, key := range slices.Sorted(maps.Keys(w.Labels)) {
-		io.WriteString(h, key+w.Labels[key])
+		text += key + w.Labels[key]
 	}
-	return fmt.Sprintf("@%x", h.Sum(nil))
+	return fmt.Sprintf("@%x", md5.Sum([]byte(text)))
 }
 
 // plugins adds what selectors select: kind of resource, kind of plugin, name of the selector's field.
