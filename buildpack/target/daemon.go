@@ -28,12 +28,14 @@ import (
 	"github.com/weft-dev/weft/registry"
 )
 
-// Daemon is a Docker daemon, spoken to by three calls of its HTTP interface: whether it is there, what it has under a name, and "load
-// these images", which takes one tar stream.
+// Daemon is a Docker daemon, spoken to by four calls of its HTTP interface: whether it is there, what it has under a name, "load these
+// images" and "save this image", which are tar streams.
 type Daemon struct {
 	client *http.Client
 	base   string
 	host   string
+	held   chan net.Conn // connections that were made ahead, see Hold
+	dial   func(ctx context.Context) (net.Conn, error)
 }
 
 // defaultDaemon is where the daemon listens unless DOCKER_HOST says otherwise.
@@ -52,13 +54,21 @@ func ConnectDaemon(ctx context.Context, host string, getenv func(string) string)
 	if err != nil {
 		return nil, fmt.Errorf("the address of the Docker daemon: %w", err)
 	}
-	d := &Daemon{host: host, base: "http://docker"}
-	transport := &http.Transport{}
+	d := &Daemon{host: host, base: "http://docker", held: make(chan net.Conn, heldConnections)}
+	transport := &http.Transport{DisableCompression: true}
 	switch u.Scheme {
 	case "unix":
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		d.dial = func(ctx context.Context) (net.Conn, error) {
 			var dialer net.Dialer
 			return dialer.DialContext(ctx, "unix", u.Path)
+		}
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			select {
+			case c := <-d.held:
+				return c, nil
+			default:
+				return d.dial(ctx)
+			}
 		}
 	case "tcp", "http", "https":
 		d.base = "http://" + u.Host
@@ -78,7 +88,53 @@ func ConnectDaemon(ctx context.Context, host string, getenv func(string) string)
 	if err != nil {
 		return nil, fmt.Errorf("no Docker daemon answers at %s: %w (%w)", host, fs.ErrNotExist, err)
 	}
-	return d, body.Close()
+	return d, finish(body)
+}
+
+// heldConnections is more than the calls of one build whose connection cannot be used again.
+const heldConnections = 8
+
+// Hold makes connections ahead, for a process that is about to lose the right to the socket. Over TCP nothing is needed.
+func (d *Daemon) Hold(ctx context.Context) error {
+	for d.dial != nil && len(d.held) < heldConnections {
+		c, err := d.dial(ctx)
+		if err != nil {
+			return fmt.Errorf("connect to the Docker daemon at %s: %w", d.host, err)
+		}
+		d.held <- c
+	}
+	return nil
+}
+
+// KeepAlive asks the daemon now and then whether it is there, until ctx ends: some end connections that nothing uses.
+func (d *Daemon) KeepAlive(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// A daemon that does not answer is told by the call that needs it.
+		if body, err := d.call(ctx, http.MethodGet, "/_ping", nil); err == nil {
+			_ = finish(body)
+		}
+	}
+}
+
+// Close ends all connections that nothing uses.
+func (d *Daemon) Close() {
+	for len(d.held) > 0 {
+		(<-d.held).Close()
+	}
+	d.client.CloseIdleConnections()
+}
+
+// finish reads what is left of an answer, so that the connection can be used again.
+func finish(body io.ReadCloser) error {
+	_, err := io.Copy(io.Discard, io.LimitReader(body, 64<<10))
+	return errors.Join(err, body.Close())
 }
 
 func daemonTLS(dir string) (*tls.Config, error) {
@@ -136,21 +192,11 @@ func (d *Daemon) call(ctx context.Context, method, path string, body io.Reader) 
 
 // ID gives the identity of the image that has a name, "" if there is none.
 func (d *Daemon) ID(ctx context.Context, name string) (string, error) {
-	body, err := d.call(ctx, http.MethodGet, "/images/"+url.PathEscape(name)+"/json", nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+	found, err := d.inspect(ctx, name)
+	if err != nil || found == nil {
+		return "", err
 	}
-	if err != nil {
-		return "", fmt.Errorf("ask the Docker daemon for %s: %w", name, err)
-	}
-	defer body.Close()
-	var image struct {
-		ID string `json:"Id"`
-	}
-	if err := json.NewDecoder(io.LimitReader(body, 16<<20)).Decode(&image); err != nil {
-		return "", fmt.Errorf("ask the Docker daemon for %s: %w", name, err)
-	}
-	return image.ID, nil
+	return found.ID, nil
 }
 
 // Load gives the daemon the image in a layout folder under names, as one tar stream that is both of the kinds that daemons read: an OCI

@@ -40,7 +40,7 @@ var inputs = []input{
 	{"buildpacks", "CNB_BUILDPACKS_DIR", "/cnb/buildpacks", "DBC", 0, 0, false, "path to buildpacks directory"},
 	{"cache-dir", "CNB_CACHE_DIR", "", "REC", 0, 0, false, "path to cache directory"},
 	{"cache-image", "CNB_CACHE_IMAGE", "", "AREC", 0, 0, false, "cache image tag name"},
-	{"daemon", "CNB_USE_DAEMON", "", "AREXC", 0, 0, true, "export to docker daemon (not supported)"},
+	{"daemon", "CNB_USE_DAEMON", "", "AREXC", 0, 0, true, "read and write images in a Docker daemon (DOCKER_HOST, else the usual socket)"},
 	{"extended", "CNB_EXTENDED_DIR", "<layers>/extended", "E", 12, 0, false, "path to layers of image extensions"},
 	{"extensions", "CNB_EXTENSIONS_DIR", "/cnb/extensions", "D", 10, 0, false, "path to extensions directory"},
 	{"force", "CNB_FORCE_REBASE", "", "X", 12, 0, true, "execute rebase even if operation is unsafe"},

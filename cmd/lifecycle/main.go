@@ -106,7 +106,7 @@ func dispatch(ctx context.Context, args []string, getenv func(string) string, st
 		return &failure{codeArguments, "parse arguments", err}
 	}
 	s := &session{values: v, stdout: stdout, stderr: stderr, execEnv: orElse(getenv("CNB_EXEC_ENV"), "production"), registryAuth: getenv("CNB_REGISTRY_AUTH"),
-		sourceDateEpoch: getenv("SOURCE_DATE_EPOCH"), experimental: getenv("CNB_EXPERIMENTAL_MODE")}
+		sourceDateEpoch: getenv("SOURCE_DATE_EPOCH"), experimental: getenv("CNB_EXPERIMENTAL_MODE"), getenv: getenv}
 	if s.level, err = parseLevel(v.get("log-level")); err != nil {
 		return &failure{codeArguments, "parse arguments", err}
 	}
@@ -118,7 +118,8 @@ func dispatch(ctx context.Context, args []string, getenv func(string) string, st
 			s.couldMount = mayMount()
 		}
 	}
-	return do(ctx, s)
+	err = do(ctx, s)
+	return errors.Join(err, s.closeDaemon())
 }
 
 // exitCode is what another process of this program has ended with, after it said why. 0 is nil.

@@ -25,7 +25,7 @@ func analyze(ctx context.Context, s *session) error {
 	if err := oneImage(s); err != nil {
 		return err
 	}
-	if err := s.begin(s.args[0], s.get("previous-image"), s.get("run-image"), s.get("cache-image")); err != nil {
+	if err := s.begin(ctx, s.args[0], s.get("previous-image"), s.get("run-image"), s.get("cache-image")); err != nil {
 		return err
 	}
 	_, err := s.analyze(ctx)
@@ -58,7 +58,7 @@ func (s *session) analyze(ctx context.Context) (md spec.Analyzed, err error) {
 		return md, err
 	}
 	if s.api.SBOM && !s.is("skip-layers") && !s.is("skip-restore") && previous != nil {
-		if err := os.MkdirAll(s.get("layers"), 0o777); err != nil {
+		if err := errors.Join(os.MkdirAll(s.get("layers"), 0o777), s.kept(ctx, previous)); err != nil {
 			return md, err
 		}
 		if err := lifecycle.RestoreSBOM(previous.Image, md.Metadata, lifecycle.Same(s.get("layers"))); err != nil {
@@ -176,7 +176,7 @@ func restore(ctx context.Context, s *session) error {
 	if err := noArguments(s); err != nil {
 		return err
 	}
-	if err := s.begin(s.get("cache-image"), s.get("build-image")); err != nil {
+	if err := s.begin(ctx, s.get("cache-image"), s.get("build-image")); err != nil {
 		return err
 	}
 	group, err := s.readGroup()
@@ -273,7 +273,7 @@ func export(ctx context.Context, s *session) error {
 	if md.Image != nil {
 		previous = md.Image.Reference
 	}
-	if err := s.begin(append(s.names(), md.RunImage.Reference, previous, s.get("cache-image"))...); err != nil {
+	if err := s.begin(ctx, append(s.names(), md.RunImage.Reference, previous, s.get("cache-image"))...); err != nil {
 		return err
 	}
 	group, err := s.readGroup()
@@ -295,6 +295,9 @@ func (s *session) export(ctx context.Context, md spec.Analyzed, group spec.Group
 	if err != nil {
 		return err
 	}
+	if err := s.whole(ctx, run); err != nil {
+		return err
+	}
 	to, err := s.target(s.args[0])
 	if err != nil {
 		return err
@@ -313,6 +316,9 @@ func (s *session) export(ctx context.Context, md spec.Analyzed, group spec.Group
 	if md.Image != nil && md.Image.Reference != "" {
 		previous, err := s.find(ctx, s.layoutName(md.Image.Reference))
 		if err != nil {
+			return err
+		}
+		if err := s.whole(ctx, previous); err != nil {
 			return err
 		}
 		if previous != nil {
@@ -351,6 +357,7 @@ func (s *session) publish(ctx context.Context, x *lifecycle.Exporter, group spec
 	}
 	out, err := x.Export(ctx, group, built)
 	if err == nil {
+		s.reportOfDaemon(&out.Report.Image)
 		err = writeTOML(s.get("report"), out.Report)
 	}
 	if err == nil && !parallel {
@@ -397,7 +404,7 @@ func create(ctx context.Context, s *session) error {
 	if err := oneImage(s); err != nil {
 		return err
 	}
-	if err := s.begin(append(s.names(), s.get("previous-image"), s.get("run-image"), s.get("cache-image"))...); err != nil {
+	if err := s.begin(ctx, append(s.names(), s.get("previous-image"), s.get("run-image"), s.get("cache-image"))...); err != nil {
 		return err
 	}
 	if err := s.openCache(ctx); err != nil {
@@ -440,7 +447,7 @@ func rebase(ctx context.Context, s *session) error {
 	}
 	runName := orElse(s.get("run-image"), s.get("image"))
 	from := orElse(s.get("previous-image"), s.args[0])
-	if err := s.begin(append(s.names(), from, runName)...); err != nil {
+	if err := s.begin(ctx, append(s.names(), from, runName)...); err != nil {
 		return err
 	}
 	app, err := s.need(ctx, from, "image to rebase")
@@ -467,6 +474,9 @@ func rebase(ctx context.Context, s *session) error {
 	if err != nil {
 		return &failure{codeFailed, "access run image", err}
 	}
+	if err := errors.Join(s.whole(ctx, app), s.whole(ctx, run)); err != nil {
+		return fail("rebase", err)
+	}
 	to, err := s.target(s.args[0])
 	if err != nil {
 		return fail("rebase", err)
@@ -476,6 +486,7 @@ func rebase(ctx context.Context, s *session) error {
 	if err != nil {
 		return fail("rebase", err)
 	}
+	s.reportOfDaemon(&report.Image)
 	return fail("rebase", writeTOML(s.get("report"), struct {
 		Image spec.ImageReport `toml:"image"`
 	}{report.Image}))

@@ -33,20 +33,25 @@ type session struct {
 	registryAuth    string
 	sourceDateEpoch string
 	experimental    string
+	getenv          func(string) string
 
 	log    *logger
 	client *registry.Client
 	cache  lifecycle.Cache
 	mounts *mounts // nil: layers are copied
+	daemon *daemon // nil: images are in registries or folders
 
 	couldMount bool // the next build will be able to
 }
 
 // begin checks what all phases with images have in common and gives up root's rights.
-func (s *session) begin(images ...string) error {
+func (s *session) begin(ctx context.Context, images ...string) error {
 	s.log = &logger{level: s.level, out: s.stdout}
-	if s.is("daemon") {
-		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-daemon is not supported: this lifecycle exports to a registry or, with -layout, to a folder")}
+	if s.is("daemon") && s.is("layout") {
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-daemon and -layout exclude each other")}
+	}
+	if !s.is("daemon") && s.get("launch-cache") != "" {
+		s.log.Warnf("Ignoring -launch-cache, only intended for use with -daemon")
 	}
 	if s.is("layout") {
 		switch s.experimental {
@@ -59,6 +64,12 @@ func (s *session) begin(images ...string) error {
 		}
 		if s.get("layout-dir") == "" {
 			return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-layout needs -layout-dir")}
+		}
+	}
+	if s.is("daemon") {
+		images = []string{s.get("cache-image")} // the others are in the daemon
+		if err := s.openDaemon(ctx); err != nil {
+			return &failure{codeFailed, "initialize docker client", err}
 		}
 	}
 	keychain, err := s.keychain(images)
@@ -123,7 +134,7 @@ func (s *session) dropRights() error {
 		return nil
 	}
 	uid, gid := s.number("uid"), s.number("gid")
-	for _, name := range []string{"layers", "cache-dir"} {
+	for _, name := range []string{"layers", "cache-dir", "launch-cache"} {
 		dir := s.get(name)
 		if dir == "" || !strings.Contains(ownedFolders[s.phase], name) {
 			continue
@@ -149,7 +160,8 @@ func (s *session) dropRights() error {
 	return errors.Join(os.Setenv("HOME", u.HomeDir), os.Setenv("USER", u.Username))
 }
 
-var ownedFolders = map[string]string{"analyze": "layers cache-dir", "create": "layers cache-dir", "restore": "layers cache-dir", "export": "cache-dir"}
+var ownedFolders = map[string]string{"analyze": "layers cache-dir launch-cache", "create": "layers cache-dir launch-cache", "restore": "layers cache-dir",
+	"export": "cache-dir launch-cache"}
 
 func giveTo(dir string, uid, gid int) error {
 	return filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
@@ -172,6 +184,9 @@ func (s *session) folders() lifecycle.Folders {
 func (s *session) find(ctx context.Context, name string) (*lifecycle.NamedImage, error) {
 	if name == "" {
 		return nil, nil
+	}
+	if s.daemon != nil {
+		return s.daemon.find(ctx, name)
 	}
 	to, err := s.target(name)
 	if err != nil {
@@ -201,6 +216,9 @@ func (s *session) find(ctx context.Context, name string) (*lifecycle.NamedImage,
 }
 
 func (s *session) target(name string) (target.Target, error) {
+	if s.daemon != nil {
+		return s.daemon.target(), nil
+	}
 	if s.is("layout") {
 		return target.NewLayout(s.get("layout-dir"), name)
 	}
@@ -213,6 +231,9 @@ func (s *session) mayWrite(ctx context.Context) error {
 		return nil
 	}
 	names := s.names()
+	if s.daemon != nil {
+		names = nil
+	}
 	if s.get("cache-image") != "" {
 		names = append(names, s.get("cache-image"))
 	}
@@ -257,7 +278,7 @@ func (s *session) sameRegistry() error {
 		if err != nil {
 			return &failure{codeArguments, "resolve inputs", err}
 		}
-		if host != "" && host != ref.Host {
+		if host != "" && host != ref.Host && !s.is("daemon") {
 			return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("writing to multiple registries is unsupported")}
 		}
 		host = ref.Host
@@ -317,7 +338,7 @@ func (s *session) chooseRunImage(ctx context.Context) (string, error) {
 
 func (s *session) bestMirror(ctx context.Context, image spec.RunImageName, output string) (string, error) {
 	out, err := registry.ParseReference(output)
-	if err != nil {
+	if err != nil && s.daemon == nil { // a daemon has images by their identity, too
 		return "", err
 	}
 	all := append([]string{image.Image}, image.Mirrors...)
