@@ -164,6 +164,8 @@ func unpack(t testing.TB, img v1.Image) string {
 			err = os.MkdirAll(to, 0o755)
 		case tar.TypeSymlink:
 			err = os.Symlink(h.Linkname, to)
+		case tar.TypeLink: // its target lies before it in the same layer
+			err = os.Link(filepath.Join(dir, h.Linkname), to)
 		case tar.TypeReg:
 			var data []byte
 			if data, err = io.ReadAll(tr); err == nil {
