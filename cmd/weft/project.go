@@ -152,7 +152,7 @@ func (b *buildProgress) show(e buildpack.Event) {
 		b.item.Wait(e.Phase)
 	case buildpack.PhaseDone:
 		if e.Cache != buildpack.CacheUnchanged { // then it is all there is, and the item says so
-			b.item.Note("%s  %s", e.Phase, strings.TrimSuffix(fmt.Sprintf("%s, %s", e.Duration.Round(time.Millisecond), e.Cache), ", "))
+			b.item.Step("%s  %s", e.Phase, strings.TrimSuffix(fmt.Sprintf("%s, %s", e.Duration.Round(time.Millisecond), e.Cache), ", "))
 		}
 	case buildpack.Output, buildpack.Warning, buildpack.Message:
 		b.last = append(b.last, e.Line)

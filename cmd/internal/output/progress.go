@@ -124,6 +124,22 @@ func (i *Item) Note(format string, args ...any) {
 	g.draw("")
 }
 
+// Step says what part of the item is over. Unlike a note it stays on a terminal, too.
+func (i *Item) Step(format string, args ...any) {
+	g := i.progress
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i.over || g.closed {
+		return
+	}
+	i.note = ""
+	line := i.name + ": " + oneLine(fmt.Sprintf(format, args...))
+	if g.ticker != nil {
+		line = g.printer.errStyle.paint(Faint, line)
+	}
+	g.permanent(line)
+}
+
 // Wait says what the item is waiting for. Unlike a note it is shown on terminals only.
 func (i *Item) Wait(note string) {
 	g := i.progress
