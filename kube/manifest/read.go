@@ -23,6 +23,8 @@ type Reader struct {
 	Recursive bool
 	// Stdin is what the path "-" stands for.
 	Stdin io.Reader
+	// Repair, if set, changes the text of a file before it is parsed. It must not move lines.
+	Repair func(file string, data []byte) []byte
 }
 
 // Extensions are the endings of the files that are read from a folder.
@@ -128,6 +130,9 @@ func (r Reader) readFrom(in io.Reader, name string, lim Limits) ([]Object, error
 	}
 	if int64(len(data)) > lim.FileBytes {
 		return nil, &Error{Pos: Position{File: name}, Msg: fmt.Sprintf("larger than %d bytes", lim.FileBytes)}
+	}
+	if r.Repair != nil {
+		data = r.Repair(name, data)
 	}
 	return parse(name, data, lim)
 }

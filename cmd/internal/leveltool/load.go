@@ -1,0 +1,85 @@
+// Package leveltool is `weft level`: verbs that answer from files what levels deny to whom. It must not know how a decision is made: that
+// is told by package level.
+package leveltool
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/weft-dev/weft/kube/manifest"
+	"github.com/weft-dev/weft/level"
+)
+
+// numberLabel is a level that was written as a number, which is no label value.
+var numberLabel = regexp.MustCompile(`((?:kubernetes\.io|level\.weft\.dev)/level["']?[ \t]*:[ \t]+)([0-9]+(?:\.[0-9]+)?)([ \t]*(?:[,}#\r\n]|$))`)
+
+func (t Tool) read(ctx context.Context, paths []string) ([]manifest.Object, error) {
+	return manifest.Reader{Recursive: true, Stdin: t.Stdin, Repair: func(file string, data []byte) []byte {
+		repaired := numberLabel.ReplaceAll(data, []byte(`$1"$2"$3`))
+		if len(repaired) != len(data) {
+			t.Print().Warn("%s: a level is written as a number, which an API server refuses in a label; it is read as text here. Put it in quotes.", file)
+		}
+		return repaired
+	}}.Read(ctx, paths...)
+}
+
+// snapshot compiles objects, and warns of what breaks a rule between objects.
+func (t Tool) compile(objects []manifest.Object) (*level.Snapshot, error) {
+	loaded, err := level.Load(objects)
+	if err != nil {
+		return nil, err
+	}
+	if loaded.Inferred {
+		t.Print().Remark("there is no Registry among the objects; the levels are the numbers that labels hold")
+	}
+	for _, finding := range loaded.Findings {
+		t.Print().Warn("%v", finding)
+	}
+	return level.NewSnapshot(loaded.Model, time.Now()), nil
+}
+
+func (t Tool) snapshot(ctx context.Context, paths []string) (*level.Snapshot, error) {
+	objects, err := t.read(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	return t.compile(objects)
+}
+
+// change compiles objects as they are, and as they are after a change.
+func (t Tool) change(ctx context.Context, paths, with, without []string) (before, after *level.Snapshot, err error) {
+	objects, err := t.read(ctx, paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	if before, err = t.compile(objects); err != nil {
+		return nil, nil, err
+	}
+	changed := slices.Clone(objects)
+	drop := func(by []manifest.Object) {
+		gone := map[manifest.Identity]bool{}
+		for _, o := range by {
+			gone[o.Identity()] = true
+		}
+		changed = slices.DeleteFunc(changed, func(o manifest.Object) bool { return gone[o.Identity()] })
+	}
+	if len(without) > 0 {
+		removed, err := t.read(ctx, without)
+		if err != nil {
+			return nil, nil, err
+		}
+		drop(removed)
+	}
+	if len(with) > 0 {
+		put, err := t.read(ctx, with)
+		if err != nil {
+			return nil, nil, err
+		}
+		drop(put)
+		changed = append(changed, put...)
+	}
+	after, err = t.compile(changed)
+	return before, after, err
+}
