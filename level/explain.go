@@ -64,6 +64,9 @@ func (s *Snapshot) reason(e Explanation, d Decision) string {
 	if e.Lowest != "" {
 		what = "what is on " + e.Lowest + " up to " + e.Target
 	}
+	if d.Origin == GuardedKind {
+		what = "a kind that gives power over " + what
+	}
 	switch d.Cause {
 	case Cleared:
 		return fmt.Sprintf("%s is enough to %s %s; roles of the cluster decide", who, d.Access, what)

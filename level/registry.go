@@ -31,6 +31,7 @@ const (
 
 var (
 	namePattern   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	levelPattern  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
 	numberPattern = regexp.MustCompile(`^[0-9]{1,9}([.][0-9]{1,9})?$`)
 	aliasPattern  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 )
@@ -55,12 +56,12 @@ func NewRegistry(spec api.RegistrySpec) (*Registry, error) {
 	}
 	for i, l := range spec.Levels {
 		for j, name := range append([]string{l.Name}, l.Aliases...) {
-			field, pattern := fmt.Sprintf("spec.levels[%d].name", i), namePattern
+			field, pattern := fmt.Sprintf("spec.levels[%d].name", i), levelPattern
 			if j > 0 {
 				field, pattern = fmt.Sprintf("spec.levels[%d].aliases[%d]", i, j-1), aliasPattern
 			}
 			if !pattern.MatchString(name) || j == 0 && len(name) > 40 || len(name) > 63 {
-				return nil, wrong(field, "use small letters, digits and dashes, at most 40", "%q cannot name a level", name)
+				return nil, wrong(field, "use small letters, digits, dashes and dots, at most 40", "%q cannot name a level", name)
 			}
 			if _, twice := r.ranks[name]; twice {
 				return nil, wrong(field, "each name and alias stands for one level", "%q is there twice", name)
@@ -85,7 +86,28 @@ func NewRegistry(spec api.RegistrySpec) (*Registry, error) {
 	}
 	r.top.Rank = uint16(len(spec.Levels) - 1)
 	r.normal, r.trusted = demands(r.spec.Mode, modes)
+	for i, l := range spec.Levels {
+		for _, name := range append([]string{l.Name}, l.Aliases...) {
+			if r.isSpelledOut(name) {
+				return nil, wrong(fmt.Sprintf("spec.levels[%d]", i), "rename the level or the category", "%q would also mean a lower part of it with categories", name)
+			}
+		}
+	}
 	return r, r.defaults()
+}
+
+// isSpelledOut says whether the name of a level could be read as another level with categories.
+func (r *Registry) isSpelledOut(name string) bool {
+	for i, c := range name {
+		if _, level := r.ranks[name[:i]]; c != '.' || !level {
+			continue
+		}
+		unknown := func(category string) bool { _, ok := r.categories[category]; return !ok }
+		if !slices.ContainsFunc(strings.Split(name[i+1:], "."), unknown) {
+			return true
+		}
+	}
+	return false
 }
 
 func isMode(m api.Mode) bool {
@@ -215,11 +237,7 @@ func numbered(values map[string]bool) (api.RegistrySpec, bool) {
 			continue
 		}
 		last = numbers[v]
-		l := api.Level{Name: v}
-		if !namePattern.MatchString(v) {
-			l = api.Level{Name: strings.ReplaceAll(v, ".", "-"), Aliases: []string{v}}
-		}
-		spec.Levels = append(spec.Levels, l)
+		spec.Levels = append(spec.Levels, api.Level{Name: v})
 	}
 	return spec, len(spec.Levels) > 0
 }

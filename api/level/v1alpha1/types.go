@@ -90,7 +90,7 @@ type RegistrySpec struct {
 
 // Level is one level.
 type Level struct {
-	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	// +kubebuilder:validation:MaxLength=40
 	Name string `json:"name"`
 	// Aliases are label values that mean this level as well, for example "1.5".
@@ -169,7 +169,7 @@ type ClearanceSpec struct {
 
 // Subject is a user, a group or a service account.
 //
-// +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' ? has(self.__namespace__) && self.__namespace__ != ” : !has(self.__namespace__)",message="a ServiceAccount needs a namespace, users and groups have none"
+// +kubebuilder:validation:XValidation:rule="self.kind == 'ServiceAccount' ? has(self.__namespace__) && size(self.__namespace__) > 0 : !has(self.__namespace__)",message="a ServiceAccount needs a namespace, users and groups have none"
 type Subject struct {
 	// +kubebuilder:validation:Enum=User;Group;ServiceAccount
 	Kind string `json:"kind"`

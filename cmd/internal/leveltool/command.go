@@ -162,11 +162,11 @@ func (t Tool) matrix() *cobra.Command {
 }
 
 func matrixPage(p *output.Page, subjects []level.SubjectName, all []row) {
-	headings := []string{"place", "level"}
+	headings := []output.Cell{{Text: "PLACE", Colour: output.Faint}, {Text: "LEVEL", Colour: output.Faint}}
 	for _, n := range subjects {
-		headings = append(headings, n.String())
+		headings = append(headings, output.Cell{Text: n.String(), Colour: output.Bold}) // names keep their case
 	}
-	var rows [][]output.Cell
+	rows := [][]output.Cell{headings}
 	for _, r := range all {
 		cells := output.Row(r.Place, r.Level)
 		for _, n := range subjects {
@@ -178,7 +178,7 @@ func matrixPage(p *output.Page, subjects []level.SubjectName, all []row) {
 		}
 		rows = append(rows, cells)
 	}
-	p.Table(headings, rows)
+	p.Table(nil, rows)
 }
 
 func (t Tool) simulate() *cobra.Command {
