@@ -132,7 +132,7 @@ func (c *Content) Copy(ctx context.Context, w io.Writer, n *tree.Node) error {
 			return err
 		}
 		size := int(min(int64(n.ChunkSize), n.Size-int64(i)*int64(n.ChunkSize)))
-		part := zeros
+		var part []byte
 		if r.Hole() {
 			if zeros == nil {
 				zeros = make([]byte, n.ChunkSize)

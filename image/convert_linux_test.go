@@ -144,15 +144,13 @@ func reverse(t *testing.T, client *registry.Client, host string, found *image.Fo
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := tree.Side{}
 	var want tree.Side
 	for _, s := range layers {
 		side := scanOCI(t, s, want.Table)
 		want = tree.Side{Root: tree.Merge(want.Root, side.Root), Table: side.Table}
 	}
 	want.Root.DropMarks()
-	config = scanOCI(t, got[0], nil)
-	same(t, "back to an ordinary image", want, config)
+	same(t, "back to an ordinary image", want, scanOCI(t, got[0], nil))
 }
 
 func scanOCI(t testing.TB, source image.Source, known *chunk.Table) tree.Side {

@@ -49,18 +49,15 @@ func (c Codec) Decode(dst, src []byte) error {
 		return nil
 	case LZ4:
 		n, err := lz4.UncompressBlock(src, dst)
-		if err != nil || n != len(dst) {
-			return fmt.Errorf("%w: lz4 gives %d bytes, expected %d (%v)", ErrEncoding, n, len(dst), err)
-		}
-		return nil
+		return short("lz4", n, len(dst), err)
 	case Zstd:
 		d, err := decoder()
 		if err != nil {
 			return err
 		}
 		out, err := d.DecodeAll(src, dst[:0:len(dst)])
-		if err != nil || len(out) != len(dst) {
-			return fmt.Errorf("%w: zstd gives %d bytes, expected %d (%v)", ErrEncoding, len(out), len(dst), err)
+		if err := short("zstd", len(out), len(dst), err); err != nil {
+			return err
 		}
 		if len(dst) > 0 && &out[0] != &dst[0] {
 			copy(dst, out)
@@ -68,6 +65,17 @@ func (c Codec) Decode(dst, src []byte) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s is not decoded here", ErrEncoding, c)
+}
+
+// short is the error of a decoder that failed or gave another number of bytes than was promised.
+func short(codec string, got, want int, err error) error {
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrEncoding, codec, err)
+	case got != want:
+		return fmt.Errorf("%w: %s gives %d bytes, expected %d", ErrEncoding, codec, got, want)
+	}
+	return nil
 }
 
 // encoder encodes extents for one goroutine.

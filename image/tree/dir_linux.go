@@ -46,7 +46,7 @@ func (d *folder) read(at string) (*Node, error) {
 	if err := unix.Lstat(at, &st); err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", at, err)
 	}
-	key := [2]uint64{uint64(st.Dev), st.Ino}
+	key := [2]uint64{st.Dev, st.Ino}
 	if n, ok := d.inodes[key]; ok {
 		return n, nil
 	}
@@ -60,7 +60,7 @@ func (d *folder) read(at string) (*Node, error) {
 	}
 	switch n.Type() {
 	case Char, Block:
-		n.Major, n.Minor = unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
+		n.Major, n.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
 	case Symlink:
 		if n.Target, err = os.Readlink(at); err != nil {
 			return nil, err
