@@ -1,10 +1,6 @@
 package sandbox
 
-import (
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // forbidden system calls answer "operation not permitted": they change the machine, look into other programs' memory, make
 // namespaces, or have been the way out of sandboxes before.
@@ -83,14 +79,4 @@ func filterProgram() []unix.SockFilter {
 		stmt(answer, answerAllow),
 		stmt(answer, answerAllow),
 	)
-}
-
-func loadFilter() error {
-	program := filterProgram()
-	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, 1 /* SECCOMP_SET_MODE_FILTER */, 1 /* SECCOMP_FILTER_FLAG_TSYNC */, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

@@ -19,7 +19,7 @@ type Runner struct {
 	Scratch string // folder for mount points; they vanish with the sandbox, the empty folders are removed
 }
 
-// report is what keeper and gate say about themselves on the status pipe.
+// report is what the keeper says on the status pipe.
 type report struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"`
@@ -58,7 +58,7 @@ func (r Runner) Run(ctx context.Context, spec Spec, stdin io.Reader, stdout, std
 	defer statusR.Close()
 
 	cmd := exec.CommandContext(ctx, r.Program, "keeper")
-	cmd.Env = gateEnv
+	cmd.Env = keeperEnv
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.ExtraFiles = []*os.File{specR, statusW}
 	cmd.WaitDelay = 2 * time.Second

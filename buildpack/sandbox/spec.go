@@ -1,9 +1,9 @@
 // Package sandbox runs one program of somebody else isolated from the machine: an ordinary user in namespaces of its own, over a
 // root folder put together from read-only folders, without capabilities, with a system call filter and with limits.
 //
-// Two processes stand between the caller and the program. The keeper is PID 1 of the sandbox: it mounts, waits and reaps, and never
-// shares a user with the program. The gate is what becomes the program: it gives up what is left and calls execve. Both are the
-// small program cmd/sandbox.
+// One process stands between the caller and the program, the small program cmd/sandbox. The keeper is PID 1 of the sandbox: it mounts,
+// starts the program as a copy of itself that gives up what is left and calls execve, waits and reaps. It never shares a user with
+// the program.
 //
 // The package knows nothing of buildpacks, images or registries.
 package sandbox
