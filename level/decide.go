@@ -180,8 +180,8 @@ func (s *Snapshot) withAccount(r *Request, b Bounds) Bounds {
 
 func (s *Snapshot) clusterTarget(r *Request, a Access) (Bounds, Origin) {
 	kind := Kind{r.Group, r.Resource}
-	if a != Read && guarded(r) {
-		return s.all.with(s.all.High), GuardedKind
+	if a != Read && guarded(r) || opensNode(r) {
+		return s.all, GuardedKind
 	}
 	if r.Name != "" {
 		if l, ok := s.cluster.objects[objectKey{kind, r.Name}]; ok {

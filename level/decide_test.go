@@ -2,6 +2,7 @@ package level
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -87,6 +88,10 @@ func TestDecide(t *testing.T) {
 		{"mid", nil, Request{Verb: "get", Resource: "nodes", Name: "worker-1"}, Cleared},
 		{"mid", nil, Request{Verb: "get", Resource: "nodes", Name: "vault-1"}, LevelTooLow},
 		{"mid", nil, Request{Verb: "list", Resource: "nodes"}, LevelTooLow},
+		{"mid", nil, Request{Verb: "get", Resource: "nodes", Subresource: "status", Name: "worker-1"}, Cleared},
+		{"high", nil, Request{Verb: "get", Resource: "nodes", Subresource: "log", Name: "worker-1"}, CategoryMissing}, // of every pod there
+		{"high", nil, Request{Verb: "get", Resource: "nodes", Subresource: "proxy", Name: "worker-1"}, CategoryMissing},
+		{"high", nil, Request{Verb: "update", Resource: "nodes", Name: "worker-1"}, CategoryMissing},
 		{"mid", nil, Request{Verb: "list", Group: "storage.k8s.io", Resource: "storageclasses"}, Cleared},
 		{"high", nil, Request{Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"}, CategoryMissing},
 		{"top", nil, Request{Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"}, Cleared},
@@ -213,6 +218,38 @@ func TestSingleChange(t *testing.T) {
 	granted := s.WithGrants([]Grant{{Subject: user("low"), Label: secret}}, noon)
 	if granted.Decide(granted.Resolve("low", nil), vault).Denied || !granted.Decide(granted.Resolve("high", nil), vault).Denied {
 		t.Error("other clearances do not hold")
+	}
+}
+
+// However a snapshot came about by single changes, it answers like one that was made of the whole.
+func TestChangesInAnyOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	model, s := (*Model)(nil), testSnapshot(t, func(*Model, func(string) Label) {})
+	testSnapshot(t, func(m *Model, _ func(string) Label) { model = m })
+	names := []string{"site", "shop", "vault", "people", "plain", "new", "kube-system"}
+	top := s.Registry().top
+	for round := range 300 {
+		name := names[random.IntN(len(names))]
+		model.Namespaces = slices.DeleteFunc(model.Namespaces, func(n Namespace) bool { return n.Name == name })
+		if random.IntN(4) == 0 {
+			model.Objects = slices.DeleteFunc(model.Objects, func(o Object) bool { return o.Namespace == name })
+			s = s.WithoutNamespace(name)
+		} else {
+			l := Label{Rank: uint16(random.IntN(3)), Categories: Categories{uint64(random.IntN(4))}}
+			n := Namespace{name, &l, []string{"", "team", "none"}[random.IntN(3)]}
+			if random.IntN(3) == 0 {
+				n.Label = nil
+			}
+			model.Namespaces = append(model.Namespaces, n)
+			s = s.WithNamespace(n)
+		}
+		whole := NewSnapshot(model, noon)
+		if got := Compare(whole, s, true); len(got) > 0 {
+			t.Fatalf("round %d, %s: %+v", round, name, got[0])
+		}
+		if whole.all != s.all || !top.Dominates(s.all.High) {
+			t.Fatalf("round %d: bounds %v and %v", round, whole.all, s.all)
+		}
 	}
 }
 

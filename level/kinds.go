@@ -69,6 +69,11 @@ func guarded(r *Request) bool {
 	return power[k] || r.Resource == "*" || r.Group == "*"
 }
 
+// opensNode says whether a request reaches the kubelet of a node, which shows logs, pods and figures of all that runs there.
+func opensNode(r *Request) bool {
+	return r.Resource == "nodes" && r.Group == "" && r.Subresource != "" && r.Subresource != "status"
+}
+
 // KindOf finds the kind that a word on a command line means: secrets, secret, deployments.apps. Where no group is given, that of a
 // kind of Kubernetes without namespace or of a labelled object is taken.
 func (s *Snapshot) KindOf(word string) (kind Kind, namespaced bool) {
