@@ -264,6 +264,12 @@ func TestMemoLooksAtGroups(t *testing.T) {
 	if s.Resolve("eve", groups).Source() != ByDefault {
 		t.Error("the memo looked at the slice and not at the groups")
 	}
+	for i := range 5000 { // all with the same groups
+		s.Resolve(fmt.Sprint("member", i), []string{"ops"})
+	}
+	if s.memo.get("member0", []string{"ops"}) == nil || s.memo.get("member4999", []string{"ops"}) == nil {
+		t.Error("5,000 users push each other out")
+	}
 	for i := range 200_000 { // a flood of names
 		s.Resolve(fmt.Sprint("user", i), nil)
 	}

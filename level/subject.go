@@ -152,46 +152,44 @@ func (s *Snapshot) rolesOf(user string, groups []string) map[string]Role {
 	return roles
 }
 
-// memo remembers resolved users by name and a hash of all their groups, and compares the groups before it answers.
+// memo remembers resolved users by a hash of name and all groups, and compares both before it answers.
 type memo struct {
 	seed   maphash.Seed
 	shards [64]struct {
 		sync.RWMutex
-		known map[memoKey]memoEntry
+		known map[uint64]memoEntry
 	}
 }
 
 const memoPerShard = 1024
 
-type memoKey struct {
-	user   string
-	groups uint64
-}
-
 type memoEntry struct {
+	user    string
 	groups  []string
 	subject *Subject
 }
 
 func newMemo() *memo { return &memo{seed: maphash.MakeSeed()} }
 
-func (m *memo) key(user string, groups []string) memoKey {
+func (m *memo) key(user string, groups []string) uint64 {
 	var h maphash.Hash
 	h.SetSeed(m.seed)
+	_, _ = h.WriteString(user) // cannot fail
+	_ = h.WriteByte(0)
 	for _, g := range groups {
-		_, _ = h.WriteString(g) // cannot fail
+		_, _ = h.WriteString(g)
 		_ = h.WriteByte(0)
 	}
-	return memoKey{user, h.Sum64()}
+	return h.Sum64()
 }
 
 func (m *memo) get(user string, groups []string) *Subject {
 	k := m.key(user, groups)
-	shard := &m.shards[k.groups%64^uint64(len(user))%64]
+	shard := &m.shards[k%uint64(len(m.shards))]
 	shard.RLock()
 	e, ok := shard.known[k]
 	shard.RUnlock()
-	if !ok || !slices.Equal(e.groups, groups) {
+	if !ok || e.user != user || !slices.Equal(e.groups, groups) {
 		return nil
 	}
 	return e.subject
@@ -199,16 +197,15 @@ func (m *memo) get(user string, groups []string) *Subject {
 
 func (m *memo) put(user string, groups []string, s *Subject) {
 	k := m.key(user, groups)
-	shard := &m.shards[k.groups%64^uint64(len(user))%64]
+	shard := &m.shards[k%uint64(len(m.shards))]
 	shard.Lock()
 	defer shard.Unlock()
 	if shard.known == nil || len(shard.known) >= memoPerShard { // a flood of names must not fill the memory
-		shard.known = map[memoKey]memoEntry{}
+		shard.known = map[uint64]memoEntry{}
 	}
 	cloned := make([]string, len(groups))
 	for i, g := range groups {
 		cloned[i] = strings.Clone(g)
 	}
-	k.user = strings.Clone(user)
-	shard.known[k] = memoEntry{cloned, s}
+	shard.known[k] = memoEntry{strings.Clone(user), cloned, s}
 }

@@ -1,0 +1,93 @@
+// Package authorizer compares deciders of requests side by side.
+package authorizer
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/kubernetes/pkg/registry/rbac/validation"
+	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/level"
+)
+
+const subjects = 5000
+
+// BenchmarkBesideRBAC judges the same requests by levels, with 5,000 clearances and namespaces, and by Kubernetes' roles, with 5,000
+// bindings, in turn. It tells the time of a decision with a resolved clearance, of one with its resolution, and how many times longer roles take.
+func BenchmarkBesideRBAC(b *testing.B) {
+	snapshot, roles := levels(b), bindings()
+	users := make([]*user.DefaultInfo, subjects)
+	attributes := make([]authorizer.AttributesRecord, subjects)
+	requests := make([]level.Request, subjects)
+	for i := range subjects {
+		users[i] = &user.DefaultInfo{Name: fmt.Sprintf("user-%d", i), Groups: []string{"system:authenticated", "department"}}
+		namespace := fmt.Sprintf("namespace-%d", (i*37)%subjects)
+		attributes[i] = authorizer.AttributesRecord{User: users[i], Verb: "get", Resource: "pods", Namespace: namespace, Name: "p", ResourceRequest: true}
+		requests[i] = level.Request{Verb: "get", Resource: "pods", Namespace: namespace, Name: "p"}
+		snapshot.Resolve(users[i].Name, users[i].Groups)
+	}
+	resolved := make([]*level.Subject, subjects)
+	for i := range resolved {
+		resolved[i] = snapshot.Resolve(users[i].Name, users[i].Groups)
+	}
+	var deciding, resolving, roling time.Duration
+	rounds := 0
+	for b.Loop() {
+		start := time.Now()
+		for i := range subjects {
+			snapshot.Decide(resolved[i], &requests[i])
+		}
+		decided := time.Now()
+		for i := range subjects {
+			snapshot.Decide(snapshot.Resolve(users[i].Name, users[i].Groups), &requests[i])
+		}
+		both := time.Now()
+		for i := range subjects {
+			if d, _, err := roles.Authorize(b.Context(), attributes[i]); err != nil || d != authorizer.DecisionAllow {
+				b.Fatal(d, err)
+			}
+		}
+		deciding, resolving, roling = deciding+decided.Sub(start), resolving+both.Sub(decided), roling+time.Since(both)
+		rounds++
+	}
+	per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(rounds*subjects) }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(per(deciding), "decide-ns")
+	b.ReportMetric(per(resolving), "resolve+decide-ns")
+	b.ReportMetric(per(roling), "roles-ns")
+	b.ReportMetric(float64(roling)/float64(deciding), "times")
+	b.ReportMetric(float64(roling)/float64(resolving), "times-with-resolve")
+}
+
+func levels(b *testing.B) *level.Snapshot {
+	registry, err := level.NewRegistry(api.RegistrySpec{Levels: []api.Level{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := &level.Model{Registry: registry}
+	for i := range subjects {
+		l := level.Label{Rank: uint16(i % 4)}
+		m.Namespaces = append(m.Namespaces, level.Namespace{Name: fmt.Sprintf("namespace-%d", i), Label: &l})
+		m.Grants = append(m.Grants, level.Grant{Subject: level.SubjectName{Kind: level.User, Name: fmt.Sprintf("user-%d", i)}, Label: l})
+	}
+	return level.NewSnapshot(m, time.Now())
+}
+
+func bindings() *rbac.RBACAuthorizer {
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "reader"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}
+	var all []*rbacv1.ClusterRoleBinding
+	for i := range subjects {
+		all = append(all, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("binding-%d", i)},
+			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "reader"},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: fmt.Sprintf("user-%d", i)}}})
+	}
+	_, static := validation.NewTestRuleResolver(nil, nil, []*rbacv1.ClusterRole{role}, all)
+	return rbac.New(static, static, static, static)
+}
