@@ -3,14 +3,17 @@ package authorizer
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/kubernetes/pkg/registry/rbac/validation"
+	rbaclisters "k8s.io/client-go/listers/rbac/v1"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
@@ -20,9 +23,9 @@ import (
 const subjects = 5000
 
 // BenchmarkBesideRBAC judges the same requests by levels, with 5,000 clearances and namespaces, and by Kubernetes' roles, with 5,000
-// bindings, in turn. It tells the time of a decision with a resolved clearance, of one with its resolution, and how many times longer roles take.
+// bindings, in turn. It tells the processor time of a decision with a resolved clearance, of one with its resolution, and how many times longer roles take.
 func BenchmarkBesideRBAC(b *testing.B) {
-	snapshot, roles := levels(b), bindings()
+	snapshot, roles := levels(b), bindings(b)
 	users := make([]*user.DefaultInfo, subjects)
 	attributes := make([]authorizer.AttributesRecord, subjects)
 	requests := make([]level.Request, subjects)
@@ -37,24 +40,26 @@ func BenchmarkBesideRBAC(b *testing.B) {
 	for i := range resolved {
 		resolved[i] = snapshot.Resolve(users[i].Name, users[i].Groups)
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var deciding, resolving, roling time.Duration
 	rounds := 0
 	for b.Loop() {
-		start := time.Now()
+		start := cpuTime(b)
 		for i := range subjects {
 			snapshot.Decide(resolved[i], &requests[i])
 		}
-		decided := time.Now()
+		decided := cpuTime(b)
 		for i := range subjects {
 			snapshot.Decide(snapshot.Resolve(users[i].Name, users[i].Groups), &requests[i])
 		}
-		both := time.Now()
+		both := cpuTime(b)
 		for i := range subjects {
 			if d, _, err := roles.Authorize(b.Context(), attributes[i]); err != nil || d != authorizer.DecisionAllow {
 				b.Fatal(d, err)
 			}
 		}
-		deciding, resolving, roling = deciding+decided.Sub(start), resolving+both.Sub(decided), roling+time.Since(both)
+		deciding, resolving, roling = deciding+decided-start, resolving+both-decided, roling+cpuTime(b)-both
 		rounds++
 	}
 	per := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / float64(rounds*subjects) }
@@ -64,6 +69,15 @@ func BenchmarkBesideRBAC(b *testing.B) {
 	b.ReportMetric(per(roling), "roles-ns")
 	b.ReportMetric(float64(roling)/float64(deciding), "times")
 	b.ReportMetric(float64(roling)/float64(resolving), "times-with-resolve")
+}
+
+// cpuTime is what this thread has used of a processor, so that a busy machine does not count.
+func cpuTime(b *testing.B) time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(t.Nano())
 }
 
 func levels(b *testing.B) *level.Snapshot {
@@ -80,14 +94,23 @@ func levels(b *testing.B) *level.Snapshot {
 	return level.NewSnapshot(m, time.Now())
 }
 
-func bindings() *rbac.RBACAuthorizer {
-	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "reader"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}
-	var all []*rbacv1.ClusterRoleBinding
+// bindings is the authorizer as an API server has it, over an informer's cache.
+func bindings(b *testing.B) *rbac.RBACAuthorizer {
+	cached := func() cache.Indexer {
+		return cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+	}
+	put := func(to cache.Indexer, object any) {
+		if err := to.Add(object); err != nil {
+			b.Fatal(err)
+		}
+	}
+	roles, all := cached(), cached()
+	put(roles, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "reader"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}})
 	for i := range subjects {
-		all = append(all, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("binding-%d", i)},
+		put(all, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("binding-%d", i)},
 			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "reader"},
 			Subjects: []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: fmt.Sprintf("user-%d", i)}}})
 	}
-	_, static := validation.NewTestRuleResolver(nil, nil, []*rbacv1.ClusterRole{role}, all)
-	return rbac.New(static, static, static, static)
+	return rbac.New(&rbac.RoleGetter{Lister: rbaclisters.NewRoleLister(cached())}, &rbac.RoleBindingLister{Lister: rbaclisters.NewRoleBindingLister(cached())},
+		&rbac.ClusterRoleGetter{Lister: rbaclisters.NewClusterRoleLister(roles)}, &rbac.ClusterRoleBindingLister{Lister: rbaclisters.NewClusterRoleBindingLister(all)})
 }
