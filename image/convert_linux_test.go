@@ -277,9 +277,10 @@ func TestDamage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(source, "file"), bytes.Repeat([]byte("content "), 50000), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, format := range []image.Format{image.EROFS, image.RAFS} {
-		at := filepath.Join(dir, string(format))
-		built, err := image.Build(t.Context(), at, image.Options{Format: format, Codec: chunk.Zstd}, image.Folder(source))
+	for i := range 4 {
+		format, codec := []image.Format{image.EROFS, image.RAFS}[i%2], []chunk.Codec{chunk.Zstd, chunk.None}[i/2]
+		at := filepath.Join(dir, string(format)+codec.String())
+		built, err := image.Build(t.Context(), at, image.Options{Format: format, Codec: codec}, image.Folder(source))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,31 @@ func FuzzOpen(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWrongLinkCount changes how many names the root says to have.
+func TestWrongLinkCount(t *testing.T) {
+	b := small(t)
+	b[1032] &^= 1 // no checksum
+	im, err := erofs.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := im.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := int(im.Super.MetaBlock)*erofs.BlockSize + 32*int(root.NID)
+	if at += 6; root.Extended {
+		at += 38
+	}
+	b[at]++
+	if im, err = erofs.Open(bytes.NewReader(b), int64(len(b))); err != nil {
+		t.Fatal(err)
+	}
+	if err := im.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "3 names and says 4") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestDamagedImagesAreRefused changes every byte of an image's metadata in turn: each change is refused or gives another tree, and the reader

@@ -130,6 +130,31 @@ func TestBadLayers(t *testing.T) {
 	}
 }
 
+// TestMergeInAnyOrder puts three layers together, the lower two first or the upper two: what the middle one deletes stays deleted.
+func TestMergeInAnyOrder(t *testing.T) {
+	layer := func(entries ...string) *tree.Node {
+		t.Helper()
+		n, err := tree.FromTar(bytes.NewReader(archive(t, entries...)), tree.OCI, inline{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	low := func() *tree.Node { return layer("5 a", "0 a/old x", "5 b", "0 b/old x", "0 c x") }
+	middle := func() *tree.Node { return layer("0 .wh.a", "5 b", "0 b/.wh..wh..opq", "0 .wh.c") }
+	high := func() *tree.Node { return layer("5 a", "0 a/new y", "5 b", "0 b/new y") }
+	want := "/ 40755\n/a 40640\n/a/new 100640 \"y\"\n/b 40640\n/b/new 100640 \"y\"\n"
+	for name, n := range map[string]*tree.Node{
+		"lower two first": tree.Merge(tree.Merge(low(), middle()), high()),
+		"upper two first": tree.Merge(low(), tree.Merge(middle(), high())),
+	} {
+		n.DropMarks()
+		if got := listing(n); got != want {
+			t.Errorf("%s:\n%swant:\n%s", name, got, want)
+		}
+	}
+}
+
 // TestUpstreamTar reads upstream's tar files: every kind of entry, and an empty file.
 func TestUpstreamTar(t *testing.T) {
 	dir := os.Getenv("UPSTREAM_NYDUS")
