@@ -1,3 +1,0 @@
-module github.com/weft-dev/weft/examples/environments
-
-go 1.26.0

@@ -1,0 +1,3 @@
+module github.com/weft-dev/weft/examples/environments/src
+
+go 1.26.0
