@@ -1,6 +1,7 @@
 package buildpack_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -179,6 +180,30 @@ func TestCertificates(t *testing.T) {
 		opts.Env = map[string]string{"BP_CA_CERTIFICATES": value}
 		if _, err := buildpack.Build(t.Context(), opts); err == nil || !strings.Contains(m.output(), want) {
 			t.Errorf("%s: %v\n%s", value, err, m.output())
+		}
+	}
+	opts.Env = map[string]string{"BP_CA_CERTIFICATES_AT_LAUNCH": "true"}
+	opts.Buildpacks[1] = script(t, "t/show", "printf '[[processes]]\\ntype = \"web\"\\ncommand = [\"bash\", \"-c\", \"grep -c b3duIGF1dGhvcml0eQ== ${SSL_CERT_FILE:-/etc/passwd}\"]\\ndefault = true\\n' >$CNB_LAYERS_DIR/launch.toml\n")
+	if result, err = buildpack.Build(t.Context(), opts); err != nil {
+		t.Fatalf("%v\n%s", err, m.output())
+	}
+	for name, test := range map[string]struct{ kind, certificate, want string }{
+		"bound":       {"ca-certificates", pem, "1\n"},
+		"other":       {"postgres", pem, "0\n"},
+		"key":         {"ca-certificates", pem + "-----BEGIN PRIVATE KEY-----\n", "has a private key"},
+		"other bytes": {"ca-certificates", "x", "is no certificate in the form PEM"},
+	} {
+		cmd := container(t, m.pull(result.Ref))
+		at := filepath.Join(cmd.SysProcAttr.Chroot, "bindings", "own")
+		null := filepath.Join(cmd.SysProcAttr.Chroot, "dev", "null") // containers have it
+		if err := errors.Join(os.MkdirAll(filepath.Dir(null), 0o755), os.WriteFile(null, nil, 0o666), os.Chmod(null, 0o666),
+			os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "type"), []byte(test.kind), 0o644),
+			os.WriteFile(filepath.Join(at, "own.pem"), []byte(test.certificate), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "SERVICE_BINDING_ROOT=/bindings")
+		if out, _ := cmd.CombinedOutput(); !strings.Contains(string(out), test.want) { // grep ends with 1 for none
+			t.Errorf("%s: started with %q, want %q", name, out, test.want)
 		}
 	}
 }

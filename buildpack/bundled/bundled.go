@@ -122,7 +122,7 @@ func Install(dir, web string) (string, error) {
 			return err
 		}
 		mode := fs.FileMode(0o644)
-		if path.Base(path.Dir(name)) == "bin" || name == "node/lib/memory" {
+		if path.Base(path.Dir(name)) == "bin" || name == "node/lib/memory" || name == "ca-certificates/lib/bindings" {
 			mode = 0o755
 		}
 		return os.WriteFile(to, data, mode)
