@@ -120,7 +120,6 @@ func (s *Snapshot) target(r *Request, a Access) (Bounds, Origin, *place) {
 			}
 			return s.all, CollectionLabels, nil
 		}
-		name = "" // the namespace itself, or what is below it
 		if a != Read && r.Verb != "create" {
 			p, b := s.place(namespace)
 			return b, NamespaceLabel, p // deleting it deletes what is in it

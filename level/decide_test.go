@@ -264,6 +264,16 @@ func TestMemoLooksAtGroups(t *testing.T) {
 	if s.Resolve("eve", groups).Source() != ByDefault {
 		t.Error("the memo looked at the slice and not at the groups")
 	}
+	m := newMemo() // two users whose hashes are equal
+	k := m.key("eve", []string{"ops"})
+	m.shards[k%64].known = map[uint64]memoEntry{k: {"eve", []string{"hr"}, &Subject{}}}
+	if m.get("eve", []string{"ops"}) != nil {
+		t.Error("a hash alone decides")
+	}
+	m.shards[k%64].known[k] = memoEntry{"adam", []string{"ops"}, &Subject{}}
+	if m.get("eve", []string{"ops"}) != nil {
+		t.Error("a hash alone decides who it is")
+	}
 	for i := range 5000 { // all with the same groups
 		s.Resolve(fmt.Sprint("member", i), []string{"ops"})
 	}

@@ -49,5 +49,3 @@ type Bounds struct{ Low, High Label }
 func exactly(l Label) Bounds { return Bounds{l, l} }
 
 func (b Bounds) with(l Label) Bounds { return Bounds{b.Low.Meet(l), b.High.Join(l)} }
-
-func (b Bounds) over(c Bounds) Bounds { return Bounds{b.Low.Meet(c.Low), b.High.Join(c.High)} }

@@ -166,8 +166,9 @@ func (r *Registry) Parse(text string) (Label, error) {
 	}
 	name, rest := text, ""
 	rank, ok := r.ranks[name]
-	for at := len(name); !ok; rank, ok = r.ranks[name] { // the longest name that is a level
-		if at = strings.LastIndexByte(name, '.'); at < 0 {
+	for ; !ok; rank, ok = r.ranks[name] { // the longest name that is a level
+		at := strings.LastIndexByte(name, '.')
+		if at < 0 {
 			return Label{}, fmt.Errorf("%q names no level; there are %s", text, r.names())
 		}
 		name, rest = text[:at], text[at+1:]
