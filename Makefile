@@ -10,7 +10,7 @@ build: ## build all programs into bin/
 	@.ci/build
 
 up: build ## build, start the embedded Kubernetes, run the example, print its address
-	@bin/weft up examples/guestbook
+	@bin/weft up examples/guestbook/dev
 
 down: ## stop the embedded Kubernetes; its data stays
 	@bin/weft down

@@ -46,7 +46,7 @@ ready, then delete what is no longer wanted. On a terminal it asks before; --yes
 
 A saved plan is applied exactly as it was shown, or refused with the reason. The first interrupt lets what runs finish and begins nothing more, the
 second cancels. What was done is in the state at any time: the next apply goes on from there.`,
-		Example: `  weft apply examples/guestbook
+		Example: `  weft apply examples/guestbook/dev
   weft apply -f k8s/ -n shop --yes
   weft apply dev.plan
   weft apply --on-failure rollback shop/prod`,
@@ -78,9 +78,9 @@ func (a *app) destroyCommand() *cobra.Command {
 		Short: "Delete everything that was applied",
 		Long: `Delete what the state knows, in the order in which nothing loses what it needs. Namespaces, volumes and definitions stay unless their kinds are
 allowed with --allow-delete, and what carries the annotation weft.dev/keep: "true" is left. It asks before; --yes does not.`,
-		Example: `  weft destroy examples/guestbook
+		Example: `  weft destroy examples/guestbook/dev
   weft destroy --name shop -n shop --yes
-  weft destroy --allow-delete PersistentVolumeClaim --yes examples/guestbook`,
+  weft destroy --allow-delete PersistentVolumeClaim --yes examples/guestbook/dev`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.change(c.Context(), "destroy", path(args), src, state, run, apply, func(ctx context.Context, s *session) (*engine.Plan, error) {

@@ -23,7 +23,7 @@ func (a *app) historyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "history [FOLDER|FILE]",
 		Short: "List the revisions: what was applied, by whom, and what came of it",
-		Example: `  weft history examples/guestbook
+		Example: `  weft history examples/guestbook/dev
   weft history --name shop -n shop -o json`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -70,7 +70,7 @@ func (a *app) diffCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff REVISION REVISION [FOLDER|FILE]",
 		Short: "Compare what two revisions wanted",
-		Example: `  weft diff 3 5 examples/guestbook
+		Example: `  weft diff 3 5 examples/guestbook/dev
   weft diff 1 2 --name shop -o json`,
 		Args: cobra.RangeArgs(2, 3),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -120,7 +120,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Short: "Apply again what an earlier revision wanted",
 		Long: `Plan and apply what an earlier revision wanted, as a new revision. Images are those that the revision had: nothing is built anew, and what the
 source says today does not matter.`,
-		Example: `  weft rollback 3 examples/guestbook
+		Example: `  weft rollback 3 examples/guestbook/dev
   weft rollback 1 --name shop -n shop --yes`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -158,7 +158,7 @@ func (a *app) driftCommand() *cobra.Command {
 		Short: "Show what was changed outside since the last apply",
 		Long: `Compare what the last revision wanted with what exists. What the source says today does not matter, and nothing is changed. With --watch it looks
 again and again and prints whenever something is another than before.`,
-		Example: `  weft drift examples/guestbook
+		Example: `  weft drift examples/guestbook/dev
   weft drift --watch --interval 10s --name shop
   weft drift --detailed-exitcode    # 0: none, 2: something was changed, 1: an error`,
 		Args: cobra.MaximumNArgs(1),

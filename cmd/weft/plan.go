@@ -42,7 +42,7 @@ apply would do: for each resource the action, its cause, and the fields that cha
 Everything is checked before: unknown kinds, fields that do not fit the server's schema, resources that are there twice, circles.
 
 With --out the plan is saved, encrypted, and "weft apply FILE" does exactly what was shown, or says why that does not hold any more.`,
-		Example: `  weft plan examples/guestbook
+		Example: `  weft plan examples/guestbook/dev
   weft plan -f k8s/ -n shop
   weft plan shop/dev --out dev.plan && weft apply dev.plan
   weft plan --detailed-exitcode    # 0: nothing to do, 2: changes, 1: an error`,
@@ -250,7 +250,7 @@ func (a *app) graphCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "graph [FOLDER|FILE]",
 		Short: "Show what depends on what",
-		Example: `  weft graph examples/guestbook
+		Example: `  weft graph examples/guestbook/dev
   weft graph --dot shop/dev | dot -Tsvg > shop.svg`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -17,7 +17,7 @@ func (a *app) root() *cobra.Command {
 		Long: `Weft takes a folder of source code and a page of configuration and makes of them a running service on Kubernetes:
 on the embedded one that "weft up" starts on this machine, or on yours.`,
 		Example: `  weft up                      # start the embedded Kubernetes
-  weft up examples/guestbook   # build a project from source and run it
+  weft up examples/guestbook/dev   # build a project from source and run it
   weft status
   weft kubectl get pods -A
   weft down`,

@@ -20,8 +20,8 @@ func (a *app) stateCommand() *cobra.Command {
 		Short: "Look at the state and mend it",
 		Long: `The state says which resources were applied, as what, and in which revisions. It is kept in the state folder of the embedded cluster, in the
 cluster itself for others, or where --backend says.`,
-		Example: `  weft state list examples/guestbook
-  weft state show Deployment/default/guestbook examples/guestbook`,
+		Example: `  weft state list examples/guestbook/dev
+  weft state show Deployment/default/guestbook examples/guestbook/dev`,
 	}
 	group(c)
 	c.AddCommand(a.stateListCommand(), a.stateShowCommand(), a.stateMoveCommand(), a.stateRemoveCommand(), a.stateImportCommand(), a.stateRekeyCommand(), a.stateUnlockCommand())
@@ -58,7 +58,7 @@ func (a *app) stateListCommand() *cobra.Command {
 	return a.stateVerb(&cobra.Command{
 		Use:   "list [FOLDER|FILE]",
 		Short: "List what the state knows",
-		Example: `  weft state list examples/guestbook
+		Example: `  weft state list examples/guestbook/dev
   weft state list --name shop -o json`,
 	}, 0, func(_ context.Context, s *session, _ []string) error {
 		state := s.backend.State()
@@ -94,8 +94,8 @@ func (a *app) stateShowCommand() *cobra.Command {
 	return a.stateVerb(&cobra.Command{
 		Use:   "show ID [FOLDER|FILE]",
 		Short: "Show what the state knows of a resource; secrets stay hidden",
-		Example: `  weft state show Deployment/default/guestbook examples/guestbook
-  weft state show image/guestbook examples/guestbook -o yaml`,
+		Example: `  weft state show Deployment/default/guestbook examples/guestbook/dev
+  weft state show image/guestbook examples/guestbook/dev -o yaml`,
 	}, 1, func(_ context.Context, s *session, args []string) error {
 		record := s.backend.State().Record(engine.ID(args[0]))
 		if record == nil {
@@ -134,7 +134,7 @@ func (a *app) stateMoveCommand() *cobra.Command {
 	return a.stateVerb(&cobra.Command{
 		Use:     "mv ID NEW [FOLDER|FILE]",
 		Short:   "Give what the state knows another id: the resource was renamed and is the same",
-		Example: `  weft state mv image/web image/shop examples/guestbook`,
+		Example: `  weft state mv image/web image/shop examples/guestbook/dev`,
 	}, 2, func(_ context.Context, s *session, args []string) error {
 		if err := s.backend.State().Move(engine.ID(args[0]), engine.ID(args[1])); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (a *app) stateRemoveCommand() *cobra.Command {
 	return a.stateVerb(&cobra.Command{
 		Use:     "rm ID [FOLDER|FILE]",
 		Short:   "Forget a resource; the resource itself is left alone",
-		Example: `  weft state rm ConfigMap/default/theirs examples/guestbook`,
+		Example: `  weft state rm ConfigMap/default/theirs examples/guestbook/dev`,
 	}, 1, func(_ context.Context, s *session, args []string) error {
 		if err := s.backend.State().Forget(engine.ID(args[0])); err != nil {
 			return err
@@ -165,7 +165,7 @@ func (a *app) stateImportCommand() *cobra.Command {
 		Short: "Take something that exists into the state, as the source describes it",
 		Long: `Take over one resource that the source describes and that exists already, with what it needs. Fields that kubectl or Kusion applied before become
 weft's, so that a field removed from the source goes from the object. Nothing is created.`,
-		Example: `  weft state import Deployment/default/guestbook examples/guestbook`,
+		Example: `  weft state import Deployment/default/guestbook examples/guestbook/dev`,
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
 			run.targets = []string{args[0]}
@@ -216,7 +216,7 @@ func (a *app) stateRekeyCommand() *cobra.Command {
 		Short: "Encrypt the state's secrets anew, to other keys",
 		Long: `Encrypt everything sensitive in the state to the recipients given with --to, and to no others. Your own key has to be among them if you want to
 read it further. Copies of the old state can still be read with the old keys.`,
-		Example: `  weft state rekey --to age1me... --to age1colleague... examples/guestbook`,
+		Example: `  weft state rekey --to age1me... --to age1colleague... examples/guestbook/dev`,
 	}, 0, func(_ context.Context, s *session, _ []string) error {
 		if len(to) == 0 {
 			return output.Usagef("--to: name at least one age public key")

@@ -27,9 +27,9 @@ changes only what differs. The folder's weft.yaml says which images are built fr
 
 With --kubeconfig or --context the project goes to that cluster, and the images to --registry.`,
 		Example: `  weft up
-  weft up examples/guestbook
+  weft up examples/guestbook/dev
   weft up --state /srv/second
-  weft up --context staging --registry ghcr.io/me examples/guestbook`,
+  weft up --context staging --registry ghcr.io/me examples/guestbook/dev`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if timeout <= 0 {

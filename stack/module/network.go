@@ -43,7 +43,7 @@ func network(r *Request) (*Response, error) {
 	}
 	if len(public) > 0 {
 		balancer := platform.Field("port")
-		checkBalancer(dev.Field("ports"), balancer)
+		checkBalancer(balancer)
 		resources = append(resources, networkService(r, reader, public, "public", "LoadBalancer", balancer.Field("labels").TextMap(), balancer.Field("annotations").TextMap()))
 	}
 	if n := dev.Field("ingress"); n.Is() {
@@ -58,14 +58,12 @@ func network(r *Request) (*Response, error) {
 	return &Response{Resources: at(dev.Place(), resources...)}, nil
 }
 
-// checkBalancer checks what the platform says about the load balancers of public ports.
-func checkBalancer(ports, n config.Node) {
+// checkBalancer checks what the platform says about the load balancers of public ports. Upstream knows two clouds and refuses public
+// ports of a workspace that names neither; here they are served by whatever serves load balancers in the cluster.
+func checkBalancer(n config.Node) {
 	if !n.Is() {
-		ports.FailWith("Say in the workspace what kind of load balancer serves public ports: modules.network.configs.default.port.type.",
-			"are public, and the workspace does not configure the field port of the module network")
 		return
 	}
-	// upstream knows two clouds; anywhere else a public port is served by whatever serves load balancers in the cluster
 	if kind := n.Required("type"); kind.Is() {
 		kind.Text()
 	}

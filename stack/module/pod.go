@@ -9,6 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/weft-dev/weft/stack/config"
 )
@@ -17,6 +18,7 @@ import (
 type pods struct {
 	containers, volumes []any
 	configMaps          []map[string]any // of the files, without a namespace
+	claims              bool             // a volume is mounted that keeps data
 }
 
 func readPods(n config.Node, app string) pods {
@@ -125,7 +127,10 @@ func refersAhead(order []string, variables map[string]any) bool {
 	return false
 }
 
-const secretScheme = "secret://"
+const (
+	secretScheme = "secret://"
+	volumeScheme = "volume://" // ours
+)
 
 // quantities reads what a container needs: a limit, or a request and a limit with a hyphen between.
 func quantities(n config.Node) map[string]any {
@@ -286,9 +291,19 @@ func fileMode(n config.Node) int64 {
 	return mode
 }
 
-// dirs mount whole Secrets.
+// dirs mount whole Secrets, and claims of volumes, which upstream's modules cannot.
 func (p *pods) dirs(n config.Node, mounts *[]any) {
 	n.Sorted(func(name string, v config.Node) {
+		if claim, ok := strings.CutPrefix(v.Text(), volumeScheme); ok {
+			if faults := validation.IsDNS1123Subdomain(claim); len(faults) > 0 {
+				v.Fail("must be volume://CLAIM, with the name of a PersistentVolumeClaim, got %q", v.Text())
+			}
+			p.claims = true
+			volume := strings.ReplaceAll(claim, ".", "-") // names of volumes have no periods
+			p.volume(volume, map[string]any{"persistentVolumeClaim": map[string]any{"claimName": claim}})
+			*mounts = append(*mounts, map[string]any{"name": volume, "mountPath": path.Join("/", name)})
+			return
+		}
 		secret, _ := secretReference(v)
 		p.volume(secret, map[string]any{"secret": map[string]any{"secretName": secret}})
 		*mounts = append(*mounts, map[string]any{"name": secret, "mountPath": path.Join("/", name)})

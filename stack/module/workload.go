@@ -82,6 +82,9 @@ func service(r *Request) (*Response, error) {
 	switch name {
 	case "Deployment":
 		body["strategy"] = map[string]any{}
+		if w.pods.claims { // a volume has one writer as a rule: the old pod ends before the new one begins
+			body["strategy"] = map[string]any{"type": "Recreate"}
+		}
 		o = w.object("apps/v1", name)
 	case "CollaSet":
 		body["scaleStrategy"], body["updateStrategy"] = map[string]any{}, map[string]any{}

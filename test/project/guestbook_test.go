@@ -89,6 +89,11 @@ func (m *machine) copyExample(t *testing.T) *machine {
 	return c
 }
 
+// environment is that of weft: its releases of stacks lie beside the state.
+func (m *machine) environment() []string {
+	return append(os.Environ(), "WEFT_NODE=", "KUSION_HOME="+filepath.Join(filepath.Dir(m.state), "kusion"))
+}
+
 // run runs weft, which must succeed, and returns its result.
 func (m *machine) run(args ...string) string {
 	m.t.Helper()
@@ -96,7 +101,7 @@ func (m *machine) run(args ...string) string {
 	if args[0] == "kubectl" {
 		cmd = exec.Command(m.weft, append([]string{"--state", m.state}, args...)...)
 	}
-	cmd.Env = append(os.Environ(), "WEFT_NODE=")
+	cmd.Env = m.environment()
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
@@ -109,7 +114,7 @@ func (m *machine) run(args ...string) string {
 func (m *machine) up(args ...string) result {
 	m.t.Helper()
 	var r result
-	out := m.run(append([]string{"up", m.dir, "-o", "json"}, args...)...)
+	out := m.run(append([]string{"up", filepath.Join(m.dir, "dev"), "-o", "json"}, args...)...)
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		m.t.Fatalf("%v: %s", err, out)
 	}
@@ -166,7 +171,7 @@ func (m *machine) expectPage(address string, texts ...string) {
 // versions returns the resource versions of the example's objects and the names of its pods.
 func (m *machine) versions() string {
 	m.t.Helper()
-	return m.run("kubectl", "get", "deployment,service,pvc,pod", "-l", "!none", "-o", `jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} {.metadata.uid}{"\n"}{end}`)
+	return m.run("kubectl", "-n", "guestbook-dev", "get", "deployment,service,pvc,pod", "-l", "!none", "-o", `jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} {.metadata.uid}{"\n"}{end}`)
 }
 
 func TestTheMainJob(t *testing.T) {
@@ -182,7 +187,7 @@ func guestbook(t *testing.T, m *machine) {
 	if !first.Changed || first.URL == "" || len(first.Images) != 1 {
 		t.Fatalf("the first run: %+v", first)
 	}
-	for _, object := range []string{"Deployment/guestbook", "Service/guestbook", "PersistentVolumeClaim/guestbook"} {
+	for _, object := range []string{"Deployment/guestbook-dev-guestbook", "Service/guestbook-dev-guestbook-public", "PersistentVolumeClaim/guestbook"} {
 		if first.actions()[object] != "create" {
 			t.Errorf("%s: %v", object, first.actions())
 		}
@@ -204,14 +209,14 @@ func guestbook(t *testing.T, m *machine) {
 	}
 
 	m.edit("page.html", "<h1>Guestbook</h1>", "<h1>Visitors</h1>")
-	m.write("k8s/note.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: note}\n")
+	m.write("dev/k8s/note.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: note, namespace: guestbook-dev}\n")
 	third := m.up()
-	if got := third.actions(); got["Deployment/guestbook"] != "update" || got["Service/guestbook"] != "unchanged" || got["PersistentVolumeClaim/guestbook"] != "unchanged" || got["ConfigMap/note"] != "create" {
+	if got := third.actions(); got["Deployment/guestbook-dev-guestbook"] != "update" || got["Service/guestbook-dev-guestbook-public"] != "unchanged" || got["PersistentVolumeClaim/guestbook"] != "unchanged" || got["ConfigMap/note"] != "create" {
 		t.Errorf("a changed source and a new object: %v", got)
 	}
 	m.expectPage(third.URL, "<h1>Visitors</h1>", "kept for <strong>ever</strong>")
 
-	if err := os.Remove(filepath.Join(m.dir, "k8s", "note.yaml")); err != nil {
+	if err := os.Remove(filepath.Join(m.dir, "dev", "k8s", "note.yaml")); err != nil {
 		t.Fatal(err)
 	}
 	if fourth := m.up(); fourth.actions()["ConfigMap/note"] != "delete" {
@@ -251,7 +256,7 @@ func collected(t *testing.T, m *machine) {
 	if _, err := c.Resolve(t.Context(), running); err != nil {
 		t.Errorf("the image that a pod runs: %v", err)
 	}
-	m.run("kubectl", "delete", "deployment", "guestbook", "--cascade=foreground", "--timeout=120s")
+	m.run("kubectl", "-n", "guestbook-dev", "delete", "deployment", "guestbook-dev-guestbook", "--cascade=foreground", "--timeout=120s")
 	m.run("registry", "gc", "--grace", "0s")
 	if _, err := c.Resolve(t.Context(), running); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the image that nothing names any more: %v", err)
@@ -266,28 +271,31 @@ func anotherCluster(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), "a folder: strange, but allowed"))
-	m.edit("k8s/service.yaml", "type: LoadBalancer", "type: ClusterIP")
-	r := m.up("--kubeconfig", status.Kubeconfig, "--registry", status.Registry+"/team", "-n", "elsewhere")
+	for _, name := range []string{"dev/stack.yaml", "dev/k8s/volume.yaml"} {
+		m.edit(name, "guestbook-dev", "elsewhere")
+	}
+	m.edit("base/base.k", "public: True", "public: False")
+	r := m.up("--kubeconfig", status.Kubeconfig, "--registry", status.Registry+"/team")
 	if !r.Changed || !strings.HasPrefix(r.Images[0].Ref, status.Registry+"/team/guestbook@sha256:") {
 		t.Errorf("result %+v", r)
 	}
-	if got := m.run("kubectl", "-n", "elsewhere", "get", "deployment", "guestbook", "-o", "jsonpath={.status.availableReplicas}"); got != "1" {
+	if got := m.run("kubectl", "-n", "elsewhere", "get", "deployment", "guestbook-dev-guestbook", "-o", "jsonpath={.status.availableReplicas}"); got != "1" {
 		t.Errorf("available replicas: %q", got)
 	}
-	if again := m.up("--kubeconfig", status.Kubeconfig, "--registry", status.Registry+"/team", "-n", "elsewhere"); again.Changed {
+	if again := m.up("--kubeconfig", status.Kubeconfig, "--registry", status.Registry+"/team"); again.Changed {
 		t.Errorf("a run without a change: %+v", again)
 	}
 }
 
 func buildThatFails(t *testing.T, m *machine) {
 	m.edit("main.go", "func main() {", "func main() { undefinedThing()")
-	cmd := exec.Command(m.weft, "up", m.dir, "--state", m.state)
-	cmd.Env = append(os.Environ(), "WEFT_NODE=")
+	cmd := exec.Command(m.weft, "up", filepath.Join(m.dir, "dev"), "--state", m.state)
+	cmd.Env = m.environment()
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "undefined: undefinedThing") || !strings.Contains(string(out), "main.go:") || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if got := m.run("kubectl", "get", "deployments"); strings.Contains(got, "guestbook") {
+	if got := m.run("kubectl", "get", "deployments", "-A"); strings.Contains(got, "guestbook") {
 		t.Errorf("objects of a project whose image cannot be built: %s", got)
 	}
 }
