@@ -171,7 +171,7 @@ func mapUsers(pid int, spec Spec) error {
 }
 
 // copyProcess makes the copy, in a user namespace of its own. In the copy it does not return. Between the two calls of the runtime nothing
-// may grow the stack, allocate or wait.
+// may grow the stack, allocate or wait. The copy has nobody to tell errors to but the pipe.
 //
 //go:noinline
 //go:norace
@@ -196,7 +196,7 @@ func becomeProgram(steps []step, goOn, goOnWrite, result int) {
 	afterForkInChild()
 	var word [1]byte
 	var failure failed
-	syscall.RawSyscall(unix.SYS_CLOSE, uintptr(goOnWrite), 0, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(goOnWrite), 0, 0)
 	n, _, _ := syscall.RawSyscall(unix.SYS_READ, uintptr(goOn), uintptr(unsafe.Pointer(&word)), 1)
 	if n == 1 {
 		for i := range steps {
@@ -204,12 +204,12 @@ func becomeProgram(steps []step, goOn, goOnWrite, result int) {
 			_, _, errno := syscall.RawSyscall6(c[0], c[1], c[2], c[3], c[4], c[5], c[6])
 			if errno != 0 {
 				failure = failed{uint32(i), uint32(errno)}
-				syscall.RawSyscall(unix.SYS_WRITE, uintptr(result), uintptr(unsafe.Pointer(&failure)), unsafe.Sizeof(failure))
+				_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, uintptr(result), uintptr(unsafe.Pointer(&failure)), unsafe.Sizeof(failure))
 				break
 			}
 		}
 	}
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
+		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 	}
 }
