@@ -62,8 +62,7 @@ type Plan struct {
 	Targets   []ID      `json:"targets,omitempty"`
 	Steps     []Step    `json:"steps"`
 
-	needs   map[ID][]ID
-	adopted map[ID]bool // these are forgotten and not deleted
+	needs map[ID][]ID
 }
 
 // Changed says whether the plan does anything to the world.

@@ -31,7 +31,6 @@ type bench struct {
 	place      kubetest.Place
 	dir        string
 	kubeconfig string
-	env        []string
 
 	mu    sync.Mutex
 	treat func(w http.ResponseWriter, r *http.Request) (answered bool)
@@ -70,6 +69,13 @@ func newBench(t *testing.T) *bench {
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	return b
+}
+
+// intercept lets treat see each request before the API server does; nil ends that.
+func (b *bench) intercept(treat func(w http.ResponseWriter, r *http.Request) (answered bool)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.treat = treat
 }
 
 func (b *bench) write(name, text string) { writeFile(b.t, filepath.Join(b.dir, name), text) }
@@ -196,7 +202,7 @@ func TestAServerThatFailsHalfWay(t *testing.T) {
 	b := newBench(t)
 	b.write("a.yaml", shop)
 	n := 0
-	b.treat = func(w http.ResponseWriter, r *http.Request) bool {
+	b.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPatch || r.URL.Query().Get("dryRun") != "" {
 			return false
 		}
@@ -209,11 +215,10 @@ func TestAServerThatFailsHalfWay(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
 	b.expect(0, "2 created", "", "apply", b.dir)
 	b.write("a.yaml", strings.ReplaceAll(shop, `x: "1"`, `x: "2"`)+"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n")
-	b.mu.Lock()
-	b.treat = func(w http.ResponseWriter, r *http.Request) bool {
+	b.intercept(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/configmaps/b") && r.URL.Query().Get("dryRun") == "" {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusForbidden)
@@ -221,15 +226,12 @@ func TestAServerThatFailsHalfWay(t *testing.T) {
 			return true
 		}
 		return false
-	}
-	b.mu.Unlock()
+	})
 	b.expect(1, "", "not today", "apply", b.dir, "--on-failure", "rollback")
 	if b.data("a")["x"] != "1" {
 		t.Errorf("not rolled back: %v", b.data("a"))
 	}
-	b.mu.Lock()
-	b.treat = nil
-	b.mu.Unlock()
+	b.intercept(nil)
 	b.expect(0, "1 created, 1 updated, 1 unchanged", "", "apply", b.dir)
 }
 
@@ -248,7 +250,7 @@ func TestInterrupts(t *testing.T) {
 			b := newBench(t)
 			b.write("a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: slow}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: then}\n")
 			arrived, release := make(chan struct{}, 9), make(chan struct{})
-			b.treat = func(_ http.ResponseWriter, r *http.Request) bool {
+			b.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
 				if r.Method != http.MethodPatch || !strings.HasSuffix(r.URL.Path, "/configmaps/slow") || r.URL.Query().Get("dryRun") != "" {
 					return false
 				}
@@ -259,7 +261,7 @@ func TestInterrupts(t *testing.T) {
 				case <-r.Context().Done():
 					return true
 				}
-			}
+			})
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "--kubeconfig", b.kubeconfig, "apply", b.dir, "--parallel", "1")
 			cmd.Env = append(os.Environ(), "TEST_AS=weft")
 			var errs lockedBuffer
@@ -289,9 +291,7 @@ func TestInterrupts(t *testing.T) {
 				t.Errorf("made %d objects, %v", len(list.Items), err)
 			}
 			b.expect(0, "interrupted", "", "history", b.dir)
-			b.mu.Lock()
-			b.treat = nil
-			b.mu.Unlock()
+			b.intercept(nil)
 			b.expect(0, "created", "", "apply", b.dir)
 			b.expect(0, "Nothing to do: 2 unchanged.", "", "plan", b.dir)
 		})

@@ -389,8 +389,8 @@ func (k *kusionTool) previewCommand() *cobra.Command {
 // kusionApply are the flags of apply.
 type kusionApply struct {
 	previewFlags
-	yes, dryRun, watch   bool
-	timeout, portForward int
+	yes, dryRun, watch bool
+	timeout            int
 }
 
 func (k *kusionTool) applyCommand() *cobra.Command {

@@ -89,11 +89,11 @@ func refuse(flags *pflag.FlagSet, why map[string]string) error {
 
 // nydusCreate are the options of create.
 type nydusCreate struct {
-	kind, bootstrap, blobDir, blob, blobID                     string
-	compressor, digester, version, features, dict, parent      string
-	whiteouts, prefetchPolicy, outputJSON                      string
-	chunkSize, batchSize                                       size
-	inline, repeatable, alignedChunk, disableCheck, ignoreFlag bool
+	kind, bootstrap, blobDir, blob, blobID                string
+	compressor, digester, version, features, dict, parent string
+	whiteouts, prefetchPolicy, outputJSON                 string
+	chunkSize, batchSize                                  size
+	inline, repeatable, alignedChunk, disableCheck        bool
 }
 
 func (a *app) nydusCreateCommand() *cobra.Command {

@@ -144,7 +144,6 @@ func (f *applyFlags) add(c *cobra.Command) {
 // session is an opened state with everything that is needed to plan and apply.
 type session struct {
 	app       *app
-	about     source.About
 	set       *source.Set
 	place     source.Place
 	rest      *rest.Config

@@ -57,10 +57,13 @@ func (s *store) Compare(_ context.Context, r engine.Request, o *engine.Object) (
 }
 
 func (s *store) Create(ctx context.Context, r engine.Request) (*engine.Object, error) {
-	if s.block != nil {
+	s.mu.Lock()
+	block := s.block
+	s.mu.Unlock()
+	if block != nil {
 		close(s.begun)
 		select {
-		case <-s.block:
+		case <-block:
 		case <-ctx.Done():
 		}
 	}
@@ -245,9 +248,10 @@ func TestALostLockStopsItsHolder(t *testing.T) {
 		t.Fatalf("the next holder does not know what was in flight: %v", second.State.Pending())
 	}
 	cut.Delete("leases")
-	blocked := d.block
+	d.mu.Lock()
+	close(d.block)
 	d.block = nil
-	close(blocked)
+	d.mu.Unlock()
 	if err := <-ended; err == nil || !strings.Contains(err.Error(), "lost") {
 		t.Errorf("the first holder's run ended with %v", err)
 	}
