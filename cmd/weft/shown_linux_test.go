@@ -105,10 +105,10 @@ spec:
 					}
 				}
 			}
-			const item = `(?m)^(\x1b\[\d+A\r\x1b\[J)?build/page: `
+			const item = `(?m)^(\x1b\[\d+A\r\x1b\[J)?image/page: `
 			first := up()
 			expect(first, item+`analyze  [\d.]+m?s, [a-z]`, item+`detect  [\d.]+m?s`, item+`build  [\d.]+m?s`, item+`export  [\d.]+m?s, `,
-				`build/page: +Serving 1 files of \.|Serving 1 files of \.`, `build/page  built and pushed, [0-9a-f]{12}`)
+				`image/page: +Serving 1 files of \.|Serving 1 files of \.`, `image/page  built and pushed, [0-9a-f]{12}`)
 			if second := up(); regexp.MustCompile(item + `(detect|build|export)`).MatchString(second) {
 				t.Errorf("phases of a build that was not needed are shown: %q", second)
 			}
