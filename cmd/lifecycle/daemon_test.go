@@ -195,8 +195,41 @@ func (d *fakeDaemon) save(w io.Writer, id string) {
 	}
 }
 
+// loaded is image, for the test.
+func (d *fakeDaemon) loaded(id string) (config *v1.ConfigFile, layers [][]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	config, _, layers = d.image(id)
+	return config, layers
+}
+
+// id is the identity of the image of a name, "" without one.
+func (d *fakeDaemon) id(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.names[name]
+}
+
+// answer makes the daemon refuse what is loaded from now on, unless the message is "".
+func (d *fakeDaemon) answer(refuse string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refuse = refuse
+}
+
+// takeSaved gives the identities saved since the last call.
+func (d *fakeDaemon) takeSaved() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	saved := d.saved
+	d.saved = nil
+	return saved
+}
+
 // add puts an image of the registry into the daemon.
 func (d *fakeDaemon) add(w *world, image string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	img := w.image(image)
 	raw, err := img.RawConfigFile()
 	if err != nil {
@@ -268,30 +301,30 @@ func (w *world) daemonStory(d *fakeDaemon, cache bool) {
 	names := []string{"one.invalid/app:v1", "two.invalid/app:v2"}
 	create := append(w.flags("app", "layers", "platform", "buildpacks", "order.toml", "cache", "launcher"), "-tag", names[1], "-report", w.dir+"/layers/report.toml", names[0])
 	for round, want := range []string{"Adding layer 'a:kept'", "Reusing layer 'a:kept'"} {
-		d.saved = nil
+		d.takeSaved()
 		code, text := w.run("create", create...)
 		if code != 0 || !strings.Contains(text, want) {
 			t.Fatalf("round %d: exit code %d, want 0 and %q\n%s", round, code, want, text)
 		}
 		report, err := os.ReadFile(w.dir + "/layers/report.toml")
-		id := d.names[names[0]]
-		if err != nil || !strings.Contains(string(report), `image-id = "`+id+`"`) || strings.Contains(string(report), "digest") || d.names[names[1]] != id || id == "" {
-			t.Errorf("round %d: report.toml (%v) is\n%s\nand the daemon has %v", round, err, report, d.names)
+		id := d.id(names[0])
+		if err != nil || !strings.Contains(string(report), `image-id = "`+id+`"`) || strings.Contains(string(report), "digest") || d.id(names[1]) != id || id == "" {
+			t.Errorf("round %d: report.toml (%v) is\n%s\nand the daemon has %q", round, err, report, id)
 		}
-		if cache && round == 1 && len(d.saved) != 0 {
-			t.Errorf("with a launch cache the daemon had to save %v", d.saved)
+		if saved := d.takeSaved(); cache && round == 1 && len(saved) != 0 {
+			t.Errorf("with a launch cache the daemon had to save %v", saved)
 		}
-		config, _, layers := d.image(id)
+		config, layers := d.loaded(id)
 		if len(layers) < 4 || config.Config.Labels["io.buildpacks.lifecycle.metadata"] == "" || len(layers) != len(config.RootFS.DiffIDs) {
 			t.Errorf("round %d: the image has %d layers and the labels %v", round, len(layers), config.Config.Labels)
 		}
 	}
-	before := d.names[names[0]]
+	before := d.id(names[0])
 	code, text := w.run("rebase", "-run-image", w.registry.Host+"/run:two", "-report", w.dir+"/layers/report.toml", names[0])
-	if code != 0 || d.names[names[0]] == before {
+	if code != 0 || d.id(names[0]) == before {
 		t.Fatalf("rebase: exit code %d\n%s", code, text)
 	}
-	config, _, _ := d.image(d.names[names[0]])
+	config, _ := d.loaded(d.id(names[0]))
 	if _, ok := config.Config.Labels["io.buildpacks.base.new"]; !ok {
 		t.Errorf("the rebased image has the labels %v", config.Config.Labels)
 	}
@@ -307,15 +340,16 @@ func (w *world) daemonFaults(d *fakeDaemon, name string, create []string) {
 	t.Helper()
 	fails := func(want int, message string, args ...string) {
 		t.Helper()
-		before := d.names[name]
+		before := d.id(name)
 		code, text := w.run(args[0], args[1:]...)
-		if code != want || !strings.Contains(text, message) || d.names[name] != before {
+		if code != want || !strings.Contains(text, message) || d.id(name) != before {
 			t.Errorf("%s: exit code %d, want %d and %q, and the image as it was\n%s", args[0], code, want, message, text)
 		}
 	}
-	d.refuse = "no space left on device"
-	fails(62, d.refuse, append([]string{"create"}, create...)...)
-	d.refuse = ""
+	const full = "no space left on device"
+	d.answer(full)
+	fails(62, full, append([]string{"create"}, create...)...)
+	d.answer("")
 	fails(32, "run image nonesuch:1 was not found", append([]string{"create", "-run-image", "nonesuch:1"}, create...)...)
 	fails(3, "exclude each other", append([]string{"create", "-layout", "-layout-dir", w.dir}, create...)...)
 	w.env = append(w.env, "DOCKER_HOST=unix:///nonesuch.sock")
@@ -348,7 +382,7 @@ func TestDaemonPhases(t *testing.T) {
 		}
 	}
 	analyzed, err := os.ReadFile(w.dir + "/layers/analyzed.toml")
-	if err != nil || !strings.Contains(string(analyzed), `reference = "`+d.names[w.registry.Host+"/run:one"]+`"`) {
+	if err != nil || !strings.Contains(string(analyzed), `reference = "`+d.id(w.registry.Host+"/run:one")+`"`) {
 		t.Errorf("analyzed.toml does not name the run image by its identity: %v\n%s", err, analyzed)
 	}
 }

@@ -53,6 +53,7 @@ type machine struct {
 	weft  string
 	state string
 	dir   string
+	stack string // the folder of dir that is deployed
 }
 
 // newMachine names a state folder for a cluster, which is removed at the end of the test.
@@ -74,7 +75,7 @@ func newMachine(t *testing.T) *machine {
 			missing("bin/%s has not been built: run make build", name)
 		}
 	}
-	m := &machine{t: t, weft: weft, state: filepath.Join(t.TempDir(), "state")}
+	m := &machine{t: t, weft: weft, state: filepath.Join(t.TempDir(), "state"), stack: "dev"}
 	t.Cleanup(func() { m.run("down", "--purge", "--grace", "2s") })
 	return m
 }
@@ -82,7 +83,7 @@ func newMachine(t *testing.T) *machine {
 // copyExample gives a test its own copy of the example on the same cluster.
 func (m *machine) copyExample(t *testing.T) *machine {
 	t.Helper()
-	c := &machine{t: t, weft: m.weft, state: m.state, dir: filepath.Join(t.TempDir(), "guestbook")}
+	c := &machine{t: t, weft: m.weft, state: m.state, stack: m.stack, dir: filepath.Join(t.TempDir(), "guestbook")}
 	if err := os.CopyFS(c.dir, os.DirFS(filepath.Join(root, "examples", "guestbook"))); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func (m *machine) run(args ...string) string {
 func (m *machine) up(args ...string) result {
 	m.t.Helper()
 	var r result
-	out := m.run(append([]string{"up", filepath.Join(m.dir, "dev"), "-o", "json"}, args...)...)
+	out := m.run(append([]string{"up", filepath.Join(m.dir, m.stack), "-o", "json"}, args...)...)
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		m.t.Fatalf("%v: %s", err, out)
 	}
@@ -289,7 +290,7 @@ func anotherCluster(t *testing.T, m *machine) {
 
 func buildThatFails(t *testing.T, m *machine) {
 	m.edit("main.go", "func main() {", "func main() { undefinedThing()")
-	cmd := exec.Command(m.weft, "up", filepath.Join(m.dir, "dev"), "--state", m.state)
+	cmd := exec.Command(m.weft, "up", filepath.Join(m.dir, m.stack), "--state", m.state)
 	cmd.Env = m.environment()
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "undefined: undefinedThing") || !strings.Contains(string(out), "main.go:") || cmd.ProcessState.ExitCode() != 1 {

@@ -15,7 +15,7 @@ func TestKusionStack(t *testing.T) {
 	if err := os.CopyFS(project, os.DirFS(filepath.Join(root, "examples", "environments"))); err != nil {
 		t.Fatal(err)
 	}
-	m.dir = filepath.Join(project, "stage")
+	m.dir, m.stack = project, "stage"
 	first := m.up()
 	if got := first.actions(); !first.Changed || len(first.Images) != 1 || got["Deployment/greeter-stage-greeter"] != "create" {
 		t.Fatalf("the first run: %+v", first)
@@ -29,9 +29,7 @@ func TestKusionStack(t *testing.T) {
 	if second := m.up(); second.Changed || !second.Images[0].Unchanged {
 		t.Errorf("a run without a change: %+v", second)
 	}
-	m.dir = project // for edit
 	m.edit("stage/main.k", `ENVIRONMENT: "stage"`, `ENVIRONMENT: "rehearsal"`)
-	m.dir = filepath.Join(project, "stage")
 	third := m.up()
 	if got := third.actions(); got["Deployment/greeter-stage-greeter"] != "update" || !third.Images[0].Unchanged {
 		t.Errorf("a changed program: %v", got)
