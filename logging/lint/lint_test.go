@@ -50,20 +50,6 @@ func TestExplodes(t *testing.T) {
 	}
 }
 
-func TestOverlap(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want bool
-	}{
-		{"*", "kube.x", true}, {"kube.*", "kube.var.log", true}, {"kube.*", "service.*", false}, {"*.a", "b.*", true}, {"a*c", "ab*d", false},
-		{"a*c", "*b", false}, {"", "", true}, {"", "*", true}, {"a", "", false}, {"*a*b*c*", "*c*b*a*", true},
-	} {
-		if got := overlap(c.a, c.b, 0); got != c.want {
-			t.Errorf("%q and %q: %v", c.a, c.b, got)
-		}
-	}
-}
-
 // FuzzRegex: no expression makes the check itself run away or panic.
 func FuzzRegex(f *testing.F) {
 	for _, s := range []string{`^(a+)+$`, `(?<a>\h++)`, `[[:alpha:]]`, `(`, `\`, `[`, `((((((((((a*)*)*)*)*)*)*)*)*)*`, `a{1000}{1000}`, `(?=a)b`} {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/route"
 )
 
 // reach tells of filters and outputs that no record can reach, since no input or rewriting filter makes a tag that they match.
@@ -48,7 +49,7 @@ func (c *checker) reach(sections []*config.Section) {
 		}
 		reachable := false
 		for _, tag := range tags {
-			reachable = reachable || overlap(p.Value, tag, 0)
+			reachable = reachable || route.Overlap(p.Value, tag)
 		}
 		if !reachable {
 			c.warn(s, at(p), "Unreachable", "no record reaches this %s: no tag matches %q; tags are %s", s.Kind, p.Value, strings.Join(some(tags), ", "))
@@ -118,28 +119,4 @@ func newTag(rule string, tags []string) []string {
 		all = append(all, made)
 	}
 	return all
-}
-
-// overlap tells whether two patterns with * have a text in common.
-func overlap(a, b string, depth int) bool {
-	for a != "" && b != "" && a[0] != '*' && b[0] != '*' {
-		if a[0] != b[0] {
-			return false
-		}
-		a, b = a[1:], b[1:]
-	}
-	switch {
-	case depth > 64:
-		return true
-	case a == "" && b == "":
-		return true
-	case a == "":
-		return strings.Trim(b, "*") == ""
-	case b == "":
-		return strings.Trim(a, "*") == ""
-	case a[0] == '*':
-		return overlap(a[1:], b, depth+1) || overlap(a, b[1:], depth+1)
-	default:
-		return overlap(b, a, depth+1)
-	}
 }

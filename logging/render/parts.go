@@ -12,7 +12,7 @@ import (
 
 // topFields are the fields of a spec that are no options of plugins.
 var topFields = map[string][]string{
-	"ClusterFluentBitConfig": {"service", "inputSelector", "filterSelector", "outputSelector", "parserSelector", "multilineParserSelector", "namespace", "configFileFormat"},
+	"ClusterFluentBitConfig": {"service", "inputSelector", "filterSelector", "outputSelector", "parserSelector", "multilineParserSelector", "namespace", "configFileFormat", "tenancy"},
 	"FluentBitConfig":        {"service", "filterSelector", "outputSelector", "parserSelector", "multilineParserSelector", "clusterParserSelector", "clusterMultilineParserSelector"},
 	"ClusterInput":           {"customPlugin", "processors"},
 	"ClusterFilter":          {"filters", "ordinal"},

@@ -1,20 +1,12 @@
 package render
 
 import (
-	"crypto/md5"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"strings"
 
 	"github.com/weft-dev/weft/logging/config"
 )
-
-// tenantPrefix is what the tags of a namespace's records begin with.
-func tenantPrefix(namespace string) string {
-	sum := md5.Sum([]byte(namespace))
-	return hex.EncodeToString(sum[:])
-}
 
 // names are what a tenant's names of parsers become in the common configuration.
 type names struct {

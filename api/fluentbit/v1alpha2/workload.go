@@ -123,6 +123,22 @@ type ClusterFluentBitConfigSpec struct {
 	MultilineParserSelector metav1.LabelSelector `json:"multilineParserSelector,omitempty"`
 	Namespace               *string              `json:"namespace,omitempty"` // of the Secret with the configuration
 	ConfigFileFormat        *string              `json:"configFileFormat,omitempty" enum:"classic,yaml"`
+	Tenancy                 *Tenancy             `json:"tenancy,omitempty"`
+}
+
+// Tenancy says how the records of namespaces that have a FluentBitConfig are told apart, and what an agent takes in of them. Fluent Operator has no such field.
+type Tenancy struct {
+	Routing string           `json:"routing,omitempty" enum:"rewrite,tag"` // by a filter for each namespace, as the operator does (default), or by an input for each
+	Quota   *Quota           `json:"quota,omitempty"`                      // of each namespace
+	Quotas  map[string]Quota `json:"quotas,omitempty"`                     // of single namespaces; what is not given is as in quota
+}
+
+// Quota limits what the agent on each node takes in of one namespace.
+type Quota struct {
+	RecordsPerSecond int64  `json:"recordsPerSecond,omitempty"`
+	BytesPerSecond   string `json:"bytesPerSecond,omitempty"` // for example 500K, 64M, 1G
+	BufferedBytes    string `json:"bufferedBytes,omitempty"`  // what waits to be sent
+	WhenFull         string `json:"whenFull,omitempty" enum:"pause,dropOldest"`
 }
 
 // FluentBitConfigSpec is what a namespace adds for its own records.

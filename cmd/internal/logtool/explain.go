@@ -2,6 +2,7 @@ package logtool
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dlclark/regexp2"
@@ -11,6 +12,7 @@ import (
 	"github.com/weft-dev/weft/logging"
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/render"
+	"github.com/weft-dev/weft/logging/route"
 )
 
 // step is one station of a record.
@@ -84,8 +86,9 @@ func (t Tool) explain() *cobra.Command {
 func explainConfiguration(c *logging.Configuration, r record) []step {
 	var steps []step
 	if c.Pipeline != nil {
+		r.tag = tenantTag(c.Pipeline, r)
 		var stations []station
-		for _, role := range []render.Role{render.RoleInput, render.RoleFilter, render.RoleRoute, render.RoleTenantFilter, render.RoleTenantOutput, render.RoleOutput} {
+		for _, role := range []render.Role{render.RoleInput, render.RoleTenantInput, render.RoleFilter, render.RoleRoute, render.RoleTenantFilter, render.RoleTenantOutput, render.RoleOutput} {
 			for _, e := range c.Pipeline.Entries {
 				if e.Role == role {
 					for _, section := range e.Sections {
@@ -103,6 +106,17 @@ func explainConfiguration(c *logging.Configuration, r record) []step {
 		steps[i].Configuration = c.Namespace + "/" + c.Secret
 	}
 	return steps
+}
+
+// tenantTag is the tag that a record gets from the input of its namespace, if that has one.
+func tenantTag(p *render.Pipeline, r record) string {
+	tag := route.Prefix(r.namespace) + "." + r.tag
+	for _, e := range p.Entries {
+		if e.Role == render.RoleTenantInput && e.Tenant == r.namespace && slices.ContainsFunc(e.Sections, func(s *config.Section) bool { return gives(s, tag) != "" }) {
+			return tag
+		}
+	}
+	return r.tag
 }
 
 // followFluentBit goes through the filters in order and then to every output that matches.
