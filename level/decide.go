@@ -63,15 +63,21 @@ func (s *Snapshot) Decide(subject *Subject, r *Request) Decision {
 	}
 	var p *place
 	d.Target, d.Origin, p = s.target(r, d.Access)
-	if s.stale && d.Target.High != (Label{}) {
-		d.Denied, d.Cause = true, Stale
-		return d
-	}
 	if p != nil && p.workspace != nil && subject.roles != nil && d.Access != Read {
 		if role := subject.roles[p.workspace.Name]; role == Viewer || role == Operator && governs(r) {
 			d.Denied, d.Cause = true, RoleTooLow
 			return d
 		}
+	}
+	s.judge(subject, &d)
+	return d
+}
+
+// judge compares what a subject holds with the target of a decision.
+func (s *Snapshot) judge(subject *Subject, d *Decision) {
+	if s.stale && d.Target.High != (Label{}) {
+		d.Denied, d.Cause = true, Stale
+		return
 	}
 	worst := none
 	for i := range subject.held {
@@ -83,7 +89,7 @@ func (s *Snapshot) Decide(subject *Subject, r *Request) Decision {
 		found := rules[d.Access].check(&h.label, &d.Target)
 		if found == none {
 			d.Cause = Cleared
-			return d
+			return
 		}
 		if worst == none {
 			worst = found
@@ -100,7 +106,6 @@ func (s *Snapshot) Decide(subject *Subject, r *Request) Decision {
 	default:
 		d.Cause = LevelTooLow
 	}
-	return d
 }
 
 // target finds the labels of what a request is about.

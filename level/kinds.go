@@ -36,6 +36,9 @@ var withoutNamespace = kinds(map[string][]string{
 	"storagemigration.k8s.io":      {"storageversionmigrations"},
 })
 
+// Unplaced says whether a kind is one of Kubernetes' own that live in no namespace.
+func Unplaced(k Kind) bool { return withoutNamespace[k] }
+
 // power are kinds whose writers gain power over objects of every level.
 var power = kinds(map[string][]string{
 	"":                             {"nodes", "persistentvolumes"},

@@ -16,6 +16,7 @@ const (
 	ByGroup     Source = "group"     // clearances of the user's groups
 	ByNamespace Source = "namespace" // a service account has the level of its namespace
 	ByDefault   Source = "default"   // nobody cleared it
+	ByObject    Source = "object"    // what an object names is judged by the label that it carries
 	ByExemption Source = "exempt"    // the control plane, a node's agent, or exempt in the registry
 	ByMasters   Source = "masters"   // group system:masters, which API servers let through before they ask anybody
 )
