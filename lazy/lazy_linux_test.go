@@ -1,0 +1,212 @@
+package lazy
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/registry/registrytest"
+)
+
+// needMounts skips a test where images cannot be mounted.
+func needMounts(t testing.TB) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("mounting needs root, and CI must have it")
+	}
+	t.Skip("mounting needs root")
+}
+
+// stateDir is a folder on a real disk, for the kernel does not watch files on tmpfs.
+func stateDir(t testing.TB) string {
+	t.Helper()
+	var st unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &st); err == nil && st.Type != unix.TMPFS_MAGIC && st.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return dir
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "weft-lazy-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// content makes a folder of files: large and small ones, with what compresses and what does not.
+func content(t testing.TB, seed uint64, files, size int) string {
+	t.Helper()
+	dir := t.TempDir()
+	r := mathrand.New(mathrand.NewPCG(seed, 1))
+	for i := range files {
+		b := make([]byte, 1+r.IntN(size))
+		if i%2 == 0 {
+			_, _ = rand.Read(b)
+		} else {
+			for j := range b {
+				b[j] = byte(j/97) + byte(r.IntN(2))
+			}
+		}
+		sub := filepath.Join(dir, string(rune('a'+i%5)))
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sub, string(rune('a'+i%26))+string(rune('a'+i/26%26))), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// push makes an ordinary image of a folder and the converted one as its referrer, as "weft image convert" does.
+func push(t testing.TB, ref, dir string, o image.Options) {
+	t.Helper()
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
+	if err == nil {
+		im, err = mutate.AppendLayers(im, layer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := registry.ParseReference(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PushImage(t.Context(), parsed, im, registry.PushOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	place, err := image.OpenPlace(client, ref, t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := image.Convert(t.Context(), place, place, image.ConvertOptions{Options: o, Referrer: true, TempDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// equal compares two trees.
+func equal(t testing.TB, want, got string) {
+	t.Helper()
+	n := 0
+	err := filepath.WalkDir(want, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(want, path)
+		if err != nil {
+			return err
+		}
+		a, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(filepath.Join(got, rel))
+		if err != nil {
+			return err
+		}
+		if string(a) != string(b) {
+			return errors.New(rel + " differs")
+		}
+		n++
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if n == 0 {
+		t.Error("there was nothing to compare")
+	}
+}
+
+func openService(t testing.TB, o Options) *Service {
+	t.Helper()
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mountImage(t testing.TB, im *Image) string {
+	t.Helper()
+	target := t.TempDir()
+	if err := im.Mount(t.Context(), target, MountOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+	return target
+}
+
+func TestEager(t *testing.T) {
+	needMounts(t)
+	for name, o := range map[string]image.Options{
+		"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := registrytest.New(t, registrytest.Config{})
+			dir := content(t, 1, 40, 300<<10)
+			ref := r.Host + "/app:v1"
+			push(t, ref, dir, o)
+			s := openService(t, Options{Root: stateDir(t), Mode: Eager})
+			defer s.Close()
+			im, err := s.Prepare(t.Context(), Request{Reference: ref})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st := im.Stats(); st.Fetched != 0 {
+				t.Errorf("Prepare has fetched content: %+v", st)
+			}
+			target := mountImage(t, im)
+			equal(t, dir, target)
+			if st := im.Stats(); st.Complete != st.Devices || st.Present != st.Bytes {
+				t.Errorf("the mounted image is not complete: %+v", st)
+			}
+			if err := s.Remove(t.Context(), im.ID()); err == nil {
+				t.Error("a mounted image was removed")
+			}
+			if err := im.Unmount(t.Context(), target); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Remove(t.Context(), im.ID()); err != nil {
+				t.Fatal(err)
+			}
+			if list, err := s.Cached(); err != nil || len(list) != 0 {
+				t.Errorf("left after removal: %v %v", list, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package lazy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/image/erofs"
+)
+
+// newGuard chooses how images are filled.
+func newGuard(_ context.Context, s *Service) (guard, error) { return &eager{s}, nil }
+
+// kernelMount lets the kernel mount an image.
+func (s *Service) kernelMount(im *Image, target string, flags int) error {
+	devices := make([]string, len(im.record.Devices))
+	for i := range devices {
+		var err error
+		if devices[i], err = s.path(im, i); err != nil {
+			return err
+		}
+	}
+	return erofs.Mount(s.imageFile(im.id, "image.erofs"), devices, target, flags)
+}
+
+// unmount unmounts a folder; one on which nothing is mounted is no error.
+func unmount(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("unmounting %s: %w", target, err)
+	}
+	return nil
+}
+
+// isMounted says whether an image is mounted on a folder.
+func (s *Service) isMounted(im *Image, target string) (bool, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(b)) {
+		m, ok := parseMount(line)
+		if ok && m.target == target && (m.source == s.imageFile(im.id, "image.erofs") || m.kind == "fuse.weft") {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Restore mounts again what was mounted when the machine stopped, and names what could not be. It is called once, after Open.
+func (s *Service) Restore(ctx context.Context) error {
+	var failures []error
+	for _, im := range s.Images() {
+		if err := s.guard.restore(ctx, im); err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", im.Name(), err))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// mountAgain mounts an image where the record says, unless it is mounted there. A folder that is gone is forgotten.
+func (s *Service) mountAgain(ctx context.Context, im *Image) error {
+	var failures []error
+	for _, m := range im.mounts() {
+		ok, err := s.isMounted(im, m.Target)
+		if err == nil && !ok {
+			if _, err = os.Stat(m.Target); err != nil {
+				err = im.keep(func(list []mount) []mount { return without(list, m.Target) })
+			} else {
+				err = s.guard.mount(ctx, im, m.Target, m.Flags)
+			}
+		}
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}

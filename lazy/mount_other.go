@@ -1,0 +1,22 @@
+//go:build !linux
+
+package lazy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+func newGuard(context.Context, *Service) (guard, error) {
+	return nil, fmt.Errorf("%w: images are mounted on Linux only", ErrCannot)
+}
+
+// Restore mounts again what was mounted when the machine stopped.
+func (s *Service) Restore(context.Context) error { return nil }
+
+func (s *Service) kernelMount(*Image, string, int) error { return errors.ErrUnsupported }
+
+func (s *Service) mountAgain(context.Context, *Image) error { return errors.ErrUnsupported }
+
+func unmount(string) error { return errors.ErrUnsupported }

@@ -1,0 +1,94 @@
+package lazy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/weft-dev/weft/lazy/cache"
+)
+
+// recordVersion is the version of what is kept of an image.
+const recordVersion = 1
+
+// record is what is kept of an image, as images/ID/image.json beside its metadata, image.erofs.
+type record struct {
+	Version int      `json:"version"`
+	Names   []string `json:"names"`   // where it and its blobs lie, the latest first
+	Subject string   `json:"subject"` // digest of its manifest; empty if it was not in a registry or layout
+	Devices []string `json:"devices"` // keys in the order of the device table; "" with a path
+	Stored  []string `json:"stored"`  // for each device the digest of the blob in the store that is the device, or ""
+	Bytes   int64    `json:"bytes"`
+	Mounts  []mount  `json:"mounts"`
+}
+
+type mount struct {
+	Target string `json:"target"`
+	Flags  int    `json:"flags"`
+}
+
+var idPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (s *Service) imageFile(id, name string) string { return filepath.Join(s.root, "images", id, name) }
+
+// save writes the record of an image.
+func (s *Service) save(id string, r *record) error {
+	r.Version = recordVersion
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return cache.Replace(s.imageFile(id, "image.json"), b)
+}
+
+func (s *Service) readRecord(id string) (*record, error) {
+	name := s.imageFile(id, "image.json")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("%s: format version %d, this program reads version %d; use a newer program or another folder", name, r.Version, recordVersion)
+	}
+	if len(r.Devices) != len(r.Stored) {
+		return nil, fmt.Errorf("%s: it has %d devices and %d places in the store; remove the image and prepare it again", name, len(r.Devices), len(r.Stored))
+	}
+	for _, d := range r.Devices {
+		if _, err := cache.ParseKey(d); err != nil {
+			return nil, fmt.Errorf("%s: devices: %w", name, err)
+		}
+	}
+	return &r, nil
+}
+
+// records reads those of all images. One that cannot be read is told to the log and left out.
+func (s *Service) records() (map[string]*record, error) {
+	entries, err := os.ReadDir(filepath.Join(s.root, "images"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*record{}
+	for _, e := range entries {
+		if !idPattern.MatchString(e.Name()) {
+			continue
+		}
+		r, err := s.readRecord(e.Name())
+		if err != nil {
+			s.log.Error("an image is left out", "image", e.Name(), "error", err)
+			continue
+		}
+		all[e.Name()] = r
+	}
+	return all, nil
+}

@@ -1,0 +1,406 @@
+package lazy
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/lazy/cache"
+	"github.com/weft-dev/weft/lazy/filler"
+	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/store"
+)
+
+// Service mounts images and fills them. It is safe for use by several goroutines. One process at a time uses a folder.
+type Service struct {
+	root        string
+	options     Options
+	log         *slog.Logger
+	cache       *cache.Cache
+	client      *registry.Client
+	credentials *credentials
+	order       *filler.Order
+	guard       guard
+
+	ctx     context.Context //nolint:containedctx // background work belongs to the service
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	prepare sync.Mutex // one image is prepared or removed at a time
+
+	mu      sync.Mutex
+	images  map[string]*Image
+	devices map[cache.Key]*device
+}
+
+// Open opens the service of a folder and makes the folder if it is missing.
+func Open(ctx context.Context, o Options) (*Service, error) {
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Learn == 0 {
+		o.Learn = 30 * time.Second
+	}
+	s := &Service{root: root, options: o, log: o.Logger, images: map[string]*Image{}, devices: map[cache.Key]*device{}, order: filler.NewOrder(o.Limit),
+		credentials: &credentials{next: o.Registry.Keychain, known: map[string]authConfig{}}}
+	if s.cache, err = cache.Open(root); err != nil {
+		return nil, err
+	}
+	ro := o.Registry
+	ro.Keychain = s.credentials
+	if ro.Stall == 0 {
+		ro.Stall = 10 * time.Second
+	}
+	s.client = registry.New(ro)
+	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	records, err := s.records()
+	if err != nil {
+		return nil, err
+	}
+	for id, r := range records {
+		s.images[id] = &Image{service: s, id: id, record: r}
+	}
+	if s.guard, err = newGuard(ctx, s); err != nil {
+		s.stop()
+		return nil, err
+	}
+	s.running.Go(s.saveAgainAndAgain)
+	return s, nil
+}
+
+// saveEvery is how often the disk is told what is present. What is not told is only lost when the machine stops.
+const saveEvery = 5 * time.Second
+
+func (s *Service) saveAgainAndAgain() {
+	t := time.NewTicker(saveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-s.ctx.Done():
+			return
+		}
+		for _, d := range s.opened() {
+			s.settle(d)
+		}
+	}
+}
+
+func (s *Service) opened() []*device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*device
+	for _, d := range s.devices {
+		if d.filler != nil {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// Close ends the service. What is mounted stays mounted; where a keeper guards it, readers wait for the next Open of the folder.
+func (s *Service) Close() error {
+	s.stop()
+	s.running.Wait()
+	err := s.guard.close()
+	for _, d := range s.opened() {
+		d.filler.Close()
+		err = errors.Join(err, d.filler.Device().Close())
+	}
+	s.client.Close()
+	return err
+}
+
+// Mode is how images are filled.
+func (s *Service) Mode() Mode { return s.guard.mode() }
+
+// Images lists the prepared images, in the order of their IDs.
+func (s *Service) Images() []*Image {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*Image, 0, len(s.images))
+	for _, im := range s.images {
+		list = append(list, im)
+	}
+	slices.SortFunc(list, func(a, b *Image) int { return compare(a.id, b.id) })
+	return list
+}
+
+// Image finds a prepared image; fs.ErrNotExist if there is none of that ID.
+func (s *Service) Image(id string) (*Image, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	im, ok := s.images[id]
+	if !ok {
+		return nil, fmt.Errorf("there is no prepared image %q: %w", id, fs.ErrNotExist)
+	}
+	return im, nil
+}
+
+// Prepare gets an image's metadata, checks all of it, and makes its devices, without any content. An image that is prepared already gets
+// the request's name and credentials in addition. ErrCannot or image.ErrOrdinary if the image is not one to be mounted lazily; image.Format
+// errors if it is damaged.
+func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
+	opened, subject, name, err := s.find(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	sum := chunk.Blake3.Sum(opened.Metadata)
+	id := hex.EncodeToString(sum[:])
+	s.prepare.Lock()
+	defer s.prepare.Unlock()
+	if im, err := s.Image(id); err == nil {
+		return im, im.rename(name, subject)
+	}
+	rec := &record{Names: []string{name}, Subject: subject}
+	if err := s.addDevices(ctx, id, rec, opened.Table); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(s.imageFile(id, "")), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(s.imageFile(id, ""), 0o700); err != nil {
+		return nil, err
+	}
+	if err := cache.Replace(s.imageFile(id, "image.erofs"), opened.Metadata); err != nil {
+		return nil, err
+	}
+	if err := s.save(id, rec); err != nil {
+		return nil, err
+	}
+	im := &Image{service: s, id: id, record: rec}
+	s.mu.Lock()
+	s.images[id] = im
+	s.mu.Unlock()
+	return im, nil
+}
+
+// addDevices makes the devices of an image. A blob that is complete in the store and is its own device is mounted from there.
+func (s *Service) addDevices(ctx context.Context, id string, rec *record, t *chunk.Table) error {
+	var held []digest.Digest
+	for i := range t.Devices {
+		d := &t.Devices[i]
+		key, err := s.cache.Add(&chunk.Table{Algorithm: t.Algorithm, Devices: t.Devices[i : i+1]})
+		if err != nil {
+			return err
+		}
+		stored := ""
+		if blob := digest.NewDigestFromEncoded(digest.SHA256, d.Name()); d.Direct() && s.inStore(ctx, blob) {
+			stored = string(blob)
+			held = append(held, blob)
+		}
+		rec.Devices, rec.Stored, rec.Bytes = append(rec.Devices, key.String()), append(rec.Stored, stored), rec.Bytes+d.Space
+	}
+	if len(held) == 0 {
+		return nil
+	}
+	return s.options.Store.PutRoot(ctx, store.Root{Name: "lazy/" + id, Digests: held})
+}
+
+func (s *Service) inStore(ctx context.Context, d digest.Digest) bool {
+	if s.options.Store == nil {
+		return false
+	}
+	_, err := s.options.Store.Stat(ctx, d)
+	return err == nil
+}
+
+// find opens the image that a request names.
+func (s *Service) find(ctx context.Context, r Request) (o *image.Opened, subject, name string, err error) {
+	if r.Platform == nil {
+		r.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	}
+	if _, err := os.Stat(r.Reference); err == nil {
+		name, err := filepath.Abs(r.Reference)
+		if err != nil {
+			return nil, "", "", err
+		}
+		if r.Metadata != nil {
+			o, err := image.Open(name, r.Metadata, image.BlobFolder(name))
+			return o, "", name, err
+		}
+		o, err := image.OpenPath(name, nil)
+		return o, "", name, err
+	}
+	if r.Credentials != nil {
+		ref, err := registry.ParseReference(r.Reference)
+		if err != nil {
+			return nil, "", "", err
+		}
+		s.credentials.set(ref.Repository.String(), *r.Credentials)
+	}
+	place, err := s.place(r.Reference)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if r.Metadata != nil {
+		o, err := image.Open(r.Reference, r.Metadata, blobsOf{ctx, place})
+		return o, "", r.Reference, err
+	}
+	found, err := image.OpenImage(ctx, place, r.Reference, r.Platform)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if len(found.Problems) > 0 {
+		return nil, "", "", fmt.Errorf("%s: %s", r.Reference, found.Problems[0].What)
+	}
+	return found.Opened, string(found.Desc.Digest), r.Reference, nil
+}
+
+// blobsOf finds the blobs of an image whose metadata is known.
+type blobsOf struct {
+	ctx   context.Context
+	place image.Place
+}
+
+// Open opens the blob of a device.
+func (b blobsOf) Open(d *chunk.Device) (image.Blob, error) {
+	return b.place.At(b.ctx, ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, d.Name()), Size: d.Size})
+}
+
+// place opens the place of a name. Archives are not taken: their parts cannot be read.
+func (s *Service) place(name string) (image.Place, error) {
+	if archive(name) {
+		return nil, fmt.Errorf("%w: %s is an archive, of which no parts can be read; unpack it and name the folder", ErrCannot, name)
+	}
+	return image.OpenPlace(s.client, name, s.root, false)
+}
+
+// Remove removes an image that is not mounted, and the devices that no other image has. Removing one that is not there is no error.
+func (s *Service) Remove(ctx context.Context, id string) error {
+	s.prepare.Lock()
+	defer s.prepare.Unlock()
+	im, err := s.Image(id)
+	if err != nil {
+		return nil
+	}
+	if mounts := im.mounts(); len(mounts) > 0 {
+		return fmt.Errorf("the image %s is mounted on %s: unmount it first", im.Name(), mounts[0].Target)
+	}
+	s.mu.Lock()
+	delete(s.images, id)
+	s.mu.Unlock()
+	if err := os.RemoveAll(s.imageFile(id, "")); err != nil {
+		return err
+	}
+	if s.options.Store != nil {
+		if err := s.options.Store.DeleteRoot(ctx, "lazy/"+id); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	_, err = s.collect(ctx, -1)
+	return err
+}
+
+// Collected says what a collection dropped.
+type Collected struct {
+	Dropped []cache.Info `json:"dropped"`
+	Bytes   int64        `json:"bytes"` // that became free on the disk
+	Kept    int          `json:"kept"`
+	Disk    int64        `json:"disk"` // bytes that the rest takes
+}
+
+// Collect drops devices that no image has, and then content of images that are not mounted, the longest unused first, until the rest takes
+// at most limit bytes on the disk; with a negative limit only the former. A dropped device is fetched again when it is needed.
+func (s *Service) Collect(ctx context.Context, limit int64) (Collected, error) {
+	s.prepare.Lock()
+	defer s.prepare.Unlock()
+	return s.collect(ctx, limit)
+}
+
+func (s *Service) collect(ctx context.Context, limit int64) (Collected, error) {
+	c := Collected{Dropped: []cache.Info{}}
+	list, err := s.Cached()
+	if err != nil {
+		return c, err
+	}
+	for _, d := range list {
+		c.Disk += d.Disk
+	}
+	slices.SortStableFunc(list, func(a, b Cached) int { return a.Used.Compare(b.Used) })
+	for _, d := range list {
+		if err := ctx.Err(); err != nil {
+			return c, err
+		}
+		if d.Mounted || len(d.Images) > 0 && (limit < 0 || c.Disk <= limit) || len(d.Images) > 0 && d.Disk == 0 {
+			c.Kept++
+			continue
+		}
+		if err := s.drop(d); err != nil {
+			return c, err
+		}
+		c.Dropped, c.Bytes, c.Disk = append(c.Dropped, d.Info), c.Bytes+d.Disk, c.Disk-d.Disk
+	}
+	return c, nil
+}
+
+// drop removes the content of a device, and the device if no image has it.
+func (s *Service) drop(d Cached) error {
+	key, err := cache.ParseKey(d.Key)
+	if err != nil {
+		return err
+	}
+	if err := s.forget(key); err != nil {
+		return err
+	}
+	t, err := s.cache.Table(key)
+	if err != nil {
+		return err
+	}
+	if err := s.cache.Drop(key); err != nil || len(d.Images) == 0 {
+		return err
+	}
+	_, err = s.cache.Add(t)
+	return err
+}
+
+// Cached is a device in the cache.
+type Cached struct {
+	cache.Info
+	Images  []string `json:"images"` // that have it
+	Mounted bool     `json:"mounted"`
+}
+
+// Cached lists the devices in the cache.
+func (s *Service) Cached() ([]Cached, error) {
+	infos, err := s.cache.List(func(key string, err error) {
+		s.log.Error("a device in the cache is damaged", "device", key, "error", err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]*Image{}
+	for _, im := range s.Images() {
+		for _, k := range im.record.Devices {
+			users[k] = append(users[k], im)
+		}
+	}
+	list := make([]Cached, 0, len(infos))
+	for _, i := range infos {
+		c := Cached{Info: i, Images: []string{}}
+		for _, im := range users[i.Key] {
+			c.Images = append(c.Images, im.id)
+			c.Mounted = c.Mounted || len(im.mounts()) > 0
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
