@@ -40,6 +40,7 @@ const (
 	GuardedKind      Origin = "guarded kind"     // who writes it gains power over everything
 	IdentityLabel    Origin = "identity"         // whom the request acts as, or makes a token for
 	UnknownIdentity  Origin = "unknown identity" // one that nobody cleared
+	FrozenNamespace  Origin = "re-grading"       // the namespace is being re-graded
 )
 
 // Decision is the answer to a request. A decision that does not deny has no opinion: other authorizers decide.
@@ -63,6 +64,9 @@ func (s *Snapshot) Decide(subject *Subject, r *Request) Decision {
 	}
 	var p *place
 	d.Target, d.Origin, p = s.target(r, d.Access)
+	if s.frozen != nil && (s.frozen[r.Namespace] || r.Resource == "namespaces" && s.frozen[r.Name]) {
+		d.Target, d.Origin = exactly(s.all.High), FrozenNamespace
+	}
 	if p != nil && p.workspace != nil && subject.roles != nil && d.Access != Read {
 		if role := subject.roles[p.workspace.Name]; role == Viewer || role == Operator && governs(r) {
 			d.Denied, d.Cause = true, RoleTooLow
@@ -75,7 +79,7 @@ func (s *Snapshot) Decide(subject *Subject, r *Request) Decision {
 
 // judge compares what a subject holds with the target of a decision.
 func (s *Snapshot) judge(subject *Subject, d *Decision) {
-	if s.stale && d.Target.High != (Label{}) {
+	if s.stale && d.Target.High != (Label{}) && !subject.system {
 		d.Denied, d.Cause = true, Stale
 		return
 	}

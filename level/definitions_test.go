@@ -25,7 +25,7 @@ func TestDefinitionsOnARealAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	entries, err := api.CRDs.ReadDir("crds")
-	if err != nil || len(entries) != 3 {
+	if err != nil || len(entries) != 5 {
 		t.Fatal(len(entries), err)
 	}
 	definitions := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})

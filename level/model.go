@@ -94,4 +94,11 @@ type Model struct {
 	Namespaces []Namespace
 	Objects    []Object
 	Nodes      []string // names of nodes that are there: their agents are not bound by levels
+	Frozen     []Frozen // namespaces that are being re-graded
+}
+
+// Frozen is a namespace that is being re-graded: only who is cleared for everything, and for what is to be, gets in.
+type Frozen struct {
+	Namespace string // empty for what has none: then only To counts
+	To        Label
 }

@@ -50,7 +50,9 @@ func NewRegistry(spec api.RegistrySpec) (*Registry, error) {
 	r := &Registry{spec: spec, ranks: map[string]uint16{}, categories: map[string]int{}}
 	r.spec.Mode = cmp.Or(spec.Mode, api.Authority)
 	r.spec.Groups = cmp.Or(spec.Groups, "Any")
-	r.spec.Doors.Authorizer = cmp.Or(spec.Doors.Authorizer, api.Audit)
+	for _, door := range []*api.DoorSetting{&r.spec.Doors.Authorizer, &r.spec.Doors.Webhook, &r.spec.Doors.Admission} {
+		*door = cmp.Or(*door, api.Audit)
+	}
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -114,6 +116,10 @@ func isMode(m api.Mode) bool {
 	return m == api.Authority || m == api.Confidentiality || m == api.Integrity
 }
 
+const settingHint = "use Audit, Warn or Enforce"
+
+func isSetting(s api.DoorSetting) bool { return s == api.Audit || s == api.Warn || s == api.Enforce }
+
 func (r *Registry) check() error {
 	s := r.spec
 	switch {
@@ -127,8 +133,12 @@ func (r *Registry) check() error {
 		return wrong("spec.mode", "use Authority, Confidentiality or Integrity", "there is no mode %q", s.Mode)
 	case s.Groups != "Any" && s.Groups != "Join":
 		return wrong("spec.groups", "use Any or Join", "%q is not known", s.Groups)
-	case s.Doors.Authorizer != api.Audit && s.Doors.Authorizer != api.Warn && s.Doors.Authorizer != api.Enforce:
-		return wrong("spec.doors.authorizer", "use Audit, Warn or Enforce", "%q is not known", s.Doors.Authorizer)
+	case !isSetting(s.Doors.Authorizer):
+		return wrong("spec.doors.authorizer", settingHint, "%q is not known", s.Doors.Authorizer)
+	case !isSetting(s.Doors.Webhook):
+		return wrong("spec.doors.webhook", settingHint, "%q is not known", s.Doors.Webhook)
+	case !isSetting(s.Doors.Admission):
+		return wrong("spec.doors.admission", settingHint, "%q is not known", s.Doors.Admission)
 	case s.Defaults.Strict && s.Defaults.Namespace != "":
 		return wrong("spec.defaults.namespace", "remove one of the two", "strict puts unlabelled namespaces on the top level")
 	}

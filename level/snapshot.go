@@ -2,6 +2,8 @@ package level
 
 import (
 	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,6 +25,8 @@ type Snapshot struct {
 	all        Bounds        // of everything
 	memo       *memo
 	stale      bool
+	frozen     map[string]bool // namespaces that are being re-graded; nil if none is
+	coming     []Label         // what is to be
 	nextExpiry time.Time
 }
 
@@ -45,6 +49,21 @@ type objectKey struct {
 // controlPlane are the users of Kubernetes' own components, which levels never bind.
 var controlPlane = []string{"system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy"}
 
+const nodePrefix = "system:node:"
+
+// IsComponent says whether a name is that of a component of the cluster: of the control plane, a node's agent, or a controller in a system
+// namespace. Doors refuse to enforce what would hold up one of them.
+func IsComponent(user string) bool {
+	namespace, _ := accountNamespace(user)
+	return slices.Contains(controlPlane, user) || strings.HasPrefix(user, nodePrefix) || systemNamespaces[namespace] || strings.HasPrefix(user, "system:kube-")
+}
+
+// NeverBound says whether levels do not bind a user, whatever the levels are: the control plane's own, and whom API servers let through
+// before they ask.
+func NeverBound(user string, groups []string) bool {
+	return slices.Contains(groups, masters) || slices.Contains(controlPlane, user)
+}
+
 // NewSnapshot compiles a model. Grants that have expired at now are left out.
 func NewSnapshot(m *Model, now time.Time) *Snapshot {
 	s := &Snapshot{registry: m.Registry, namespaces: newTable[*place](), labels: map[Label]int{}, nodes: map[string]bool{}, exempt: map[string]bool{},
@@ -56,7 +75,16 @@ func NewSnapshot(m *Model, now time.Time) *Snapshot {
 		s.exempt[name] = true
 	}
 	for _, name := range m.Nodes {
-		s.nodes["system:node:"+name] = true
+		s.nodes[nodePrefix+name] = true
+	}
+	for _, f := range m.Frozen {
+		if s.frozen == nil {
+			s.frozen = map[string]bool{}
+		}
+		if f.Namespace != "" {
+			s.frozen[f.Namespace] = true
+		}
+		s.coming = append(s.coming, f.To)
 	}
 	for i := range m.Workspaces {
 		s.workspaces[m.Workspaces[i].Name] = &m.Workspaces[i]
@@ -134,7 +162,7 @@ func (s *Snapshot) newPlace(n Namespace, objects map[objectKey]Label) *place {
 		}
 		p.kinds[key.Kind] = b.with(l)
 	}
-	p.account = Subject{held: []held{{p.label, systemNamespaces[n.Name]}}, source: ByNamespace}
+	p.account = Subject{held: []held{{p.label, systemNamespaces[n.Name]}}, source: ByNamespace, system: systemNamespaces[n.Name]}
 	return p
 }
 
@@ -167,6 +195,9 @@ func (s *Snapshot) bound() {
 		default:
 			s.all = s.all.with(l)
 		}
+	}
+	for _, l := range s.coming {
+		s.all = s.all.with(l)
 	}
 }
 
@@ -202,6 +233,45 @@ func (s *Snapshot) replace(name string, p *place) *Snapshot {
 func (s *Snapshot) WithGrants(grants []Grant, now time.Time) *Snapshot {
 	next := *s
 	next.setGrants(grants, now)
+	return &next
+}
+
+// WithObjects returns a snapshot in which these are all objects of a namespace, or of none, that carry labels of their own.
+func (s *Snapshot) WithObjects(namespace string, objects []Object) *Snapshot {
+	labels := make(map[objectKey]Label, len(objects))
+	for _, o := range objects {
+		labels[objectKey{o.Kind, o.Name}] = o.Label
+	}
+	if namespace != "" {
+		n := Namespace{Name: namespace}
+		if old, ok := s.namespaces.get(namespace); ok {
+			if old.labelled {
+				n.Label = &old.label
+			}
+			if old.workspace != nil {
+				n.Workspace = old.workspace.Name
+			}
+		} else if len(objects) == 0 {
+			return s
+		}
+		return s.replace(namespace, s.newPlace(n, labels))
+	}
+	next := *s
+	next.labels = maps.Clone(s.labels)
+	next.count(s.cluster, -1)
+	next.cluster = s.newPlace(Namespace{Label: &Label{}}, labels)
+	next.count(next.cluster, 1)
+	next.bound()
+	return &next
+}
+
+// WithNodes returns a snapshot in which these nodes are there.
+func (s *Snapshot) WithNodes(names []string) *Snapshot {
+	next := *s
+	next.nodes, next.memo = make(map[string]bool, len(names)), newMemo()
+	for _, name := range names {
+		next.nodes[nodePrefix+name] = true
+	}
 	return &next
 }
 

@@ -1,6 +1,7 @@
 package level
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,13 +30,9 @@ type Loaded struct {
 
 // Load makes a model of objects. The error joins everything that is wrong with them, each a *manifest.Error; then there is no model.
 func Load(objects []manifest.Object) (*Loaded, error) {
-	registry, inferred, err := findRegistry(objects)
+	l, err := load(objects, false)
 	if err != nil {
 		return nil, err
-	}
-	l := &loader{Loaded: Loaded{Model: &Model{Registry: registry}, Inferred: inferred}, places: map[string]manifest.Object{}}
-	for _, o := range objects {
-		l.add(o)
 	}
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
@@ -44,8 +41,32 @@ func Load(objects []manifest.Object) (*Loaded, error) {
 	return &l.Loaded, nil
 }
 
+// LoadRest is Load for a cluster that lives: what is wrong with an object must neither end the judging nor open anything. An object whose
+// label cannot be read is on the top level, a clearance that cannot be read clears whom it names for the lowest level alone. Problems are
+// *manifest.Error. There is an error, and no model, if the Registry is wrong or missing.
+func LoadRest(objects []manifest.Object) (loaded *Loaded, problems []error, err error) {
+	l, err := load(objects, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &l.Loaded, l.errs, nil
+}
+
+func load(objects []manifest.Object, rest bool) (*loader, error) {
+	registry, inferred, err := findRegistry(objects)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{Loaded: Loaded{Model: &Model{Registry: registry}, Inferred: inferred}, places: map[string]manifest.Object{}, rest: rest}
+	for _, o := range objects {
+		l.add(o)
+	}
+	return l, nil
+}
+
 type loader struct {
 	Loaded
+	rest   bool // take what cannot be read as the strictest thing that it could mean
 	errs   []error
 	places map[string]manifest.Object // where namespaces, workspaces and labelled objects were written
 }
@@ -109,34 +130,72 @@ func decode(o manifest.Object, to any) error {
 
 // labelOf is the text of an object's label and the field it stands in, empty if there is none.
 func labelOf(o manifest.Object) (text, field string, err error) {
-	labels := o.GetLabels()
-	text, ours := labels[api.LevelLabel]
-	talk, theirs := labels[api.TalkLabel]
-	field = "metadata.labels[" + api.LevelLabel + "]"
-	switch {
-	case ours && theirs && talk != text:
-		return "", "", o.ErrorAt(field, fmt.Sprintf("%q, but %s is %q", text, api.TalkLabel, talk), "remove one of them")
-	case !ours && theirs:
-		text, field = talk, "metadata.labels["+api.TalkLabel+"]"
-	case !ours:
-		return "", "", nil
+	text, key, message, hint := labelIn(o.GetLabels())
+	if key != "" {
+		field = "metadata.labels[" + key + "]"
 	}
-	if text == "" {
-		return "", "", o.ErrorAt(field, "is empty", "name a level or remove the label")
+	if message != "" {
+		return "", "", o.ErrorAt(field, message, hint)
 	}
 	return text, field, nil
+}
+
+// LabelOf reads the label among an object's labels: nil if there is none, the top with an error if it cannot be read.
+func (r *Registry) LabelOf(labels map[string]string) (*Label, error) {
+	text, key, message, _ := labelIn(labels)
+	if key == "" {
+		return nil, nil
+	}
+	if message != "" {
+		return &r.top, fmt.Errorf("metadata.labels[%s]: %s", key, message)
+	}
+	l, err := r.Parse(text)
+	if err != nil {
+		return &r.top, fmt.Errorf("metadata.labels[%s]: %w", key, err)
+	}
+	return &l, nil
+}
+
+func labelIn(labels map[string]string) (text, key, message, hint string) {
+	text, ours := labels[api.LevelLabel]
+	talk, theirs := labels[api.TalkLabel]
+	key = api.LevelLabel
+	switch {
+	case ours && theirs && talk != text:
+		return "", key, fmt.Sprintf("%q, but %s is %q", text, api.TalkLabel, talk), "remove one of them"
+	case !ours && theirs:
+		text, key = talk, api.TalkLabel
+	case !ours:
+		return "", "", "", ""
+	}
+	if text == "" {
+		return "", key, "is empty", "name a level or remove the label"
+	}
+	return text, key, "", ""
 }
 
 func (l *loader) label(o manifest.Object) *Label {
 	text, field, err := labelOf(o)
 	if err != nil {
 		l.errs = append(l.errs, err)
-		return nil
+		return l.strictest()
 	}
 	if text == "" {
 		return nil
 	}
-	return l.parse(o, field, text)
+	if label := l.parse(o, field, text); label != nil {
+		return label
+	}
+	return l.strictest()
+}
+
+// strictest is what a label that cannot be read stands for.
+func (l *loader) strictest() *Label {
+	if !l.rest {
+		return nil
+	}
+	top := l.Model.Registry.top
+	return &top
 }
 
 func (l *loader) parse(o manifest.Object, field, text string) *Label {
@@ -166,11 +225,7 @@ func (l *loader) add(o manifest.Object) {
 			m.Grants = append(m.Grants, Grant{Subject: SubjectName{Kind: User, Name: o.GetName()}, Label: *label})
 		}
 	case k.Group == "" && k.Kind == "Namespace":
-		workspace := o.GetLabels()[api.WorkspaceLabel]
-		if workspace == "" {
-			workspace = o.GetLabels()[api.KubeSphereWS]
-		}
-		m.Namespaces = append(m.Namespaces, Namespace{o.GetName(), label, workspace})
+		m.Namespaces = append(m.Namespaces, Namespace{o.GetName(), label, WorkspaceOf(o.GetLabels())})
 		l.places["Namespace "+o.GetName()] = o
 	default:
 		if k.Group == "" && k.Kind == "Node" {
@@ -180,6 +235,11 @@ func (l *loader) add(o manifest.Object) {
 			l.object(o, k, *label)
 		}
 	}
+}
+
+// WorkspaceOf is the workspace that a namespace's labels name.
+func WorkspaceOf(labels map[string]string) string {
+	return cmp.Or(labels[api.WorkspaceLabel], labels[api.KubeSphereWS])
 }
 
 func (l *loader) object(o manifest.Object, k schema.GroupVersionKind, label Label) {
@@ -229,6 +289,9 @@ func (l *loader) clearance(o manifest.Object) {
 	}
 	for i, s := range c.Spec.Subjects {
 		name, ok := l.subject(o, fmt.Sprintf("spec.subjects[%d]", i), s)
+		if ok && label == nil && l.rest && name.Kind != UserGroup { // it may have been meant to clear for less than the groups do
+			l.Model.Grants = append(l.Model.Grants, Grant{Subject: name})
+		}
 		if !ok || label == nil {
 			continue
 		}

@@ -26,6 +26,7 @@ type Subject struct {
 	held   []held // none of which dominates another
 	source Source
 	roles  map[string]Role // by workspace
+	system bool            // an account of a system namespace: it works on when the levels are out of date
 }
 
 type held struct {
@@ -101,7 +102,7 @@ func (s *Snapshot) resolve(user string, groups []string) *Subject {
 		}
 	case account:
 		label, _ := s.Namespace(namespace)
-		r.held, r.source = []held{{label, systemNamespaces[namespace]}}, ByNamespace
+		r.held, r.source, r.system = []held{{label, systemNamespaces[namespace]}}, ByNamespace, systemNamespaces[namespace]
 	default:
 		for _, group := range groups {
 			for _, g := range s.groups[group] {

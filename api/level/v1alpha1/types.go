@@ -135,8 +135,15 @@ const (
 
 // Doors are the places where requests are judged.
 type Doors struct {
+	// Authorizer is the one in the process of the embedded API server.
 	// +kubebuilder:default=Audit
 	Authorizer DoorSetting `json:"authorizer,omitempty"`
+	// Webhook is the authorization webhook, for API servers of others.
+	// +kubebuilder:default=Audit
+	Webhook DoorSetting `json:"webhook,omitempty"`
+	// Admission judges what objects refer to when they are written.
+	// +kubebuilder:default=Audit
+	Admission DoorSetting `json:"admission,omitempty"`
 }
 
 // Clearance says up to which level subjects are cleared.
@@ -205,4 +212,119 @@ type Member struct {
 	// Role: a Viewer changes nothing, an Operator no roles, bindings, quotas, network policies and namespaces, an Admin is not limited.
 	// +kubebuilder:validation:Enum=Admin;Operator;Viewer
 	Role string `json:"role"`
+}
+
+// Door is a door as it reports itself: what it judges by, how well it is, and whom it denied. Doors write their own; nobody else does.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=doors,scope=Cluster
+// +kubebuilder:printcolumn:name="Kind",type=string,JSONPath=`.report.kind`
+// +kubebuilder:printcolumn:name="Setting",type=string,JSONPath=`.report.setting`
+// +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.report.state`
+// +kubebuilder:printcolumn:name="Renewed",type=date,JSONPath=`.report.renewed`
+type Door struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Report DoorReport `json:"report"`
+}
+
+// DoorState is how well a door is.
+type DoorState string
+
+// The states of doors.
+const (
+	DoorReady DoorState = "Ready"
+	DoorStale DoorState = "Stale" // it lost its watch, and denies whatever is not on the lowest level
+	DoorOff   DoorState = "Off"   // somebody opened it by `weft level off`
+)
+
+// DoorReport is what a door tells about itself.
+type DoorReport struct {
+	// Kind is Authorizer, Webhook or Admission.
+	Kind    string      `json:"kind"`
+	Setting DoorSetting `json:"setting"`
+	State   DoorState   `json:"state"`
+	// Renewed is when the door told this. A door that has not told anything for 15 seconds is down.
+	Renewed metav1.MicroTime `json:"renewed"`
+	// Registry is the resourceVersion of the Registry that it judges by.
+	Registry string `json:"registry,omitempty"`
+	// Regrades are the re-gradings that it knows, each with its phase: NAME/PHASE.
+	Regrades []string `json:"regrades,omitempty"`
+	// Problems are objects that it cannot read, and watches that do not work.
+	Problems []string `json:"problems,omitempty"`
+	// Denied is whom it denied what, or would have, since it started.
+	Denied []Denial `json:"denied,omitempty"`
+	// MoreDenied is how many such requests are not among Denied, because they are too many.
+	MoreDenied int64 `json:"moreDenied,omitempty"`
+	// Audit is the last record of its chain.
+	Audit *AuditHead `json:"audit,omitempty"`
+}
+
+// Denial is requests of one kind of a user that levels deny.
+type Denial struct {
+	User        string `json:"user"`
+	Verb        string `json:"verb"`
+	Group       string `json:"group,omitempty"`
+	Resource    string `json:"resource,omitempty"`
+	Subresource string `json:"subresource,omitempty"`
+	Namespace   string `json:"namespace,omitempty"`
+	Cause       string `json:"cause"`
+	// Component says that the user is a component of the cluster: while there is one, doors must not enforce.
+	Component bool        `json:"component,omitempty"`
+	Count     int64       `json:"count"`
+	First     metav1.Time `json:"first"`
+	Last      metav1.Time `json:"last"`
+}
+
+// AuditHead is the last record of a chain of audit records.
+type AuditHead struct {
+	Sequence int64  `json:"sequence"`
+	Hash     string `json:"hash"`
+}
+
+// Regrade is a change of levels that is under way: what is frozen, changed step by step, and released. `weft level regrade` makes and ends it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:path=regrades,scope=Cluster
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.spec.phase`
+type Regrade struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec RegradeSpec `json:"spec"`
+}
+
+// RegradePhase is how far a re-grading is.
+// +kubebuilder:validation:Enum=Freezing;Labelling;Releasing
+type RegradePhase string
+
+// The phases. Until Labelling nothing was changed, and the re-grading can be undone by removing it; from Labelling on it is finished.
+const (
+	Freezing  RegradePhase = "Freezing"
+	Labelling RegradePhase = "Labelling"
+	Releasing RegradePhase = "Releasing"
+)
+
+// RegradeSpec is the steps of a re-grading.
+type RegradeSpec struct {
+	Phase RegradePhase `json:"phase"`
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=4096
+	Steps []RegradeStep `json:"steps"`
+}
+
+// RegradeStep is one label that is changed.
+type RegradeStep struct {
+	Group     string `json:"group,omitempty"`
+	Version   string `json:"version"`
+	Resource  string `json:"resource"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+	// Key is the label's name.
+	Key string `json:"key"`
+	// From is the label's value before, empty if there was none.
+	From string `json:"from,omitempty"`
+	To   string `json:"to"`
 }

@@ -1,0 +1,311 @@
+package feed
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	weftkube "github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/test/kube"
+)
+
+func TestMain(m *testing.M) { kube.Main(m) }
+
+type world struct {
+	kube.Place
+	t       *testing.T
+	objects dynamic.Interface
+}
+
+func newWorld(t *testing.T) *world {
+	place := kube.Namespace(t)
+	objects, err := dynamic.NewForConfig(place.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{place, t, objects}
+}
+
+func (w *world) install() {
+	w.t.Helper()
+	client, err := weftkube.New(w.Config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	all, err := level.Definitions()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, d := range all {
+		if _, err := client.ApplyObject(w.t.Context(), d, true, true); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	if err := client.Wait(w.t.Context(), all, nil); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) apply(resource, text string) {
+	w.t.Helper()
+	var o map[string]any
+	if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+		w.t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{Object: o}
+	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
+	if _, err := w.objects.Resource(gvr).Apply(w.t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) remove(resource, name string) {
+	w.t.Helper()
+	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
+	if err := w.objects.Resource(gvr).Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) feed(config *rest.Config) *Feed {
+	w.t.Helper()
+	f, err := New(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
+	return f
+}
+
+func eventually(t *testing.T, f *Feed, what string, ok func(*State) bool) {
+	t.Helper()
+	for range 1500 {
+		if ok(f.State()) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("never: %s; %+v", what, f.State())
+}
+
+const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {authorizer: Enforce}}}`
+
+// denied judges a read of a secret.
+func denied(s *State, user, namespace, name string) bool {
+	if s.Snapshot == nil {
+		return false
+	}
+	r := level.Request{Verb: "get", Resource: "secrets", Namespace: namespace, Name: name}
+	return s.Snapshot.Decide(s.Snapshot.Resolve(user, nil), &r).Denied
+}
+
+func (w *world) label(label map[string]string) {
+	w.t.Helper()
+	n, err := w.Clients.CoreV1().Namespaces().Get(w.t.Context(), w.Namespace, metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n.Labels = label
+	if _, err := w.Clients.CoreV1().Namespaces().Update(w.t.Context(), n, metav1.UpdateOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestFollowsTheCluster(t *testing.T) {
+	w := newWorld(t)
+	f := w.feed(w.Config)
+	eventually(t, f, "it is known that there are no levels", func(s *State) bool { return s.Known && s.Snapshot == nil && !s.Stale })
+	w.install()
+	w.apply("registries", registry)
+	eventually(t, f, "the registry", func(s *State) bool { return s.Snapshot != nil && s.Doors.Authorizer == api.Enforce && s.Doors.Webhook == api.Audit })
+	w.label(map[string]string{api.LevelLabel: "middle"})
+	eventually(t, f, "the namespace's label", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
+	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: middle}}`)
+	eventually(t, f, "the clearance", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") })
+
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x", Labels: map[string]string{api.TalkLabel: "high"}}}
+	secret, err := w.Clients.CoreV1().Secrets(w.Namespace).Create(t.Context(), secret, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, f, "the object's own label", func(s *State) bool {
+		return denied(s, "alice", w.Namespace, "x") && !denied(s, "alice", w.Namespace, "y")
+	})
+	secret.Labels = nil
+	if _, err := w.Clients.CoreV1().Secrets(w.Namespace).Update(t.Context(), secret, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, f, "the label is gone", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") })
+
+	// What cannot be read opens nothing.
+	w.label(map[string]string{api.LevelLabel: "no-such"})
+	eventually(t, f, "a label that cannot be read is the top", func(s *State) bool {
+		return denied(s, "alice", w.Namespace, "x") && slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, "no-such") })
+	})
+	w.label(map[string]string{api.LevelLabel: "middle"})
+	eventually(t, f, "the problem is gone", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") && len(s.Problems) == 0 })
+	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: no-such}}`)
+	eventually(t, f, "a clearance that cannot be read clears for the lowest", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") && len(s.Problems) > 0 })
+
+	// A Registry that is wrong leaves the last one in force; one who comes later knows nothing.
+	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: low}}`)
+	eventually(t, f, "no problem", func(s *State) bool { return len(s.Problems) == 0 })
+	w.apply("registries", strings.Replace(registry, "{name: middle}", "{name: middle, aliases: [low]}", 1))
+	eventually(t, f, "the wrong registry is told", func(s *State) bool { return len(s.Problems) > 0 && denied(s, "alice", w.Namespace, "x") })
+	late := w.feed(w.Config)
+	eventually(t, late, "a late one knows that it knows nothing", func(s *State) bool {
+		return s.Known && s.Snapshot == nil && s.Stale && s.Doors.Authorizer == api.Enforce && len(s.Problems) > 0
+	})
+	w.apply("registries", registry)
+	eventually(t, late, "the registry is repaired", func(s *State) bool { return s.Snapshot != nil && !s.Stale && len(s.Problems) == 0 })
+
+	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: high, expires: "`+
+		time.Now().Add(3*time.Second).UTC().Format(time.RFC3339)+`"}}`)
+	eventually(t, f, "the clearance", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") })
+	eventually(t, f, "the end of the clearance", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
+
+	w.remove("registries", "cluster")
+	eventually(t, f, "there are no levels any more", func(s *State) bool { return s.Known && s.Snapshot == nil && !s.Stale })
+	w.remove("clearances", "alice")
+}
+
+// wire is a connection to the API server that can be cut, or go silent.
+type wire struct {
+	listener net.Listener
+	to       string
+	mu       sync.Mutex
+	conns    []net.Conn
+	cut      bool
+	silent   chan struct{} // closed: bytes are held back
+}
+
+func newWire(t *testing.T, to string) *wire {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{listener: l, to: to}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go w.carry(c)
+		}
+	}()
+	t.Cleanup(func() { l.Close(); w.set(true) })
+	return w
+}
+
+func (w *wire) carry(c net.Conn) {
+	d, err := net.Dial("tcp", w.to)
+	w.mu.Lock()
+	if err != nil || w.cut {
+		w.mu.Unlock()
+		c.Close()
+		return
+	}
+	w.conns = append(w.conns, c, d)
+	w.mu.Unlock()
+	for _, pair := range [][2]net.Conn{{c, d}, {d, c}} {
+		go func() {
+			buffer := make([]byte, 32<<10)
+			for {
+				n, err := pair[0].Read(buffer)
+				for w.isSilent() {
+					time.Sleep(10 * time.Millisecond)
+				}
+				if n > 0 {
+					if _, err := pair[1].Write(buffer[:n]); err != nil {
+						return
+					}
+				}
+				if err != nil {
+					_ = pair[1].(*net.TCPConn).CloseWrite()
+					return
+				}
+			}
+		}()
+	}
+}
+
+func (w *wire) isSilent() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.silent != nil
+}
+
+func (w *wire) hush(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.silent = nil
+	if on {
+		w.silent = make(chan struct{})
+	}
+}
+
+func (w *wire) set(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	if cut {
+		for _, c := range w.conns {
+			c.Close()
+		}
+		w.conns = nil
+	}
+}
+
+func TestALostWatchIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.install()
+	w.apply("registries", registry)
+	t.Cleanup(func() { w.remove("registries", "cluster") })
+	w.label(map[string]string{api.LevelLabel: "low"})
+	address, err := url.Parse(w.Config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := newWire(t, address.Host)
+	config := rest.CopyConfig(w.Config)
+	config.Host = "https://" + line.listener.Addr().String()
+	f := w.feed(config)
+	kubeSystem := func(s *State, user string) bool { return denied(s, user, "kube-system", "x") }
+	controller := "system:serviceaccount:kube-system:daemon-set-controller"
+	fresh := func(s *State) bool {
+		return s.Snapshot != nil && !s.Stale && !denied(s, "alice", w.Namespace, "x") && kubeSystem(s, "alice") && !kubeSystem(s, controller)
+	}
+	eventually(t, f, "fresh", fresh)
+	for name, how := range map[string]func(bool){"cut": line.set, "silent": line.hush} {
+		how(true)
+		eventually(t, f, name+": stale", func(s *State) bool {
+			return s.Stale && len(s.Problems) > 0 && kubeSystem(s, "alice") && !denied(s, "alice", w.Namespace, "x") && !kubeSystem(s, controller)
+		})
+		how(false)
+		eventually(t, f, name+": fresh again", fresh)
+	}
+}
