@@ -140,7 +140,9 @@ func TestFollowsTheCluster(t *testing.T) {
 	eventually(t, f, "it is known that there are no levels", func(s *State) bool { return s.Known && s.Snapshot == nil && !s.Stale })
 	w.install()
 	w.apply("registries", registry)
-	eventually(t, f, "the registry", func(s *State) bool { return s.Snapshot != nil && s.Doors.Authorizer == api.Enforce && s.Doors.Webhook == api.Audit })
+	eventually(t, f, "the registry", func(s *State) bool {
+		return s.Snapshot != nil && s.Doors.Authorizer == api.Enforce && s.Doors.Webhook == api.Audit
+	})
 	w.label(map[string]string{api.LevelLabel: "middle"})
 	eventually(t, f, "the namespace's label", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
 	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: middle}}`)
