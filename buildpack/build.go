@@ -146,6 +146,8 @@ func newBuild(opts Options) (*build, error) {
 		return nil, err
 	}
 	switch {
+	case opts.Target != nil:
+		b.target = opts.Target
 	case opts.Layout != "":
 		b.target = target.NewFolder(opts.Layout)
 	case opts.Daemon != nil:

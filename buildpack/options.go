@@ -40,6 +40,7 @@ type Options struct {
 
 	Layout string         // folder that becomes the image in the OCI layout, instead of a registry
 	Daemon *target.Daemon // the image goes there instead of a registry; nil: it does not
+	Target target.Target  // another place for the image, which the caller closes; nil: there is none
 
 	Env            map[string]string // variables for buildpacks
 	ExecEnv        string            // what the image is for; "" is production

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,12 +21,13 @@ import (
 
 // buildFlags are the choices of `weft build`.
 type buildFlags struct {
-	path, descriptor, process, runImage, network, compression, builder, previous     string
-	creation, workspace, platform, execEnv, pullPolicy, sboms, reports, dockerHost   string
-	lifecycleImage, cacheImage, packRegistry                                         string
-	buildpacks, extensions, pre, post, env, envFiles, tags, volumes, caches, plain   []string
-	clearCache, publish, noSystem, trustBuilder, trustBuildpacks, interactive, usern bool
-	uid, gid                                                                         int
+	path, descriptor, process, runImage, network, compression, builder, previous   string
+	creation, workspace, platform, execEnv, pullPolicy, sboms, reports             string
+	lifecycleImage, cacheImage, packRegistry                                       string
+	buildpacks, extensions, pre, post, env, envFiles, tags, volumes, caches, plain []string
+	clearCache, noSystem, trustBuilder, trustBuildpacks, interactive, usern        bool
+	uid, gid                                                                       int
+	place                                                                          placeFlags
 }
 
 func (a *app) buildCommand(publish bool) *cobra.Command {
@@ -36,14 +38,15 @@ func (a *app) buildCommand(publish bool) *cobra.Command {
 		Long: `Build the image of a source folder with Cloud Native Buildpacks and push it. Buildpacks run in a sandbox on this machine.
 
 IMAGE is a name in a registry, such as registry.example.com/team/app:v1; a name without a registry goes to the registry of the embedded
-cluster; oci:FOLDER writes a folder in the OCI image layout; with --publish=false the image goes to the Docker daemon if one answers. A source
-that has not changed since the last build is neither built nor pushed. project.toml in the source says more: what belongs to it, which
+cluster; oci:FOLDER writes a folder in the OCI image layout; containerd:NAME goes straight into a containerd, by default the embedded cluster's;
+docker-daemon:NAME, and with --publish=false each name, goes to the Docker daemon if one answers. A source that has not changed since the last build is neither built nor pushed. project.toml in the source says more: what belongs to it, which
 builder, which buildpacks and which variables.
 
 Without --builder weft's own buildpacks are tried, for Go, Java, Node.js, Python, web pages and programs named in a Procfile. What these
 languages need comes from Debian packages.`,
 		Example: `  weft build registry.example.com/team/app:v1
   weft build oci:image --path app
+  weft build containerd:app:v1 --path app
   weft build app --buildpack ./my-buildpack --env BP_GO_TARGETS=./cmd/server
   weft build app --builder registry.example.com/builder
   weft build app --builder debian:python`,
@@ -67,7 +70,8 @@ func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
 	flags.StringSliceVarP(&f.tags, "tag", "t", nil, "more `NAMES` in the same registry")
 	flags.StringVar(&f.runImage, "run-image", "", "`IMAGE` to put the application on, instead of the builder's")
 	flags.StringVar(&f.previous, "previous-image", "", "`IMAGE` to reuse layers of, instead of the one that is built")
-	flags.BoolVar(&f.publish, "publish", publish, "push to a registry, and not to a Docker daemon")
+	f.place.add(flags, publish)
+	f.place.addUnpack(flags)
 	flags.StringVar(&f.pullPolicy, "pull-policy", "", "when names of builders and run images are looked up anew: `always`, if-not-present or never; given explicitly, always also looks for newer Debian packages")
 	flags.StringVar(&f.network, "network", "", "none: buildpacks may not use the network")
 	flags.StringArrayVar(&f.volumes, "volume", nil, "`HOST:TARGET[:rw]`: a folder of this machine that buildpacks see")
@@ -84,7 +88,6 @@ func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
 	flags.BoolVar(&f.clearCache, "clear-cache", false, "forget what earlier builds kept")
 	flags.BoolVar(&f.noSystem, "disable-system-buildpacks", false, "leave out the builder's system buildpacks")
 	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
-	flags.StringVar(&f.dockerHost, "docker-host", "", "`ADDRESS` of the Docker daemon, inherit for the one of DOCKER_HOST, which is the default")
 	flags.BoolVar(&f.trustBuilder, "trust-builder", false, "nothing changes: no builder ever sees credentials")
 	flags.BoolVar(&f.trustBuildpacks, "trust-extra-buildpacks", false, "nothing changes: no buildpack ever sees credentials")
 	flags.BoolVar(&f.usern, "userns-host", false, "not supported: buildpacks always have a user namespace of their own")
@@ -222,7 +225,7 @@ type buildResult struct {
 	Where string `json:"where"` // the registry, daemon or folder where the image is
 }
 
-func (a *app) build(ctx context.Context, image string, f buildFlags) error {
+func (a *app) build(ctx context.Context, image string, f buildFlags) (err error) {
 	opts, err := f.options(a)
 	if err != nil {
 		return err
@@ -235,11 +238,17 @@ func (a *app) build(ctx context.Context, image string, f buildFlags) error {
 		defer os.RemoveAll(dir)
 		opts.Source = dir
 	}
-	to, err := a.placeOf(ctx, image, f.publish, f.dockerHost)
+	to, err := a.placeOf(ctx, image, f.place)
 	if err != nil {
 		return err
 	}
+	defer to.Close()
 	opts.Image, opts.Layout, opts.Daemon = to.name, to.folder, to.daemon
+	if to.containerd != nil {
+		t := to.containerd.NewTarget(to.snapshots)
+		defer func() { err = errors.Join(err, t.Close()) }()
+		opts.Target = t
+	}
 	result := buildResult{Where: to.where}
 	progress := a.print().Progress()
 	defer progress.Close()
@@ -257,8 +266,8 @@ func (a *app) build(ctx context.Context, image string, f buildFlags) error {
 		return fmt.Errorf("%s cannot be built: %w", image, err)
 	}
 	progress.Close()
-	if to.daemon != nil {
-		result.Ref = image
+	if to.daemon != nil || to.containerd != nil { // they know names, not digests
+		result.Ref = to.name
 	}
 	return a.print().Result(result, func(page *output.Page) { buildPage(page, result) })
 }

@@ -27,10 +27,10 @@ import (
 
 // builderFlags are the choices of `weft builder create`.
 type builderFlags struct {
-	config, from, language, lock, runImage, mirror, suite, keyring, pullPolicy, dockerHost string
-	tags, targets, plain                                                                   []string
-	labels                                                                                 map[string]string
-	publish                                                                                bool
+	config, from, language, lock, runImage, mirror, suite, keyring, pullPolicy string
+	tags, targets, plain                                                       []string
+	labels                                                                     map[string]string
+	place                                                                      placeFlags
 }
 
 func (a *app) builderCommand(publish bool) *cobra.Command {
@@ -60,13 +60,13 @@ packages: the same file gives the same images, and a missing one is written.`,
 	flags.StringVar(&f.suite, "suite", "", "with --mirror: `SUITE`, such as bookworm")
 	flags.StringVar(&f.keyring, "keyring", "", "with --mirror: `FILE` with the keys that may sign it")
 	flags.StringVar(&f.runImage, "run-image", "", "with --from debian: `NAME` of the run image (default IMAGE with -run behind it)")
-	flags.BoolVar(&f.publish, "publish", publish, "push to a registry, and not to a Docker daemon")
+	f.place.add(flags, publish)
+	f.place.addUnpack(flags)
 	flags.StringSliceVar(&f.tags, "tag", nil, "more `NAMES` of the builder")
 	flags.StringToStringVarP(&f.labels, "label", "l", nil, "`NAME=VALUE` labels of the builder")
 	flags.StringSliceVarP(&f.targets, "target", "t", nil, "`PLATFORM` that the builder is for; only linux")
 	flags.StringVar(&f.pullPolicy, "pull-policy", "", "`always` is the only one here: names are looked up anew")
 	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
-	flags.StringVar(&f.dockerHost, "docker-host", "", "`ADDRESS` of the Docker daemon")
 	var plain []string
 	inspect := &cobra.Command{
 		Use:     "inspect IMAGE",
@@ -120,10 +120,11 @@ func (a *app) createBuilder(ctx context.Context, image string, f builderFlags) e
 	if err != nil {
 		return err
 	}
-	to, err := a.placeOf(ctx, image, f.publish, f.dockerHost)
+	to, err := a.placeOf(ctx, image, f.place)
 	if err != nil {
 		return err
 	}
+	defer to.Close()
 	client := a.registryClient(f.plain)
 	progress := a.print().Progress()
 	defer progress.Close()
@@ -284,9 +285,10 @@ func (m *builderMaker) fromDebian(ctx context.Context) (builder.Parts, error) {
 	runPlace := m.to
 	switch {
 	case f.runImage != "":
-		if runPlace, err = m.app.placeOf(ctx, f.runImage, f.publish, f.dockerHost); err != nil {
+		if runPlace, err = m.app.placeOf(ctx, f.runImage, f.place); err != nil {
 			return builder.Parts{}, err
 		}
+		defer runPlace.Close()
 	case m.to.folder != "":
 		runPlace.folder += "-run"
 		runPlace.name = "oci:" + runPlace.folder

@@ -70,10 +70,10 @@ func (a *app) newBuildpackCommand() *cobra.Command {
 
 // packageFlags are the choices of `weft buildpack package`.
 type packageFlags struct {
-	config, path, format, pullPolicy, dockerHost string
-	tags, targets, plain                         []string
-	labels                                       map[string]string
-	publish                                      bool
+	config, path, format, pullPolicy string
+	tags, targets, plain             []string
+	labels                           map[string]string
+	place                            placeFlags
 }
 
 func (a *app) packageCommand(publish bool) *cobra.Command {
@@ -92,13 +92,12 @@ the buildpack in the folder --path. With --format file NAME is a .cnb file, othe
 	flags.StringVarP(&f.config, "config", "c", "", "`FILE` package.toml")
 	flags.StringVarP(&f.path, "path", "p", "", "`FOLDER` of the buildpack (default the working folder)")
 	flags.StringVarP(&f.format, "format", "f", "image", "`FORMAT` of the package: image or file")
-	flags.BoolVar(&f.publish, "publish", publish, "push to a registry, and not to a Docker daemon")
+	f.place.add(flags, publish)
 	flags.StringSliceVar(&f.tags, "tag", nil, "more `NAMES` of the image")
 	flags.StringToStringVarP(&f.labels, "label", "l", nil, "`NAME=VALUE` labels of the image")
 	flags.StringSliceVarP(&f.targets, "target", "t", nil, "`PLATFORM` that the package is for (default this machine's)")
 	flags.StringVar(&f.pullPolicy, "pull-policy", "", "`always` is the only one here: names are looked up anew")
 	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
-	flags.StringVar(&f.dockerHost, "docker-host", "", "`ADDRESS` of the Docker daemon")
 	return cmd
 }
 
@@ -143,10 +142,11 @@ func (a *app) packageBuildpack(ctx context.Context, name string, f packageFlags)
 			return err
 		}
 	case "image":
-		to, err := a.placeOf(ctx, name, f.publish, f.dockerHost)
+		to, err := a.placeOf(ctx, name, f.place)
 		if err != nil {
 			return err
 		}
+		defer to.Close()
 		made.Image, made.Where = to.name, to.where
 		if made.Digest, err = a.put(ctx, client, img, to, f.tags); err != nil {
 			return err

@@ -77,7 +77,7 @@ func TestDaemon(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 	getenv := func(name string) string { return map[string]string{"DOCKER_HOST": "unix://" + socket}[name] }
 	a := &app{getenv: getenv, out: io.Discard, err: io.Discard}
-	to, err := a.placeOf(t.Context(), "app", false, "")
+	to, err := a.placeOf(t.Context(), "app", placeFlags{})
 	if err != nil || to.daemon == nil || !strings.Contains(to.where, socket) {
 		t.Fatalf("%+v %v", to, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,18 +20,18 @@ import (
 	"github.com/weft-dev/weft/buildpack/spec"
 	"github.com/weft-dev/weft/buildpack/target"
 	"github.com/weft-dev/weft/cmd/internal/output"
-	"github.com/weft-dev/weft/registry"
 )
 
 // rebaseFlags are the choices of `weft rebase`.
 type rebaseFlags struct {
 	runImage, previous, reports, pullPolicy string
 	tags, plain                             []string
-	force, publish                          bool
+	force                                   bool
+	place                                   placeFlags
 }
 
 // rebaseCommand puts an image on a new run image.
-func (a *app) rebaseCommand() *cobra.Command {
+func (a *app) rebaseCommand(publish bool) *cobra.Command {
 	var f rebaseFlags
 	cmd := &cobra.Command{
 		Use:   "rebase IMAGE",
@@ -38,7 +39,8 @@ func (a *app) rebaseCommand() *cobra.Command {
 		Long: `Replace the layers of the run image below an application by those of another run image. Nothing is built and no layer of the
 application is sent; only configuration and manifest are written.
 
-Without --run-image it is the one that the image names, as it is now.`,
+Without --run-image it is the one that the image names, as it is now. IMAGE is a name in a registry, oci:FOLDER, containerd:NAME or
+docker-daemon:NAME; run images of the last two are looked for there first, then in registries.`,
 		Example: "  weft rebase registry.example.com/team/app:v1\n  weft rebase registry.example.com/team/app:v1 --run-image registry.example.com/run:patched",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +54,8 @@ Without --run-image it is the one that the image names, as it is now.`,
 	flags.BoolVar(&f.force, "force", false, "rebase even if the images say that it is unsafe")
 	flags.StringVar(&f.reports, "report-output-dir", "", "`FOLDER` for report.toml")
 	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
-	flags.BoolVar(&f.publish, "publish", true, "push to a registry, which is the only place where images are rebased")
+	f.place.add(flags, publish)
+	f.place.addUnpack(flags)
 	flags.StringVar(&f.pullPolicy, "pull-policy", "", "`always` is the only one here: the run image is looked up anew")
 	return cmd
 }
@@ -64,7 +67,7 @@ func (quietLogger) Debugf(string, ...any)              {}
 func (quietLogger) Infof(string, ...any)               {}
 func (l quietLogger) Warnf(format string, args ...any) { l.print.Warn(format, args...) }
 
-func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) error {
+func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) (err error) {
 	api, err := spec.Platform(spec.NewestPlatform.String())
 	if err != nil {
 		return err
@@ -72,22 +75,13 @@ func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) error {
 	if f.pullPolicy != "" && f.pullPolicy != "always" {
 		return output.Usagef("--pull-policy: an image is always put on what the name of the run image means now")
 	}
-	if !f.publish {
-		return output.Usagef("--publish=false: images are rebased in a registry")
-	}
-	runImage, previous := f.runImage, f.previous
 	client := a.registryClient(f.plain)
-	to, err := target.NewRegistry(client, image)
-	if err != nil {
-		return output.Usagef("%w", err)
-	}
-	if previous == "" {
-		previous = image
-	}
-	app, err := a.imageOf(ctx, client, previous)
+	app, err := a.openPlaced(ctx, client, cmp.Or(f.previous, image), f.place)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, app.Close()) }()
+	runImage := f.runImage
 	if runImage == "" {
 		md, err := lifecycle.LayersLabel(app.Image)
 		if err != nil {
@@ -97,14 +91,37 @@ func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) error {
 			return output.Advise(fmt.Errorf("%s does not say which run image it stands on", image), "Name one with --run-image.")
 		}
 	}
-	run, err := a.imageOf(ctx, client, runImage)
+	run, err := a.openRunImage(ctx, client, runImage, app.at, f.place)
 	if err != nil {
 		return fmt.Errorf("the run image: %w", err)
 	}
-	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{image}, f.tags...), Force: f.force}
-	report, err := r.Rebase(ctx, app.Image, run)
+	defer func() { err = errors.Join(err, run.Close()) }()
+	at := app.at
+	if f.previous != "" {
+		if at, err = a.placeOf(ctx, image, f.place); err != nil {
+			return err
+		}
+		defer at.Close()
+	}
+	to, finish, err := at.target(client)
 	if err != nil {
 		return err
+	}
+	defer func() { err = errors.Join(err, finish()) }()
+	if err := errors.Join(app.whole(), run.whole()); err != nil {
+		return err
+	}
+	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{at.name}, f.tags...), Force: f.force}
+	report, err := r.Rebase(ctx, app.Image, run.NamedImage)
+	if err != nil {
+		return err
+	}
+	if at.daemon != nil { // it names images by identity, and no registry has the digest
+		id, err := at.daemon.ID(ctx, at.name)
+		if err != nil {
+			return err
+		}
+		report.Image.ImageID, report.Image.Digest = id, ""
 	}
 	if f.reports != "" {
 		data, err := spec.Encode(report)
@@ -116,28 +133,8 @@ func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) error {
 		}
 	}
 	return a.print().Result(report.Image, func(page *output.Page) {
-		page.Line("%s stands on %s now: %s", image, run.Reference, report.Image.Digest)
+		page.Line("%s stands on %s now: %s", image, run.Reference, cmp.Or(report.Image.Digest, report.Image.ImageID))
 	})
-}
-
-// imageOf gives an image that must be there.
-func (a *app) imageOf(ctx context.Context, client *registry.Client, name string) (lifecycle.NamedImage, error) {
-	from, err := target.NewRegistry(client, name)
-	if err != nil {
-		return lifecycle.NamedImage{}, output.Usagef("%w", err)
-	}
-	img, err := from.Previous(ctx, name)
-	if err != nil {
-		return lifecycle.NamedImage{}, err
-	}
-	if img == nil {
-		return lifecycle.NamedImage{}, fmt.Errorf("%s was not found, or there is no right to read it", name)
-	}
-	digest, err := img.Digest()
-	if err != nil {
-		return lifecycle.NamedImage{}, err
-	}
-	return lifecycle.NamedImage{Name: name, Reference: from.Repository() + "@" + digest.String(), Image: img}, nil
 }
 
 // inspection is what `weft inspect -o json` prints.
@@ -156,39 +153,46 @@ type inspection struct {
 
 type inspectedLayer struct {
 	DiffID    string `json:"diffId"`
-	Digest    string `json:"digest"`
-	Size      int64  `json:"size"` // compressed, bytes
-	CreatedBy string `json:"createdBy"`
+	Digest    string `json:"digest,omitempty"` // this and what follows is not known of images in a Docker daemon
+	Size      int64  `json:"size,omitempty"`   // compressed, bytes
+	CreatedBy string `json:"createdBy,omitempty"`
 }
 
-func (a *app) inspectCommand() *cobra.Command {
-	return &cobra.Command{
+func (a *app) inspectCommand(publish bool) *cobra.Command {
+	var f placeFlags
+	var plain []string
+	cmd := &cobra.Command{
 		Use:     "inspect IMAGE",
 		Aliases: []string{"inspect-image"},
 		Short:   "Show how buildpacks made an image: buildpacks, processes, layers, run image",
-		Example: "  weft inspect registry.example.com/team/app:v1\n  weft inspect registry.example.com/team/app:v1 -o json",
+		Long:    "IMAGE is a name in a registry, oci:FOLDER, containerd:NAME or docker-daemon:NAME.",
+		Example: "  weft inspect registry.example.com/team/app:v1\n  weft inspect containerd:app:v1 -o json",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client := a.registryClient(nil)
-			named, err := a.imageOf(cmd.Context(), client, args[0])
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			client := a.registryClient(plain)
+			named, err := a.openPlaced(cmd.Context(), client, args[0], f)
 			if err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, named.Close()) }()
 			switch label, err := kindOf(named.Image); {
 			case err != nil:
 				return err
 			case label == builder.LabelMetadata:
-				return a.inspectBuilder(cmd.Context(), args[0], nil)
+				return a.inspectBuilder(cmd.Context(), args[0], plain)
 			case label == buildpackage.LabelPackage:
 				return output.Advise(fmt.Errorf("%s is a buildpackage", args[0]), "See `weft buildpack inspect docker://"+args[0]+"`.")
 			}
-			i, err := inspect(named)
+			i, err := inspect(named.NamedImage)
 			if err != nil {
 				return err
 			}
 			return a.print().Result(i, func(page *output.Page) { inspectPage(page, i) })
 		},
 	}
+	f.add(cmd.Flags(), publish)
+	cmd.Flags().StringArrayVar(&plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
+	return cmd
 }
 
 // kindOf gives the label that says what an image is, "" if it is an application.
@@ -231,19 +235,21 @@ func inspect(named lifecycle.NamedImage) (inspection, error) {
 			i.Default = t
 		}
 	}
+	for _, id := range config.RootFS.DiffIDs {
+		i.Layers = append(i.Layers, inspectedLayer{DiffID: id.String()})
+	}
+	if _, ok := named.Image.(*target.DaemonImage); ok { // the rest would make the daemon save the image
+		return i, nil
+	}
 	manifest, err := named.Image.Manifest()
 	if err != nil {
 		return i, err
 	}
-	for n, l := range manifest.Layers {
-		one := inspectedLayer{Digest: l.Digest.String(), Size: l.Size}
-		if n < len(config.RootFS.DiffIDs) {
-			one.DiffID = config.RootFS.DiffIDs[n].String()
-		}
+	for n, l := range manifest.Layers[:min(len(manifest.Layers), len(i.Layers))] {
+		i.Layers[n].Digest, i.Layers[n].Size = l.Digest.String(), l.Size
 		if n < len(config.History) {
-			one.CreatedBy = config.History[n].CreatedBy
+			i.Layers[n].CreatedBy = config.History[n].CreatedBy
 		}
-		i.Layers = append(i.Layers, one)
 	}
 	return i, nil
 }
@@ -271,33 +277,39 @@ func inspectPage(page *output.Page, i inspection) {
 	page.Table([]string{"PROCESS", "", "COMMAND"}, rows)
 	rows = nil
 	for _, l := range i.Layers {
-		rows = append(rows, output.Row(l.DiffID[:min(19, len(l.DiffID))], fmt.Sprint(l.Size), l.CreatedBy))
+		size := ""
+		if l.Digest != "" {
+			size = fmt.Sprint(l.Size)
+		}
+		rows = append(rows, output.Row(l.DiffID[:min(19, len(l.DiffID))], size, l.CreatedBy))
 	}
 	page.Table([]string{"LAYER", "BYTES", "MADE BY"}, rows)
 }
 
-func (a *app) sbomCommand() *cobra.Command {
+func (a *app) sbomCommand(publish bool) *cobra.Command {
 	cmd := &cobra.Command{Use: "sbom", Short: "Work with the bills of materials of images",
 		Example: "  weft sbom download registry.example.com/team/app:v1"}
 	var to string
+	var f placeFlags
 	download := &cobra.Command{
 		Use:     "download IMAGE",
 		Short:   "Write the SBOM files of an image to a folder",
 		Example: "  weft sbom download registry.example.com/team/app:v1 --output-dir sbom",
 		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.downloadSBOM(cmd.Context(), args[0], to) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.downloadSBOM(cmd.Context(), args[0], to, f) },
 	}
+	f.add(download.Flags(), publish)
 	download.Flags().StringVar(&to, "output-dir", ".", "`FOLDER` for the files")
 	cmd.AddCommand(download)
 	return cmd
 }
 
-func (a *app) downloadSBOM(ctx context.Context, image, to string) error {
-	client := a.registryClient(nil)
-	named, err := a.imageOf(ctx, client, image)
+func (a *app) downloadSBOM(ctx context.Context, image, to string, f placeFlags) (err error) {
+	named, err := a.openPlaced(ctx, a.registryClient(nil), image, f)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, named.Close()) }()
 	md, err := lifecycle.LayersLabel(named.Image)
 	if err != nil {
 		return err
@@ -336,7 +348,7 @@ func packCommand(a *app) *cobra.Command {
 	flags := root.PersistentFlags()
 	a.options.AddFlags(flags)
 	flags.StringVar(&a.state, "state", "", "state `folder` of the embedded cluster (default $WEFT_STATE, else ~/.local/state/weft)")
-	root.AddCommand(a.buildCommand(false), a.rebaseCommand(), a.inspectCommand(), a.builderCommand(false), a.buildpackCommand(false), a.sbomCommand(),
+	root.AddCommand(a.buildCommand(false), a.rebaseCommand(false), a.inspectCommand(false), a.builderCommand(false), a.buildpackCommand(false), a.sbomCommand(false),
 		a.versionCommand())
 	root.SetOut(a.out)
 	return root

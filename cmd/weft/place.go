@@ -1,11 +1,10 @@
 package main
 
 import (
-	"archive/zip"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,45 +13,96 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/spf13/pflag"
 
+	"github.com/weft-dev/weft/buildpack/containerd"
 	"github.com/weft-dev/weft/buildpack/target"
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/supervise/control"
 )
 
-// place is where an image goes.
-type place struct {
-	name   string // in a registry, or what stands for one
-	folder string // in the OCI layout, instead of a registry
-	daemon *target.Daemon
-	where  string // for people
+// Names of images that are in no registry begin with one of these.
+const (
+	inFolder     = "oci:"           // a folder in the OCI image layout
+	inContainerd = "containerd:"    // a running containerd
+	inDaemon     = "docker-daemon:" // a Docker daemon, also where images are published otherwise
+)
+
+// placeFlags say where images are that have no registry in their names.
+type placeFlags struct {
+	publish                                        bool
+	dockerHost, containerd, namespace, snapshotter string
+	unpack                                         bool
 }
 
-// placeOf finds where an image goes: oci:FOLDER, a registry that the name has, the Docker daemon if it need not be published and one
-// answers, else the registry of the embedded cluster.
-func (a *app) placeOf(ctx context.Context, image string, publish bool, dockerHost string) (place, error) {
-	if folder, ok := strings.CutPrefix(image, "oci:"); ok {
+// add adds the flags; publish is the default of the one that has that name.
+func (f *placeFlags) add(flags *pflag.FlagSet, publish bool) {
+	flags.BoolVar(&f.publish, "publish", publish, "use a registry, and not a Docker daemon")
+	flags.StringVar(&f.dockerHost, "docker-host", "", "`ADDRESS` of the Docker daemon, inherit for the one of DOCKER_HOST, which is the default")
+	flags.StringVar(&f.containerd, "containerd-address", "", "`SOCKET` of the containerd of images called containerd:NAME (default $CONTAINERD_ADDRESS, else the embedded cluster's, else "+containerd.DefaultAddress+")")
+	flags.StringVar(&f.namespace, "containerd-namespace", "", "`NAMESPACE` of images in containerd (default $CONTAINERD_NAMESPACE, else "+containerd.KubernetesImages+", which the kubelet sees)")
+}
+
+// addUnpack adds the flags for what containerd does with an image that it gets.
+func (f *placeFlags) addUnpack(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.unpack, "unpack", false, "let containerd unpack the layers now, and not when the first container starts")
+	flags.StringVar(&f.snapshotter, "snapshotter", "", "`NAME` of the snapshotter that layers are unpacked with (default $CONTAINERD_SNAPSHOTTER, else "+containerd.DefaultSnapshotter+")")
+}
+
+// place is where an image is or goes.
+type place struct {
+	name       string // in a registry, or what stands for one
+	folder     string // in the OCI layout, instead of a registry
+	daemon     *target.Daemon
+	containerd *containerd.Client
+	snapshots  string // snapshotter for what containerd gets, "" for none
+	where      string // for people
+}
+
+// Close ends connections.
+func (p place) Close() {
+	if p.daemon != nil {
+		p.daemon.Close()
+	}
+	if p.containerd != nil {
+		_ = p.containerd.Close() // nothing is under way
+	}
+}
+
+// placeOf finds where an image is or goes: what its prefix says, a registry that the name has, the Docker daemon if it need not be
+// published and one answers, else the registry of the embedded cluster.
+func (a *app) placeOf(ctx context.Context, image string, f placeFlags) (place, error) {
+	if folder, ok := strings.CutPrefix(image, inFolder); ok {
 		abs, err := filepath.Abs(folder)
 		if err != nil {
 			return place{}, err
 		}
 		return place{name: "layout.local/" + folderName(abs), folder: abs, where: "the folder " + abs}, nil
 	}
-	if _, err := registry.ParseReference(image); err != nil {
-		return place{}, err
+	if name, ok := strings.CutPrefix(image, inContainerd); ok {
+		return a.placeInContainerd(ctx, name, f)
 	}
-	if !publish {
-		if dockerHost == "" || dockerHost == "inherit" {
-			dockerHost = a.getenv("DOCKER_HOST")
+	name, inDaemon := strings.CutPrefix(image, inDaemon)
+	if _, err := registry.ParseReference(name); err != nil {
+		return place{}, output.Usagef("%w", err)
+	}
+	if inDaemon || !f.publish {
+		if f.dockerHost == "" || f.dockerHost == "inherit" {
+			f.dockerHost = a.getenv("DOCKER_HOST")
 		}
-		daemon, err := target.ConnectDaemon(ctx, dockerHost, a.getenv)
+		daemon, err := target.ConnectDaemon(ctx, f.dockerHost, a.getenv)
 		if err == nil {
-			return place{name: image, daemon: daemon, where: "the Docker daemon at " + daemon.String()}, nil
+			return place{name: name, daemon: daemon, where: "the Docker daemon at " + daemon.String()}, nil
 		}
-		if dockerHost != "" || !errors.Is(err, fs.ErrNotExist) {
+		if inDaemon || f.dockerHost != "" || !errors.Is(err, fs.ErrNotExist) {
 			return place{}, err
 		}
 	}
+	return a.placeInRegistry(ctx, image, f.publish)
+}
+
+func (a *app) placeInRegistry(ctx context.Context, image string, publish bool) (place, error) {
 	first, rest, slash := strings.Cut(image, "/")
 	named := slash && (strings.ContainsAny(first, ".:") || first == "localhost")
 	if named && publish {
@@ -66,15 +116,46 @@ func (a *app) placeOf(ctx context.Context, image string, publish bool, dockerHos
 	if err != nil || status.Registry == "" {
 		if !publish {
 			return place{}, output.Advise(fmt.Errorf("%s has no place: no Docker daemon answers and the embedded cluster does not run", image),
-				"Start one of them (`weft up`), give --publish to push to a registry, or write a folder: oci:"+image)
+				"Start one of them (`weft up`), give --publish to use a registry, or a folder: "+inFolder+image)
 		}
 		return place{}, output.Advise(fmt.Errorf("%s names no registry, and the embedded cluster does not run", image),
-			"Start it with `weft up`, name a registry as in registry.example.com/"+image+", or write a folder: oci:"+image)
+			"Start it with `weft up`, name a registry as in registry.example.com/"+image+", or a folder: "+inFolder+image)
 	}
 	if named {
 		image = rest
 	}
 	return place{name: status.Registry + "/" + image, where: "the registry of the embedded cluster"}, nil
+}
+
+// placeInContainerd connects to the containerd that is named, else the embedded cluster's if that runs, else the machine's.
+func (a *app) placeInContainerd(ctx context.Context, name string, f placeFlags) (place, error) {
+	if _, err := registry.ParseReference(name); err != nil {
+		return place{}, output.Usagef("%w", err)
+	}
+	address, whose := cmp.Or(f.containerd, a.getenv("CONTAINERD_ADDRESS")), ""
+	if address == "" {
+		c, err := a.cluster()
+		if err != nil {
+			return place{}, err
+		}
+		if status, err := c.Status(ctx); err == nil && status.Phase != control.Stopped {
+			address, whose = filepath.Join(c.State, "run", "containerd.sock"), " of the embedded cluster"
+		}
+	}
+	client, err := containerd.Connect(ctx, address, cmp.Or(f.namespace, a.getenv("CONTAINERD_NAMESPACE")))
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return place{}, output.Advise(err, "Its socket belongs to root: run this as root, or give your user the right to the socket.")
+	case errors.Is(err, fs.ErrNotExist):
+		return place{}, output.Advise(err, "Start it (`weft up` has one), or name its socket with --containerd-address or CONTAINERD_ADDRESS.")
+	case err != nil:
+		return place{}, err
+	}
+	to := place{name: name, containerd: client, where: fmt.Sprintf("containerd%s at %s, namespace %s", whose, client, client.Namespace())}
+	if f.unpack || f.snapshotter != "" {
+		to.snapshots = cmp.Or(f.snapshotter, a.getenv("CONTAINERD_SNAPSHOTTER"), containerd.DefaultSnapshotter)
+	}
+	return to, nil
 }
 
 // put brings a whole image to its place.
@@ -83,9 +164,14 @@ func (a *app) put(ctx context.Context, client *registry.Client, img v1.Image, to
 	if err != nil {
 		return "", err
 	}
+	names := append([]string{to.name}, tags...)
 	switch {
 	case to.folder != "":
 		return d.String(), writeFolder(img, to.folder)
+	case to.containerd != nil:
+		t := to.containerd.NewTarget(to.snapshots)
+		defer func() { err = errors.Join(err, t.Close()) }()
+		return d.String(), t.Put(ctx, img, names)
 	case to.daemon != nil:
 		dir, err := os.MkdirTemp("", "weft-image-")
 		if err != nil {
@@ -95,9 +181,9 @@ func (a *app) put(ctx context.Context, client *registry.Client, img v1.Image, to
 		if err := writeFolder(img, dir); err != nil {
 			return "", err
 		}
-		return d.String(), to.daemon.Load(ctx, dir, append([]string{to.name}, tags...))
+		return d.String(), to.daemon.Load(ctx, dir, names)
 	}
-	for _, name := range append([]string{to.name}, tags...) {
+	for _, name := range names {
 		ref, err := registry.ParseReference(name)
 		if err != nil {
 			return "", err
@@ -137,80 +223,4 @@ func folderName(path string) string {
 		return "root"
 	}
 	return name
-}
-
-// Limits on a source in a zip file.
-const (
-	maxZipFiles = 1_000_000
-	maxZipSize  = 8 << 30 // bytes, unpacked
-)
-
-// unzip unpacks a zip or jar file into a new folder below the folder for temporary files. Nothing lands outside it.
-func unzip(file string) (string, error) {
-	z, err := zip.OpenReader(file)
-	if err != nil {
-		return "", fmt.Errorf("%s is neither a folder nor a zip file: %w", file, err)
-	}
-	defer z.Close()
-	dir, err := os.MkdirTemp("", "weft-source-")
-	if err != nil {
-		return "", err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return "", err
-	}
-	defer root.Close()
-	left := int64(maxZipSize)
-	if len(z.File) > maxZipFiles {
-		err = fmt.Errorf("%s has %d entries, at most %d are allowed", file, len(z.File), maxZipFiles)
-	}
-	for _, f := range z.File {
-		if err == nil {
-			err = unzipOne(root, f, &left)
-		}
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("%s: %w", file, err)
-	}
-	return dir, nil
-}
-
-func unzipOne(root *os.Root, f *zip.File, left *int64) error {
-	name := strings.TrimSuffix(filepath.FromSlash(f.Name), "/")
-	if !filepath.IsLocal(name) {
-		return fmt.Errorf("the entry %q leads out of the archive", f.Name)
-	}
-	if f.FileInfo().IsDir() {
-		return root.MkdirAll(name, 0o755)
-	}
-	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		return err
-	}
-	in, err := f.Open()
-	if err != nil {
-		return fmt.Errorf("%s: %w", f.Name, err)
-	}
-	defer in.Close()
-	if f.Mode()&fs.ModeSymlink != 0 {
-		link, err := io.ReadAll(io.LimitReader(in, 4096))
-		if err != nil {
-			return err
-		}
-		return root.Symlink(string(link), name)
-	}
-	mode := fs.FileMode(0o644)
-	if f.Mode()&0o111 != 0 {
-		mode = 0o755
-	}
-	out, err := root.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(out, io.LimitReader(in, *left+1))
-	if *left -= n; err == nil && *left < 0 {
-		err = fmt.Errorf("it unpacks to more than %d bytes", int64(maxZipSize))
-	}
-	return errors.Join(err, out.Close())
 }

@@ -24,7 +24,7 @@ func Program(t testing.TB, importPath string) string {
 			return "", err
 		}
 		out := filepath.Join(dir, filepath.Base(importPath))
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, importPath)
+		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, importPath)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		cmd.Stderr = os.Stderr
 		return out, cmd.Run()
