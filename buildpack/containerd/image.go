@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -40,26 +41,14 @@ func NameOf(name string) (string, error) {
 	return full, nil
 }
 
-// Image gives the image of a name for this machine's platform, nil if there is none or it is not whole: containerd may have thrown away
-// layers that it has unpacked. ctx is that of all reading.
+// Image gives the image of a name, or of a digest, for this machine's platform; nil if there is none or it is not whole: containerd may
+// have thrown away layers that it has unpacked. ctx is that of all reading.
 func (c *Client) Image(ctx context.Context, name string) (v1.Image, error) {
-	full, err := NameOf(name)
-	if err != nil {
+	target, err := c.target(ctx, name)
+	if err != nil || target == nil {
 		return nil, err
 	}
-	answer, err := c.images.Get(c.in(ctx, ""), &imagesapi.GetImageRequest{Name: full})
-	if err = said(err); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ask containerd for %s: %w", name, err)
-	}
-	target := answer.GetImage().GetTarget()
-	h, err := v1.NewHash(target.GetDigest())
-	if err != nil {
-		return nil, fmt.Errorf("ask containerd for %s: %w", name, err)
-	}
-	raw, mediaType, err := c.manifest(ctx, h, types.MediaType(target.GetMediaType()))
+	raw, mediaType, err := c.manifest(ctx, target.Digest, target.MediaType)
 	if err == nil && raw != nil {
 		img := &image{c: c, ctx: ctx, raw: raw, mediaType: mediaType}
 		var whole bool
@@ -71,6 +60,48 @@ func (c *Client) Image(ctx context.Context, name string) (v1.Image, error) {
 		return nil, fmt.Errorf("read %s from containerd: %w", name, err)
 	}
 	return nil, nil
+}
+
+// target gives what a name means; of a name with a digest, which images need not have, the manifest if it is there.
+func (c *Client) target(ctx context.Context, name string) (*v1.Descriptor, error) {
+	full, err := NameOf(name)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.images.Get(c.in(ctx, ""), &imagesapi.GetImageRequest{Name: full})
+	if err = said(err); err == nil {
+		t := answer.GetImage().GetTarget()
+		h, err := v1.NewHash(t.GetDigest())
+		if err != nil {
+			return nil, fmt.Errorf("ask containerd for %s: %w", name, err)
+		}
+		return &v1.Descriptor{Digest: h, MediaType: types.MediaType(t.GetMediaType())}, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("ask containerd for %s: %w", name, err)
+	}
+	_, hash, ok := strings.Cut(full, "@")
+	if !ok {
+		return nil, nil
+	}
+	h, err := v1.NewHash(hash)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.document(ctx, h, maxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var typed struct {
+		MediaType types.MediaType `json:"mediaType"`
+	}
+	if err := json.Unmarshal(raw, &typed); err != nil {
+		return nil, fmt.Errorf("%s in containerd is no manifest: %w", h, err)
+	}
+	return &v1.Descriptor{Digest: h, MediaType: cmp.Or(typed.MediaType, types.OCIManifestSchema1)}, nil
 }
 
 // manifest reads a manifest, or the one of this machine's platform below an index; nil if the index has none.

@@ -119,7 +119,7 @@ func dispatch(ctx context.Context, args []string, getenv func(string) string, st
 		}
 	}
 	err = do(ctx, s)
-	return errors.Join(err, s.closeDaemon())
+	return errors.Join(err, s.closeDaemon(), s.closeContainerd())
 }
 
 // exitCode is what another process of this program has ended with, after it said why. 0 is nil.

@@ -45,7 +45,7 @@ func (s *session) analyze(ctx context.Context) (md spec.Analyzed, err error) {
 	if err != nil {
 		return spec.Analyzed{}, err
 	}
-	run, err := s.need(ctx, runName, "run image")
+	run, err := s.needRunImage(ctx, runName)
 	if err != nil {
 		return spec.Analyzed{}, fmt.Errorf("getting run image: %w", err)
 	}
@@ -291,7 +291,7 @@ func export(ctx context.Context, s *session) error {
 }
 
 func (s *session) export(ctx context.Context, md spec.Analyzed, group spec.Group, built spec.BuildMetadata) error {
-	run, err := s.need(ctx, s.layoutName(md.RunImage.Reference), "run image")
+	run, err := s.needRunImage(ctx, s.layoutName(md.RunImage.Reference))
 	if err != nil {
 		return err
 	}
@@ -450,7 +450,7 @@ func rebase(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, append(s.names(), from, runName)...); err != nil {
 		return err
 	}
-	app, err := s.need(ctx, from, "image to rebase")
+	app, err := s.need(ctx, from)
 	if err != nil {
 		return fail("rebase", err)
 	}
@@ -470,7 +470,7 @@ func rebase(ctx context.Context, s *session) error {
 			return fail("rebase", err)
 		}
 	}
-	run, err := s.need(ctx, runName, "run image")
+	run, err := s.needRunImage(ctx, runName)
 	if err != nil {
 		return &failure{codeFailed, "access run image", err}
 	}

@@ -41,14 +41,16 @@ type session struct {
 	mounts *mounts // nil: layers are copied
 	daemon *daemon // nil: images are in registries or folders
 
+	containerd *inContainerd // nil: the same
+
 	couldMount bool // the next build will be able to
 }
 
 // begin checks what all phases with images have in common and gives up root's rights.
 func (s *session) begin(ctx context.Context, images ...string) error {
 	s.log = &logger{level: s.level, out: s.stdout}
-	if s.is("daemon") && s.is("layout") {
-		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-daemon and -layout exclude each other")}
+	if btoi(s.is("daemon"))+btoi(s.is("layout"))+btoi(s.is("containerd")) > 1 {
+		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("-daemon, -layout and -containerd exclude each other")}
 	}
 	if !s.is("daemon") && s.get("launch-cache") != "" {
 		s.log.Warnf("Ignoring -launch-cache, only intended for use with -daemon")
@@ -70,6 +72,11 @@ func (s *session) begin(ctx context.Context, images ...string) error {
 		images = []string{s.get("cache-image")} // the others are in the daemon
 		if err := s.openDaemon(ctx); err != nil {
 			return &failure{codeFailed, "initialize docker client", err}
+		}
+	}
+	if s.is("containerd") {
+		if err := s.openContainerd(ctx); err != nil {
+			return &failure{codeFailed, "use containerd", err}
 		}
 	}
 	keychain, err := s.keychain(images)
@@ -192,6 +199,24 @@ func (s *session) find(ctx context.Context, name string) (*lifecycle.NamedImage,
 	if err != nil {
 		return nil, err
 	}
+	return s.findIn(ctx, to, name)
+}
+
+// findRunImage is find for images that applications stand on: containerd need not have them.
+func (s *session) findRunImage(ctx context.Context, name string) (*lifecycle.NamedImage, error) {
+	found, err := s.find(ctx, name)
+	if err != nil || found != nil || s.containerd == nil {
+		return found, err
+	}
+	to, err := target.NewRegistry(s.client, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.findIn(ctx, to, name)
+}
+
+// findIn finds an image in a registry, a folder or containerd.
+func (s *session) findIn(ctx context.Context, to target.Target, name string) (*lifecycle.NamedImage, error) {
 	img, err := to.Previous(ctx, name)
 	if err != nil || img == nil {
 		return nil, err
@@ -219,6 +244,9 @@ func (s *session) target(name string) (target.Target, error) {
 	if s.daemon != nil {
 		return s.daemon.target(), nil
 	}
+	if s.containerd != nil {
+		return s.containerd.target, nil
+	}
 	if s.is("layout") {
 		return target.NewLayout(s.get("layout-dir"), name)
 	}
@@ -231,7 +259,7 @@ func (s *session) mayWrite(ctx context.Context) error {
 		return nil
 	}
 	names := s.names()
-	if s.daemon != nil {
+	if s.daemon != nil || s.containerd != nil {
 		names = nil
 	}
 	if s.get("cache-image") != "" {
@@ -258,16 +286,23 @@ func (s *session) mayWrite(ctx context.Context) error {
 	return group.Wait()
 }
 
-// need is find for an image that must be there.
-func (s *session) need(ctx context.Context, name, what string) (*lifecycle.NamedImage, error) {
+// need is find for an application that must be there.
+func (s *session) need(ctx context.Context, name string) (*lifecycle.NamedImage, error) {
 	found, err := s.find(ctx, name)
-	if err != nil {
-		return nil, err
+	return there(found, err, "image to rebase", name)
+}
+
+// needRunImage is findRunImage for an image that must be there.
+func (s *session) needRunImage(ctx context.Context, name string) (*lifecycle.NamedImage, error) {
+	found, err := s.findRunImage(ctx, name)
+	return there(found, err, "run image", name)
+}
+
+func there(found *lifecycle.NamedImage, err error, what, name string) (*lifecycle.NamedImage, error) {
+	if err == nil && found == nil {
+		err = fmt.Errorf("the %s %s was not found, or there is no right to read it", what, name)
 	}
-	if found == nil {
-		return nil, fmt.Errorf("the %s %s was not found, or there is no right to read it", what, name)
-	}
-	return found, nil
+	return found, err
 }
 
 // sameRegistry checks the names to be written.
@@ -278,7 +313,7 @@ func (s *session) sameRegistry() error {
 		if err != nil {
 			return &failure{codeArguments, "resolve inputs", err}
 		}
-		if host != "" && host != ref.Host && !s.is("daemon") {
+		if host != "" && host != ref.Host && !s.is("daemon") && !s.is("containerd") {
 			return &failure{code: codeArguments, verb: "resolve inputs", err: errors.New("writing to multiple registries is unsupported")}
 		}
 		host = ref.Host
@@ -350,7 +385,7 @@ func (s *session) bestMirror(ctx context.Context, image spec.RunImageName, outpu
 		return btoi(local(b)) - btoi(local(a))
 	})
 	for _, name := range all {
-		if found, err := s.find(ctx, name); err == nil && found != nil {
+		if found, err := s.findRunImage(ctx, name); err == nil && found != nil {
 			return name, nil
 		}
 	}

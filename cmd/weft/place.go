@@ -102,9 +102,20 @@ func (a *app) placeOf(ctx context.Context, image string, f placeFlags) (place, e
 	return a.placeInRegistry(ctx, image, f.publish)
 }
 
+// namesRegistry says whether a name begins with a registry.
+func namesRegistry(image string) bool {
+	for _, prefix := range []string{inFolder, inContainerd, inDaemon} {
+		if strings.HasPrefix(image, prefix) {
+			return false
+		}
+	}
+	first, _, slash := strings.Cut(image, "/")
+	return slash && (strings.ContainsAny(first, ".:") || first == "localhost")
+}
+
 func (a *app) placeInRegistry(ctx context.Context, image string, publish bool) (place, error) {
-	first, rest, slash := strings.Cut(image, "/")
-	named := slash && (strings.ContainsAny(first, ".:") || first == "localhost")
+	first, rest, _ := strings.Cut(image, "/")
+	named := namesRegistry(image)
 	if named && publish {
 		return place{name: image, where: first}, nil
 	}

@@ -47,20 +47,22 @@ func (p *placedImage) whole() error {
 // errNoImage is wrapped where a place has no image of a name.
 var errNoImage = errors.New("was not found, or there is no right to read it")
 
-// openPlaced finds an image that must be there.
+// openPlaced finds an image that must be there. Where it need not be published but has a registry in its name, it may be in that, too.
 func (a *app) openPlaced(ctx context.Context, client *registry.Client, name string, f placeFlags) (placedImage, error) {
 	at, err := a.placeOf(ctx, name, f)
-	if err != nil {
-		return placedImage{}, err
-	}
-	found, err := at.open(ctx, client, name)
 	if err == nil {
-		return found, nil
+		var found placedImage
+		if found, err = at.open(ctx, client, name); err == nil {
+			return found, nil
+		}
+		err = errors.Join(err, found.Close())
 	}
-	err = errors.Join(err, found.Close())
-	if named := strings.HasPrefix(name, inDaemon); at.daemon != nil && !named && errors.Is(err, errNoImage) {
-		in, err := a.imageOf(ctx, client, name)
-		return placedImage{NamedImage: in, at: place{name: name, where: "its registry"}}, err
+	if !f.publish && namesRegistry(name) {
+		in, registryErr := a.imageOf(ctx, client, name)
+		if registryErr == nil {
+			return placedImage{NamedImage: in, at: place{name: name, where: "its registry"}}, nil
+		}
+		err = registryErr
 	}
 	return placedImage{}, err
 }
