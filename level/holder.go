@@ -1,5 +1,10 @@
 package level
 
+import (
+	"maps"
+	"slices"
+)
+
 // Holder is what an object may reach by what it names: what a service account of its namespace may, or, where it carries a label of its own,
 // what that label dominates. The service accounts' own clearances do not count: whoever makes pods could use them.
 func (s *Snapshot) Holder(namespace string, own *Label) *Subject {
@@ -70,4 +75,20 @@ func (r *Registry) Unlabelled(namespace string) (Label, bool) {
 		return r.top, true
 	}
 	return r.namespace, false
+}
+
+// WorkspaceOf is the workspace of a namespace, nil if it has none.
+func (s *Snapshot) WorkspaceOf(namespace string) *Workspace {
+	if p, ok := s.namespaces.get(namespace); ok {
+		return p.workspace
+	}
+	return nil
+}
+
+// Workspaces are the names of all workspaces.
+func (s *Snapshot) Workspaces() []string { return slices.Sorted(maps.Keys(s.workspaces)) }
+
+// ClearedFor is a subject that is cleared for a label.
+func ClearedFor(l Label, trusted bool) *Subject {
+	return &Subject{held: []held{{l, trusted}}, source: ByName}
 }

@@ -52,6 +52,9 @@ var power = kinds(map[string][]string{
 	"storage.k8s.io":               {"csidrivers", "volumeattachments"},
 })
 
+// Guarded are the kinds whose writers gain power over everything, in order.
+func Guarded() []Kind { return slices.SortedFunc(maps.Keys(power), compareKinds) }
+
 func kinds(groups map[string][]string) map[Kind]bool {
 	all := map[Kind]bool{}
 	for group, resources := range groups {

@@ -2,6 +2,8 @@ package level
 
 import (
 	"time"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
 )
 
 // SubjectKind is user, group or service account.
@@ -64,6 +66,7 @@ type Workspace struct {
 	Name    string
 	Label   *Label
 	Members map[SubjectName]Role
+	Ceiling api.Amount // of what its pods request together
 }
 
 // Namespace is a namespace with its label, nil if it carries none.

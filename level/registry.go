@@ -53,6 +53,7 @@ func NewRegistry(spec api.RegistrySpec) (*Registry, error) {
 	for _, door := range []*api.DoorSetting{&r.spec.Doors.Authorizer, &r.spec.Doors.Webhook, &r.spec.Doors.Admission} {
 		*door = cmp.Or(*door, api.Audit)
 	}
+	r.spec.Placement = cmp.Or(spec.Placement, api.AtMost)
 	if err := r.check(); err != nil {
 		return nil, err
 	}
@@ -139,8 +140,15 @@ func (r *Registry) check() error {
 		return wrong("spec.doors.webhook", settingHint, "%q is not known", s.Doors.Webhook)
 	case !isSetting(s.Doors.Admission):
 		return wrong("spec.doors.admission", settingHint, "%q is not known", s.Doors.Admission)
+	case s.Placement != api.AtMost && s.Placement != api.AtLeast && s.Placement != api.Equal:
+		return wrong("spec.placement", "use AtMost, AtLeast or Equal", "%q is not known", s.Placement)
 	case s.Defaults.Strict && s.Defaults.Namespace != "":
 		return wrong("spec.defaults.namespace", "remove one of the two", "strict puts unlabelled namespaces on the top level")
+	}
+	for i, f := range s.References {
+		if field := fmt.Sprintf("spec.references[%d]", i); f.Resource == "" || f.Path == "" || f.To.Resource == "" {
+			return wrong(field, "name resource, path and to.resource", "is not complete")
+		}
 	}
 	return nil
 }

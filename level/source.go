@@ -309,7 +309,7 @@ func (l *loader) workspace(o manifest.Object, label *Label) {
 		l.errs = append(l.errs, err)
 		return
 	}
-	made := Workspace{Name: w.Name, Label: label, Members: map[SubjectName]Role{}}
+	made := Workspace{Name: w.Name, Label: label, Members: map[SubjectName]Role{}, Ceiling: w.Spec.Ceiling}
 	for i, member := range w.Spec.Members {
 		field := fmt.Sprintf("spec.members[%d]", i)
 		name, ok := l.subject(o, field, member.Subject)

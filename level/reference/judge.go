@@ -53,7 +53,7 @@ func Judge(s *level.Snapshot, who Requester, o *Object, look Lookup) ([]Finding,
 		case r.Backend != "":
 			subject = s.Holder(r.Backend, nil)
 		}
-		d, broken := decide(s, subject, r)
+		d, broken := decide(s, subject, r, o)
 		if d.Denied && r.Use == Host && r.Requester && s.Agent(who.User) {
 			continue // its own pods
 		}
@@ -82,15 +82,48 @@ func given(s *level.Snapshot, n level.SubjectName) *level.Subject {
 	return s.Subject(n)
 }
 
-func decide(s *level.Snapshot, subject *level.Subject, r *Reference) (level.Decision, string) {
+func decide(s *level.Snapshot, subject *level.Subject, r *Reference, o *Object) (level.Decision, string) {
+	if r.Use == Places {
+		return place(s, subject, r, o)
+	}
 	if r.Level == "" {
 		return s.Decide(subject, &r.Request), ""
 	}
 	l, err := s.Registry().Parse(r.Level)
-	if err != nil { // no node can have it
+	if err != nil {
 		return level.Decision{Denied: true, Cause: level.LevelTooLow, Origin: level.OwnLabel}, err.Error()
 	}
 	return s.Reach(subject, level.Read, level.Exactly(l), level.OwnLabel), ""
+}
+
+// place says whether a pod may run on a node. The system's pods run everywhere.
+func place(s *level.Snapshot, holder *level.Subject, r *Reference, o *Object) (level.Decision, string) {
+	var node level.Label
+	origin := level.OwnLabel
+	if r.Level != "" {
+		l, err := s.Registry().Parse(r.Level)
+		if err != nil { // no node can have it
+			return level.Decision{Denied: true, Cause: level.LevelTooLow, Origin: origin}, err.Error()
+		}
+		node = l
+	} else if l, ok := s.Own(nodes, "", r.Request.Name); ok {
+		node = l
+	} else {
+		origin = level.DefaultLabel
+	}
+	d := level.Decision{Cause: level.Cleared, Access: level.Read, Target: level.Exactly(node), Origin: origin}
+	labels := holder.Labels()
+	if _, system := s.Registry().Unlabelled(o.Namespace); system || len(labels) == 0 {
+		return d, ""
+	}
+	pod, placement := labels[0], s.Registry().Spec().Placement
+	switch {
+	case placement != api.AtLeast && !pod.Dominates(node):
+		d.Denied, d.Cause = true, level.LevelTooLow
+	case placement != api.AtMost && !node.Dominates(pod):
+		d.Denied, d.Cause = true, level.LevelTooHigh
+	}
+	return d, fmt.Sprintf("the object is on %s, the node on %s; placement is %s", s.Registry().Format(pod), s.Registry().Format(node), placement)
 }
 
 // holderOf is what an object may reach.

@@ -9,6 +9,7 @@ package v1alpha1
 import (
 	"embed"
 
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -86,6 +87,48 @@ type RegistrySpec struct {
 	Exempt []string `json:"exempt,omitempty"`
 	// +kubebuilder:default={}
 	Doors Doors `json:"doors,omitempty"`
+	// Placement says on which nodes pods run. AtMost: on nodes that are not above them. AtLeast: on nodes that are not below them. Equal: on
+	// nodes of their own level.
+	// +kubebuilder:default=AtMost
+	Placement Placement `json:"placement,omitempty"`
+	// References are fields of further kinds that name objects, beside those that are recognized by their form.
+	// +kubebuilder:validation:MaxItems=256
+	References []Reference `json:"references,omitempty"`
+}
+
+// Placement says which nodes pods run on.
+// +kubebuilder:validation:Enum=AtMost;AtLeast;Equal
+type Placement string
+
+// The placements.
+const (
+	AtMost  Placement = "AtMost"  // as in the talk: low pods do not reach high nodes
+	AtLeast Placement = "AtLeast" // what is high stays on nodes that are cleared for it
+	Equal   Placement = "Equal"
+)
+
+// Reference is a field of a kind that names an object of another kind in the same namespace.
+type Reference struct {
+	// Group and Resource are the kind that has the field, as requests name it.
+	// +kubebuilder:validation:MaxLength=253
+	Group string `json:"group,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Resource string `json:"resource"`
+	// Path of the field: spec.credentials.name; lists are walked through.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Path string `json:"path"`
+	To   Target `json:"to"`
+}
+
+// Target is a kind that is named.
+type Target struct {
+	// +kubebuilder:validation:MaxLength=253
+	Group string `json:"group,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Resource string `json:"resource"`
 }
 
 // Level is one level.
@@ -191,12 +234,31 @@ type Subject struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=workspaces,scope=Cluster
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="CPU",type=string,JSONPath=`.status.used.cpu`
+// +kubebuilder:printcolumn:name="Memory",type=string,JSONPath=`.status.used.memory`
+// +kubebuilder:printcolumn:name="Pods",type=string,JSONPath=`.status.used.pods`
 type Workspace struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// +kubebuilder:default={}
 	Spec WorkspaceSpec `json:"spec,omitempty"`
+
+	Status WorkspaceStatus `json:"status,omitempty"`
+}
+
+// WorkspaceStatus is what the pods of a workspace take.
+type WorkspaceStatus struct {
+	Namespaces int32  `json:"namespaces,omitempty"`
+	Used       Amount `json:"used,omitempty"`
+}
+
+// Amount is what pods request, or may.
+type Amount struct {
+	CPU    *resource.Quantity `json:"cpu,omitempty"`
+	Memory *resource.Quantity `json:"memory,omitempty"`
+	Pods   *resource.Quantity `json:"pods,omitempty"`
 }
 
 // WorkspaceSpec says who works in a workspace.
@@ -204,6 +266,9 @@ type WorkspaceSpec struct {
 	// Members, with what they may do at most. Rights are given by roles of the cluster: this only takes away.
 	// +kubebuilder:validation:MaxItems=4096
 	Members []Member `json:"members,omitempty"`
+	// Ceiling is how much CPU and memory the pods of all its namespaces may request together, and how many they may be. Pods that have ended
+	// do not count.
+	Ceiling Amount `json:"ceiling,omitempty"`
 }
 
 // Member is a subject in a workspace.
