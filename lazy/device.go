@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/opencontainers/go-digest"
@@ -23,6 +24,7 @@ type device struct {
 	key      cache.Key
 	counters filler.Counters
 	reads    counters
+	released atomic.Bool // the content is not kept in memory twice any more
 
 	open   sync.Mutex
 	filler *filler.Filler

@@ -11,6 +11,8 @@ import (
 // eager fetches all of an image before it is mounted.
 type eager struct{ service *Service }
 
+func (e *eager) start() {}
+
 func (e *eager) mode() Mode { return Eager }
 
 func (e *eager) open(cache.Key) (func(int64) (cache.Bits, error), *os.File, error) {

@@ -10,6 +10,8 @@ import (
 // guard is how readers of an image are made to wait for what is missing.
 type guard interface {
 	mode() Mode
+	// start begins to answer readers.
+	start()
 	// open gives what the memory knows of a device, and the file that it may be written through; nil to open it anew.
 	open(key cache.Key) (present func(blocks int64) (cache.Bits, error), file *os.File, err error)
 	mount(ctx context.Context, im *Image, target string, flags int) error

@@ -83,7 +83,7 @@ func (im *Image) rename(name, subject string) error {
 
 // Mount mounts the image on a folder, read-only.
 func (im *Image) Mount(ctx context.Context, target string, o MountOptions) error {
-	target, err := filepath.Abs(target)
+	target, err := resolve(target)
 	if err != nil {
 		return err
 	}
@@ -100,6 +100,15 @@ func (im *Image) Mount(ctx context.Context, target string, o MountOptions) error
 	}
 	im.service.mounted(im)
 	return nil
+}
+
+// resolve gives a path as the kernel names it.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(path)
 }
 
 func without(list []mount, target string) []mount {
@@ -126,7 +135,10 @@ func (im *Image) keep(change func([]mount) []mount) error {
 
 // Unmount unmounts the image from a folder. One that is not mounted there is no error.
 func (im *Image) Unmount(ctx context.Context, target string) error {
-	target, err := filepath.Abs(target)
+	target, err := resolve(target)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -146,6 +158,9 @@ func (im *Image) fetch(ctx context.Context, class filler.Class) error {
 	var failures []error
 	for i := range im.record.Devices {
 		if im.record.Stored[i] != "" {
+			continue
+		}
+		if im.completeOnDisk(i) {
 			continue
 		}
 		d, err := im.device(i)
@@ -168,6 +183,16 @@ func (im *Image) device(i int) (*device, error) {
 		return nil, damaged(im.id, err)
 	}
 	return im.service.device(key)
+}
+
+// completeOnDisk says whether nothing is missing of a device and it needs not be opened.
+func (im *Image) completeOnDisk(i int) bool {
+	key, err := cache.ParseKey(im.record.Devices[i])
+	if err != nil {
+		return false
+	}
+	info, err := im.service.cache.Stat(key)
+	return err == nil && info.Complete
 }
 
 // Stats says what is there of the image, and what was done for it.

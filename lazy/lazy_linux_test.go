@@ -5,13 +5,16 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -21,9 +24,28 @@ import (
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/lazy/fanotify"
+	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
+
+// TestMain is the keeper, too: tests start this program as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "keeper" {
+		err := keeper.Run(keeper.Options{Dir: os.Args[2], Deadline: 5 * time.Second, Say: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) == 5 && os.Args[1] == "worker" {
+		fmt.Fprintln(os.Stderr, workerMain(os.Args[2], os.Args[3], os.Args[4]))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // needMounts skips a test where images cannot be mounted.
 func needMounts(t testing.TB) {
@@ -206,6 +228,72 @@ func TestEager(t *testing.T) {
 			}
 			if list, err := s.Cached(); err != nil || len(list) != 0 {
 				t.Errorf("left after removal: %v %v", list, err)
+			}
+		})
+	}
+}
+
+// needWatch skips a test where the kernel does not ask before it reads.
+func needWatch(t testing.TB) {
+	t.Helper()
+	needMounts(t)
+	err := fanotify.Check(stateDir(t))
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+func logger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testLog{t}, nil))
+}
+
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(p []byte) (int, error) {
+	fmt.Fprintf(os.Stderr, "%s: %s", l.t.Name(), p)
+	return len(p), nil
+}
+
+func TestFanotify(t *testing.T) {
+	needWatch(t)
+	for name, o := range map[string]image.Options{
+		"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := registrytest.New(t, registrytest.Config{})
+			dir := content(t, 1, 40, 300<<10)
+			ref := r.Host + "/app:v1"
+			push(t, ref, dir, o)
+			s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Logger: logger(t)})
+			defer s.Close()
+			im, err := s.Prepare(t.Context(), Request{Reference: ref})
+			if err != nil {
+				t.Fatal(err)
+			}
+			target := mountImage(t, im)
+			if st := im.Stats(); st.Fetched != 0 {
+				t.Errorf("mounting has fetched content: %+v", st)
+			}
+			equal(t, dir, target)
+			st := im.Stats()
+			if st.Events == 0 || st.Failed != 0 || st.Fetched == 0 {
+				t.Errorf("after all was read: %+v", st)
+			}
+			if err := im.Fetch(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if st := im.Stats(); st.Complete != st.Devices {
+				t.Errorf("after all was fetched: %+v", st)
+			}
+			if err := im.Unmount(t.Context(), target); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Remove(t.Context(), im.ID()); err != nil {
+				t.Fatal(err)
 			}
 		})
 	}

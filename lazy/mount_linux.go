@@ -13,7 +13,19 @@ import (
 )
 
 // newGuard chooses how images are filled.
-func newGuard(_ context.Context, s *Service) (guard, error) { return &eager{s}, nil }
+func newGuard(ctx context.Context, s *Service) (guard, error) {
+	switch s.options.Mode {
+	case Eager:
+		return &eager{s}, nil
+	case Auto, Fanotify:
+		w, err := newWatch(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+	return nil, fmt.Errorf("unknown mode %q: expected fanotify, fuse or eager", s.options.Mode)
+}
 
 // kernelMount lets the kernel mount an image.
 func (s *Service) kernelMount(im *Image, target string, flags int) error {
@@ -24,7 +36,7 @@ func (s *Service) kernelMount(im *Image, target string, flags int) error {
 			return err
 		}
 	}
-	return erofs.Mount(s.imageFile(im.id, "image.erofs"), devices, target, flags)
+	return erofs.Mount(s.imageFile(im.id, metadataName), devices, target, flags)
 }
 
 // unmount unmounts a folder; one on which nothing is mounted is no error.
@@ -47,7 +59,7 @@ func (s *Service) isMounted(im *Image, target string) (bool, error) {
 	}
 	for line := range strings.Lines(string(b)) {
 		m, ok := parseMount(line)
-		if ok && m.target == target && (m.source == s.imageFile(im.id, "image.erofs") || m.kind == "fuse.weft") {
+		if ok && m.target == target && (m.source == s.imageFile(im.id, metadataName) || m.kind == "fuse.weft") {
 			return true, nil
 		}
 	}

@@ -48,6 +48,9 @@ type Options struct {
 	// Keeper is the program and its arguments that is started as the keeper, see package keeper; nil: the running program, with the argument
 	// keeper.
 	Keeper []string
+	// Retire is called when another process wants to serve the folder: Close the service as soon as possible, for after 2 s the process is
+	// killed. nil: only that.
+	Retire func()
 	Logger *slog.Logger // nil: none
 }
 

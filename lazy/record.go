@@ -12,6 +12,9 @@ import (
 	"github.com/weft-dev/weft/lazy/cache"
 )
 
+// metadataName is the metadata of an image in its folder.
+const metadataName = "image.erofs"
+
 // recordVersion is the version of what is kept of an image.
 const recordVersion = 1
 

@@ -82,6 +82,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		s.stop()
 		return nil, err
 	}
+	s.guard.start()
 	s.running.Go(s.saveAgainAndAgain)
 	return s, nil
 }
@@ -180,7 +181,7 @@ func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
 	if err := os.MkdirAll(s.imageFile(id, ""), 0o700); err != nil {
 		return nil, err
 	}
-	if err := cache.Replace(s.imageFile(id, "image.erofs"), opened.Metadata); err != nil {
+	if err := cache.Replace(s.imageFile(id, metadataName), opened.Metadata); err != nil {
 		return nil, err
 	}
 	if err := s.save(id, rec); err != nil {

@@ -47,6 +47,7 @@ func (c *Cache) Load(k Key, present func(blocks int64) (Bits, error), file *os.F
 		note(fmt.Errorf("device %s is fetched again: %w", k, err))
 	}
 	setGaps(d.bits, &t.Devices[0])
+	d.dirty.Store(err != nil || d.bits.Count() != known.Count())
 	if d.File == nil {
 		if d.File, err = os.OpenFile(c.Path(k), os.O_RDWR, 0); err != nil {
 			return nil, err

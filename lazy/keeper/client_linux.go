@@ -1,0 +1,492 @@
+package keeper
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/lazy/cache"
+	"github.com/weft-dev/weft/lazy/fanotify"
+)
+
+// Client is a worker's side of the keeper. It is safe for use by several goroutines.
+type Client struct {
+	options ClientOptions
+	folder  int
+	stop    int // eventfd that ends the goroutines
+
+	held atomic.Pointer[held]
+
+	mu      sync.Mutex // one request at a time
+	conn    int
+	pidfd   int
+	replies chan answer
+	running sync.WaitGroup
+	handled sync.WaitGroup
+
+	seen sync.Mutex
+	busy map[int]uint64 // numbers of the events that are being handled, by slot
+
+	// TookOver says that devices of an earlier worker are in the table.
+	TookOver bool
+}
+
+// held is what the keeper gave. It changes only when keeper and holder have ended at the same time.
+type held struct {
+	group   fanotify.Group
+	table   *table
+	wake    int
+	secrets int
+	inode   uint64 // of the table
+}
+
+// ClientOptions of a worker.
+type ClientOptions struct {
+	Dir     string   // the folder run of the state
+	Program []string // the keeper's program and arguments; nil: it must run already
+	Handle  func(*Event)
+	Retire  func() // another worker wants to take over: end as soon as possible
+	Lost    func() // keeper and holder have ended at the same time: all devices must be kept and marked again
+	Say     func(format string, args ...any)
+}
+
+type answer struct {
+	errno unix.Errno
+	body  []byte
+	fds   []int
+}
+
+// ErrGone says that the keeper has ended.
+var ErrGone = errors.New("the keeper has ended")
+
+// Attach connects to the keeper of a folder, after starting one if there is none. Its events wait until Start. If another worker is
+// attached, it is asked to end first.
+func Attach(ctx context.Context, o ClientOptions) (*Client, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	c := &Client{options: o, busy: map[int]uint64{}, conn: -1, pidfd: -1}
+	var err error
+	if c.folder, err = unix.Open(o.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, err
+	}
+	if c.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, err
+	}
+	got, err := c.connect(ctx)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(c.folder), unix.Close(c.stop))
+	}
+	if err := c.use(got.fds); err != nil {
+		return nil, err
+	}
+	for i := range deviceSlots {
+		c.TookOver = c.TookOver || c.held.Load().table.device(i).used()
+	}
+	c.replies = make(chan answer, 1)
+	c.running.Go(c.receive)
+	return c, nil
+}
+
+// Start begins to handle events.
+func (c *Client) Start() { c.running.Go(c.events) }
+
+// use takes the descriptors that the keeper gives.
+func (c *Client) use(fds []int) error {
+	if len(fds) != 4 {
+		return fmt.Errorf("the keeper gave %d descriptors, 4 were expected", len(fds))
+	}
+	m, err := mapped(fds[1], tableSize)
+	if err != nil {
+		return err
+	}
+	t, err := openTable(m)
+	if err != nil {
+		return err
+	}
+	file, err := identify(fds[1])
+	c.held.Store(&held{fanotify.Group(fds[0]), t, fds[2], fds[3], file.inode})
+	return errors.Join(err, unix.Close(fds[1]))
+}
+
+// connect finds the keeper, and starts one if there is none.
+func (c *Client) connect(ctx context.Context) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var started <-chan error
+	for {
+		err := c.dial()
+		if err == nil {
+			return c.hello(ctx)
+		}
+		if started == nil && c.options.Program != nil {
+			if started, err = c.startKeeper(); err != nil {
+				return answer{}, err
+			}
+		}
+		select {
+		case failed, ok := <-started:
+			if !ok || failed == nil {
+				failed = ErrGone
+			}
+			if err := c.dial(); err == nil { // another one was there first
+				return c.hello(ctx)
+			}
+			return answer{}, fmt.Errorf("starting the keeper: %w", failed)
+		case <-time.After(2 * time.Millisecond):
+		case <-ctx.Done():
+			return answer{}, fmt.Errorf("no keeper answers in %s: %w", c.options.Dir, err)
+		}
+	}
+}
+
+// dial connects to a keeper that lives. A holder alone has its socket, too, and does not answer.
+func (c *Client) dial() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	err = unix.Connect(fd, inFolder(c.folder, "keeper.sock"))
+	if err == nil {
+		var h *holder
+		if h, err = readHolder(c.options.Dir); err == nil && (h == nil || !h.Keeper.lives()) {
+			err = ErrGone
+		}
+		if err == nil {
+			c.pidfd, err = unix.PidfdOpen(h.Keeper.PID, 0)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	c.conn = fd
+	return nil
+}
+
+// hello asks to be the worker and waits until an earlier one has ended.
+func (c *Client) hello(ctx context.Context) (answer, error) {
+	if err := unix.Sendmsg(c.conn, []byte("A"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		return answer{}, err
+	}
+	for ctx.Err() == nil {
+		fds := []unix.PollFd{{Fd: int32(c.conn), Events: unix.POLLIN}, {Fd: int32(c.pidfd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 100)
+		if n > 0 && fds[0].Revents&unix.POLLIN != 0 {
+			a, _, err := receive(c.conn)
+			return a, err
+		}
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return answer{}, ErrGone
+		}
+	}
+	return answer{}, context.Cause(ctx)
+}
+
+// startKeeper starts the program. The channel tells its end.
+func (c *Client) startKeeper() (<-chan error, error) {
+	log, err := os.OpenFile(filepath.Join(c.options.Dir, "keeper.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	p := c.options.Program
+	cmd := exec.Command(p[0], p[1:]...) //nolint:gosec // the caller's program
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the keeper: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { // ends with the keeper, which outlives this process
+		err := cmd.Wait()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, tail(log.Name()))
+		}
+		ended <- err
+	}()
+	return ended, nil
+}
+
+// tail is the end of a log.
+func tail(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() > 500 {
+		_, _ = f.Seek(-500, io.SeekEnd)
+	}
+	b, _ := io.ReadAll(io.LimitReader(f, 500))
+	return string(b)
+}
+
+// receive reads one message; R says that the worker is to end.
+func receive(conn int) (a answer, retire bool, err error) {
+	var p [64]byte
+	rights := make([]byte, unix.CmsgSpace(4*4))
+	n, rn, _, _, err := unix.Recvmsg(conn, p[:], rights, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return a, false, err
+	}
+	if n == 0 {
+		return a, false, ErrGone
+	}
+	if n == 1 && p[0] == 'R' {
+		return a, true, nil
+	}
+	if n < 4 {
+		return a, false, fmt.Errorf("the keeper sent %d bytes", n)
+	}
+	return answer{unix.Errno(binary.NativeEndian.Uint32(p[:])), append([]byte(nil), p[4:n]...), received(rights[:rn])}, false, nil
+}
+
+// receive gives answers to those who wait for them, and looks after the keeper.
+func (c *Client) receive() {
+	for {
+		fds := []unix.PollFd{{Fd: int32(c.stop), Events: unix.POLLIN}, {Fd: int32(c.pidfd), Events: unix.POLLIN}, {Fd: int32(c.conn), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			c.say("waiting for the keeper: %v", err)
+			return
+		}
+		switch {
+		case fds[0].Revents != 0:
+			return
+		case fds[1].Revents != 0:
+			if !c.again() {
+				return
+			}
+		case fds[2].Revents != 0:
+			a, retire, err := receive(c.conn)
+			switch {
+			case err != nil:
+				if !c.again() {
+					return
+				}
+			case retire:
+				if c.options.Retire != nil {
+					go c.options.Retire()
+				}
+			default:
+				c.replies <- a
+			}
+		}
+	}
+}
+
+// again starts a keeper in place of one that has ended. It says whether to go on.
+func (c *Client) again() bool {
+	c.say("the keeper has ended and is started again")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = unix.Close(c.conn), unix.Close(c.pidfd)
+	got, err := c.connect(context.Background())
+	if err != nil {
+		c.say("%v", err)
+		return false
+	}
+	file, err := identify(got.fds[1])
+	if err != nil {
+		c.say("%v", err)
+		return false
+	}
+	old := c.held.Load()
+	if file.inode == old.inode { // the same table and group, taken over
+		for _, fd := range got.fds {
+			_ = unix.Close(fd)
+		}
+		c.scan()
+		return true
+	}
+	c.say("keeper and holder had both ended: reads that wait fail")
+	if err := c.use(got.fds); err != nil {
+		c.say("%v", err)
+		return false
+	}
+	old.drain()
+	if c.options.Lost != nil {
+		go c.options.Lost()
+	}
+	return true
+}
+
+// drain lets the reads of a group whose table is lost fail, rather than see zeros, and closes it.
+func (h *held) drain() {
+	for i := range eventSlots {
+		if p, err := h.table.event(i).parse(); err == nil {
+			_ = h.group.Deny(p.FD)
+		}
+	}
+	var p [4096]byte
+	for {
+		n, err := unix.Read(int(h.group), p[:])
+		if err != nil || n <= 0 {
+			break
+		}
+		for rest := p[:n]; len(rest) > 0; {
+			e, err := fanotify.Parse(rest)
+			if err != nil {
+				break
+			}
+			_ = h.group.Deny(e.FD)
+			_ = unix.Close(int(e.FD))
+			rest = rest[e.Size:]
+		}
+	}
+	_ = unix.Close(int(h.group))
+	poke(h.wake) // whoever waits there looks at the new table
+}
+
+// poke wakes whoever reads an eventfd.
+func poke(fd int) {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, _ = unix.Write(fd, one[:])
+}
+
+func (c *Client) say(format string, args ...any) {
+	if c.options.Say != nil {
+		c.options.Say(format, args...)
+	}
+}
+
+// ask makes a request.
+func (c *Client) ask(request []byte, fds ...int) (answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(c.conn, request, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		return answer{}, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	select {
+	case a := <-c.replies:
+		if a.errno != 0 {
+			return a, a.errno
+		}
+		return a, nil
+	case <-time.After(5 * time.Second):
+		return answer{}, ErrGone
+	}
+}
+
+// Device is a device that the keeper has.
+type Device struct {
+	Slot   int
+	Key    cache.Key
+	Blocks int64
+	Marked bool
+}
+
+// Devices lists what the keeper has.
+func (c *Client) Devices() []Device {
+	var list []Device
+	for i := range deviceSlots {
+		if d := c.held.Load().table.device(i); d.used() {
+			list = append(list, Device{i, d.key(), d.blocks(), d.marked()})
+		}
+	}
+	return list
+}
+
+// Open gives what is present of a device, and its content to be written.
+func (c *Client) Open(d Device) (cache.Bits, *os.File, error) {
+	a, err := c.ask(binary.NativeEndian.AppendUint32([]byte("G"), uint32(d.Slot)))
+	if err == nil && len(a.fds) != 2 {
+		err = fmt.Errorf("the keeper gave %d descriptors, 2 were expected", len(a.fds))
+	}
+	if err != nil {
+		return cache.Bits{}, nil, err
+	}
+	m, err := mapped(a.fds[1], int(cache.BitsSize(d.Blocks)))
+	if err := errors.Join(err, unix.Close(a.fds[1])); err != nil {
+		return cache.Bits{}, nil, errors.Join(err, unix.Close(a.fds[0]))
+	}
+	return cache.SharedBits(m, d.Blocks), os.NewFile(uintptr(a.fds[0]), d.Key.String()), nil
+}
+
+// Keep gives a device to the keeper: content must have been opened for writing before the file was marked.
+func (c *Client) Keep(key cache.Key, blocks int64, content *os.File) (Device, cache.Bits, error) {
+	fd, m, err := memory("weft-present", int(cache.BitsSize(blocks)))
+	if err != nil {
+		return Device{}, cache.Bits{}, err
+	}
+	defer unix.Close(fd)
+	request := append([]byte("D"), key[:]...)
+	a, err := c.ask(binary.NativeEndian.AppendUint64(request, uint64(blocks)), int(content.Fd()), fd)
+	if err == nil && len(a.body) != 4 {
+		err = ErrGone
+	}
+	if err != nil {
+		return Device{}, cache.Bits{}, fmt.Errorf("giving a device to the keeper: %w", err)
+	}
+	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks}, cache.SharedBits(m, blocks), nil
+}
+
+// Mark lets readers of a device's file wait for events.
+func (c *Client) Mark(d Device, path string) error {
+	if err := c.held.Load().group.Mark(path); err != nil {
+		return err
+	}
+	return c.setMarked(d, 1)
+}
+
+// Unmark lets them go on by themselves.
+func (c *Client) Unmark(d Device, path string) error {
+	if err := c.held.Load().group.Unmark(path); err != nil {
+		return err
+	}
+	return c.setMarked(d, 0)
+}
+
+func (c *Client) setMarked(d Device, n uint32) error {
+	request := binary.NativeEndian.AppendUint32([]byte("M"), uint32(d.Slot))
+	_, err := c.ask(binary.NativeEndian.AppendUint32(request, n))
+	return err
+}
+
+// Forget lets the keeper close a device.
+func (c *Client) Forget(d Device) error {
+	_, err := c.ask(binary.NativeEndian.AppendUint32([]byte("X"), uint32(d.Slot)))
+	return err
+}
+
+// Secrets is memory that outlives the worker and is never on a disk.
+func (c *Client) Secrets() *os.File {
+	fd, err := unix.FcntlInt(uintptr(c.held.Load().secrets), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "secrets")
+}
+
+// Close detaches. What waits, waits for the next worker. With end true the keeper ends, too, if it has no devices.
+func (c *Client) Close(end bool) error {
+	if end {
+		if _, err := c.ask([]byte("S")); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, ErrGone) {
+			return err
+		}
+	}
+	h := c.held.Load()
+	poke(c.stop)
+	poke(h.wake)
+	c.running.Wait()
+	c.handled.Wait()
+	// The events that woke nobody wake the next worker, which looks at all of the table anyway.
+	return errors.Join(unix.Close(c.conn), unix.Close(c.pidfd), unix.Close(int(h.group)), unix.Close(h.wake), unix.Close(h.secrets), unix.Close(c.folder),
+		unix.Close(c.stop), unix.Munmap(h.table.memory))
+}

@@ -1,0 +1,230 @@
+package keeper
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// grace is how long a worker may take to end when it is asked to.
+const grace = 2 * time.Second
+
+// serve does what connections ask for.
+func (k *keeper) serve(fds []unix.PollFd) {
+	if k.waiting == nil && !slices.ContainsFunc(fds, func(f unix.PollFd) bool { return f.Revents != 0 }) {
+		return
+	}
+	ready := map[int]bool{}
+	for _, f := range fds {
+		if f.Revents != 0 {
+			ready[int(f.Fd)] = true
+		}
+	}
+	if ready[k.listener] {
+		k.accept()
+	}
+	if w := k.worker; w != nil && (ready[w.conn] || ready[w.pidfd]) && !k.request(w) {
+		k.gone(w)
+		k.worker = nil
+		k.lost()
+	}
+	if w := k.waiting; w != nil {
+		if k.worker == nil {
+			k.attach(w)
+		} else if w.retired.IsZero() {
+			w.retired = time.Now()
+			_ = unix.Sendmsg(k.worker.conn, []byte("R"), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		} else if time.Since(w.retired) > grace {
+			k.say("the worker does not end and is killed")
+			_ = unix.PidfdSendSignal(k.worker.pidfd, unix.SIGKILL, nil, 0)
+			w.retired = time.Now()
+		}
+	}
+}
+
+func (k *keeper) gone(w *worker) {
+	_ = unix.Close(w.conn)
+	_ = unix.Close(w.pidfd)
+}
+
+// accept takes a connection. Until it attaches it waits; of several that wait, the last one counts.
+func (k *keeper) accept() {
+	fd, _, err := unix.Accept4(k.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	conn, err := own(fd, err)
+	if err != nil {
+		return
+	}
+	cred, err := unix.GetsockoptUcred(conn, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || int(cred.Uid) != os.Getuid() {
+		_ = unix.Close(conn)
+		return
+	}
+	pidfd, err := own(unix.PidfdOpen(int(cred.Pid), 0))
+	if err != nil {
+		_ = unix.Close(conn)
+		return
+	}
+	if k.waiting != nil {
+		k.gone(k.waiting)
+	}
+	k.waiting = &worker{conn: conn, pidfd: pidfd}
+}
+
+// attach makes a connection the worker's.
+func (k *keeper) attach(w *worker) {
+	var p [64]byte
+	n, _, _, _, err := unix.Recvmsg(w.conn, p[:], nil, unix.MSG_DONTWAIT)
+	if errors.Is(err, unix.EAGAIN) {
+		return
+	}
+	k.waiting = nil
+	if err != nil || n < 1 || p[0] != 'A' {
+		k.gone(w)
+		return
+	}
+	k.worker = w
+	reply(w.conn, 0, nil, k.own.Group, k.own.Table, k.own.Wake, k.own.Secrets)
+}
+
+// reply sends an answer with descriptors.
+func reply(conn int, errno unix.Errno, body []byte, fds ...int) {
+	p := binary.NativeEndian.AppendUint32(nil, uint32(errno))
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	_ = unix.Sendmsg(conn, append(p, body...), rights, nil, unix.MSG_NOSIGNAL)
+}
+
+// request serves one request; it says whether the worker is still there.
+func (k *keeper) request(w *worker) bool {
+	var p [256]byte
+	rights := make([]byte, unix.CmsgSpace(4*4))
+	n, rn, _, _, err := unix.Recvmsg(w.conn, p[:], rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+	if errors.Is(err, unix.EAGAIN) {
+		return !died(w)
+	}
+	if err != nil || n == 0 {
+		return false
+	}
+	fds := received(rights[:rn])
+	switch {
+	case p[0] == 'D' && n == 41 && len(fds) == 2:
+		slot, err := k.keep([32]byte(p[1:33]), int64(binary.NativeEndian.Uint64(p[33:])), fds)
+		reply(w.conn, errno(err), binary.NativeEndian.AppendUint32(nil, uint32(slot)))
+		return true
+	case p[0] == 'G' && n == 5:
+		d := k.table.device(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
+		if d.used() {
+			reply(w.conn, 0, nil, d.content(), d.present())
+		} else {
+			reply(w.conn, unix.ENOENT, nil)
+		}
+	case p[0] == 'M' && n == 9:
+		d := k.table.device(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
+		d.setNumber(12, int(binary.NativeEndian.Uint32(p[5:])))
+		reply(w.conn, 0, nil)
+	case p[0] == 'X' && n == 5:
+		k.forget(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
+		reply(w.conn, 0, nil)
+	case p[0] == 'S' && n == 1:
+		k.end(w)
+	default:
+		reply(w.conn, unix.EINVAL, nil)
+	}
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+	return true
+}
+
+// died says whether the worker's process has ended; another process may still have its socket.
+func died(w *worker) bool {
+	fds := []unix.PollFd{{Fd: int32(w.pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
+}
+
+func errno(err error) unix.Errno {
+	var e unix.Errno
+	if err == nil || errors.As(err, &e) {
+		return e
+	}
+	return unix.EIO
+}
+
+func received(rights []byte) []int {
+	messages, err := unix.ParseSocketControlMessage(rights)
+	if err != nil || len(messages) == 0 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return nil
+	}
+	return fds
+}
+
+// keep takes the descriptors of a device.
+func (k *keeper) keep(key [32]byte, blocks int64, fds []int) (int, error) {
+	file, err := identify(fds[0])
+	content, err1 := hold(fds[0], nil)
+	present, err2 := hold(fds[1], nil)
+	if err := errors.Join(err, err1, err2); err != nil {
+		return 0, err
+	}
+	i := 0
+	for ; i < deviceSlots && k.table.device(i).used(); i++ {
+	}
+	if i == deviceSlots || blocks < 0 || blocks > 1<<32 {
+		return 0, errors.Join(unix.ENOSPC, unix.Close(content), unix.Close(present))
+	}
+	k.table.device(i).set(key, blocks, file, content, present)
+	if err := k.know(i); err != nil {
+		k.forget(i)
+		return 0, err
+	}
+	return i, nil
+}
+
+// forget closes the descriptors of a device.
+func (k *keeper) forget(i int) {
+	d := k.table.device(i)
+	if !d.used() {
+		return
+	}
+	d.setNumber(0, 0)
+	delete(k.devices, d.file())
+	if b, ok := k.bits[i]; ok {
+		delete(k.bits, i)
+		if len(b.memory) > 0 {
+			_ = unix.Munmap(b.memory)
+		}
+	}
+	_ = unix.Close(d.content())
+	_ = unix.Close(d.present())
+	for _, e := range k.open {
+		if k.table.event(e).deviceSlot() == i {
+			k.table.event(e).setDeviceSlot(-1)
+		}
+	}
+}
+
+// end ends keeper and holder, if there is nothing to be kept.
+func (k *keeper) end(w *worker) {
+	if len(k.devices) > 0 {
+		reply(w.conn, unix.EBUSY, nil)
+		return
+	}
+	k.ended = true
+	err := errors.Join(os.Remove(holderFile(k.options.Dir)), unix.Kill(k.own.PID, unix.SIGKILL))
+	_, _ = unix.Wait4(k.own.PID, nil, 0, nil)
+	if k.options.Cgroup != "" {
+		removeCgroup(k.options.Cgroup + "-holder")
+	}
+	reply(w.conn, errno(err), nil)
+}
