@@ -373,8 +373,10 @@ func (e *Engine) make(ctx context.Context, d Driver, t Step, needs []ID) error {
 		return err
 	}
 	req := Request{ID: t.ID, Inputs: full, Record: t.record}
-	record := &Record{ID: t.ID, Type: t.Type, DependsOn: needs, Inputs: resolved, Fingerprint: e.state.fingerprint(d.Version(), full),
-		Keep: t.resource.Keep, Protect: t.resource.Protect, Timeout: t.resource.Timeout}
+	record := &Record{ID: t.ID, Type: t.Type, DependsOn: needs, Inputs: resolved, Fingerprint: t.print, Keep: t.resource.Keep, Protect: t.resource.Protect, Timeout: t.resource.Timeout}
+	if t.print == "" || len(References(t.resource.Inputs)) > 0 || HasExternal(resolved) { // else it is that of the plan
+		record.Fingerprint = e.state.fingerprint(d.Version(), full)
+	}
 	if t.Action == Update && HasUnknown(t.inputs) {
 		c, err := d.Compare(ctx, req, t.object)
 		switch {
@@ -409,7 +411,7 @@ func (e *Engine) make(ctx context.Context, d Driver, t Step, needs []ID) error {
 	}
 	done := *record
 	e.state.learn(&done, object, full)
-	return e.end(&entry{Op: "end", ID: t.ID, Action: t.Action, Record: &done})
+	return e.end(&entry{Op: "end", ID: t.ID, Action: t.Action, Record: &done, Begun: true})
 }
 
 // output gives what a resource that was made has put out.

@@ -75,12 +75,12 @@ func TestTreesSurviveWriting(t *testing.T) {
 // TestStateFormat reads a snapshot and records as this version and the one before wrote them.
 func TestStateFormat(t *testing.T) {
 	if *update {
-		writeStateGolden(t, "testdata/state-v2.jsonl")
+		writeStateGolden(t, "testdata/state-v3.jsonl")
 	}
-	for _, path := range []string{"testdata/state-v1.jsonl", "testdata/state-v2.jsonl"} {
+	for _, path := range []string{"testdata/state-v1.jsonl", "testdata/state-v2.jsonl", "testdata/state-v3.jsonl"} {
 		t.Run(path, func(t *testing.T) { checkStateGolden(t, path) })
 	}
-	data, err := os.ReadFile("testdata/state-v2.jsonl")
+	data, err := os.ReadFile("testdata/state-v3.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,33 @@ func TestStateFormat(t *testing.T) {
 	}
 	if r := s.Revisions(); len(r) != 2 || r[0].Outcome != Failed || r[0].Error != "no" || r[1].Outcome != Interrupted || s.secret != "pepper" {
 		t.Errorf("revisions %+v", r)
+	}
+}
+
+// TestOlderStates has the first record that is written to a state of an older version say the new one, which older programs refuse.
+func TestOlderStates(t *testing.T) {
+	data, err := os.ReadFile("testdata/state-v2.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	l := &lines{}
+	s, err := Load(l, old[0], old[1:], 9, rot{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Forget("a"), s.Forget("c")); err != nil {
+		t.Fatal(err)
+	}
+	if len(l.all) != 3 || string(l.all[0]) != `{"op":"format","version":3}` {
+		t.Fatalf("written: %s", bytes.Join(l.all, []byte("\n")))
+	}
+	if s, err = Load(nil, old[0], append(old[1:], l.all...), 12, rot{}); err != nil || s.Record("a") != nil || s.Record("c") != nil {
+		t.Error(err)
+	}
+	newer := []byte(`{"op":"format","version":4}`)
+	if _, err = Load(nil, old[0], append(old[1:], newer), 10, rot{}); err == nil || !strings.Contains(err.Error(), "has version 4") {
+		t.Errorf("a newer format: %v", err)
 	}
 }
 

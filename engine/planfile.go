@@ -12,7 +12,7 @@ import (
 )
 
 // PlanVersion is the version of the format of plan files. Newer ones are refused.
-const PlanVersion = 1
+const PlanVersion = 2
 
 // planHeader begins a plan file; the version and one line of encrypted JSON follow.
 const planHeader = "weft-plan "

@@ -245,17 +245,17 @@ func sameValue(a, b any) bool {
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 
-// storedResource is how revisions and plan files hold a resource.
-type storedResource struct {
-	ID                  ID              `json:"id"`
-	Type                string          `json:"type"`
-	Inputs              json.RawMessage `json:"inputs,omitempty"`
-	DependsOn           []ID            `json:"dependsOn,omitempty"`
-	Origin              string          `json:"origin,omitempty"`
-	Protect             bool            `json:"protect,omitempty"`
-	Keep                bool            `json:"keep,omitempty"`
-	CreateBeforeDestroy bool            `json:"createBeforeDestroy,omitempty"`
-	Timeout             time.Duration   `json:"timeout,omitempty"`
+// storedResource is how revisions and plan files hold a resource. Inputs are a tree where it is written and text where it is read.
+type storedResource[Inputs any] struct {
+	ID                  ID            `json:"id"`
+	Type                string        `json:"type"`
+	Inputs              Inputs        `json:"inputs,omitempty"`
+	DependsOn           []ID          `json:"dependsOn,omitempty"`
+	Origin              string        `json:"origin,omitempty"`
+	Protect             bool          `json:"protect,omitempty"`
+	Keep                bool          `json:"keep,omitempty"`
+	CreateBeforeDestroy bool          `json:"createBeforeDestroy,omitempty"`
+	Timeout             time.Duration `json:"timeout,omitempty"`
 }
 
 func encodeResource(r Resource, sealer Sealer) (json.RawMessage, error) {
@@ -263,15 +263,11 @@ func encodeResource(r Resource, sealer Sealer) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.ID, err)
 	}
-	data, err := json.Marshal(inputs)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", r.ID, err)
-	}
-	return json.Marshal(storedResource{r.ID, r.Type, data, r.DependsOn, r.Origin, r.Protect, r.Keep, r.CreateBeforeDestroy, r.Timeout})
+	return json.Marshal(storedResource[map[string]any]{r.ID, r.Type, inputs, r.DependsOn, r.Origin, r.Protect, r.Keep, r.CreateBeforeDestroy, r.Timeout})
 }
 
 func decodeResource(data []byte, sealer Sealer) (Resource, error) {
-	var stored storedResource
+	var stored storedResource[json.RawMessage]
 	if err := json.Unmarshal(data, &stored); err != nil {
 		return Resource{}, fmt.Errorf("a resource cannot be read: %w", err)
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"sync/atomic"
 )
@@ -63,16 +64,17 @@ func (s *schedule) breakCycles(removable func(task, need int) bool) bool {
 
 // run does the tasks. do says whether those that wait for the task may run; tasks behind one that says no are given to
 // skip instead. When stop is closed no further task begins; those are given to skip too. run returns when all are done.
+//
+// Of what can run from the start each worker gets a stretch of its own: neighbours are often alike, and a server that does one thing after
+// the other, as Kubernetes gives out addresses of Services, would hold up all workers at once.
 func (s *schedule) run(ctx context.Context, workers int, stop <-chan struct{}, do func(ctx context.Context, i int) bool, skip func(i int)) {
 	n := len(s.waiting)
 	if n == 0 {
 		return
 	}
 	ready := make(chan int, n) // holds every task at most once, so that sending never blocks
-	for i := range n {
-		if s.waiting[i].Load() == 0 {
-			ready <- i
-		}
+	for i := range spread(s.free(), workers) {
+		ready <- i
 	}
 	var finished atomic.Int64
 	var all sync.WaitGroup
@@ -100,6 +102,31 @@ func (s *schedule) run(ctx context.Context, workers int, stop <-chan struct{}, d
 		})
 	}
 	all.Wait()
+}
+
+// free lists the tasks that wait for nothing.
+func (s *schedule) free() []int {
+	var free []int
+	for i := range s.waiting {
+		if s.waiting[i].Load() == 0 {
+			free = append(free, i)
+		}
+	}
+	return free
+}
+
+// spread cuts a list into a stretch for each worker and gives the first of all stretches, then the second of all, and so on.
+func spread(list []int, workers int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		stretch := (len(list) + workers - 1) / workers
+		for offset := range stretch {
+			for i := offset; i < len(list); i += stretch {
+				if !yield(list[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func stopped(ctx context.Context, stop <-chan struct{}) bool {

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// StateVersion is the version of what the journal's records and snapshots say. Newer ones are refused.
-const StateVersion = 2
+// StateVersion is the version of what the journal's records and snapshots say, the form of sealed values included. Newer ones are refused.
+// A state of an older version gets this one with the first record that is written to it.
+const StateVersion = 3
 
 // ErrLockLost is what a Log returns when its lock went to somebody else: nothing that was not written before is safe to begin.
 var ErrLockLost = errors.New("the lock on the state was lost; somebody else may work on it")
@@ -60,7 +61,7 @@ type Operation struct {
 
 // entry is one record of the log.
 type entry struct {
-	Op      string     `json:"op"` // init, keys, salt, run, begin, end, ran, move
+	Op      string     `json:"op"` // init, format, keys, salt, run, begin, end, ran, move
 	Version int        `json:"version,omitempty"`
 	Lineage string     `json:"lineage,omitempty"`
 	Salt    string     `json:"salt,omitempty"`
@@ -68,6 +69,7 @@ type entry struct {
 	ID      ID         `json:"id,omitempty"`
 	Action  Action     `json:"action,omitempty"`
 	Record  *Record    `json:"record,omitempty"` // nil when nothing exists any more
+	Begun   bool       `json:"begun,omitempty"`  // the record's inputs are those of the operation's begin record, and are not written again
 	Error   string     `json:"error,omitempty"`  // why it failed; the record is then what was left
 	To      ID         `json:"to,omitempty"`     // new id
 
@@ -210,10 +212,17 @@ func (s *State) restore(all *snapshot) error {
 }
 
 func (s *State) begin(version int, lineage, salt string) error {
+	if err := checkVersion(version); err != nil {
+		return err
+	}
+	s.version, s.lineage, s.salt = version, lineage, salt
+	return nil
+}
+
+func checkVersion(version int) error {
 	if version < 1 || version > StateVersion {
 		return fmt.Errorf("the state has version %d, this program knows up to %d: use a newer weft", version, StateVersion)
 	}
-	s.version, s.lineage, s.salt = version, lineage, salt
 	return nil
 }
 
@@ -222,12 +231,24 @@ func (s *State) fold(e *entry) error {
 	switch e.Op {
 	case "init":
 		return s.begin(e.Version, e.Lineage, e.Salt)
+	case "format":
+		if err := checkVersion(e.Version); err != nil {
+			return err
+		}
+		s.version = e.Version
 	case "begin":
 		if e.Begin == nil || e.Begin.Record == nil {
 			return errors.New("the state has a begin record that begins nothing")
 		}
 		s.pending[e.Begin.ID] = e.Begin
 	case "end":
+		if e.Begun && e.Record != nil && e.Record.Inputs == nil {
+			op := s.pending[e.ID]
+			if op == nil {
+				return fmt.Errorf("the state has the end of an operation on %q that was not begun", e.ID)
+			}
+			e.Record.Inputs = op.Record.Inputs
+		}
 		s.end(e)
 	case "keys":
 		s.recipients = e.Recipients
@@ -280,6 +301,9 @@ func (s *State) append(e *entry) error { return s.write(e, s.log.Append) }
 func (s *State) post(e *entry) error { return s.write(e, s.log.Post) }
 
 func (s *State) write(e *entry, put func([]byte) (uint64, error)) error {
+	if err := s.upgrade(e); err != nil {
+		return err
+	}
 	written, err := s.encodeEntry(e)
 	if err != nil {
 		return err
@@ -297,6 +321,17 @@ func (s *State) write(e *entry, put func([]byte) (uint64, error)) error {
 	s.serial = max(s.serial, number)
 	s.since++
 	return s.fold(e)
+}
+
+// upgrade has programs that know only the state's older version refuse what is written from now on.
+func (s *State) upgrade(e *entry) error {
+	s.mu.RLock()
+	current := e.Op == "init" || e.Op == "format" || s.version == StateVersion
+	s.mu.RUnlock()
+	if current {
+		return nil
+	}
+	return s.write(&entry{Op: "format", Version: StateVersion}, s.log.Append)
 }
 
 // Compact writes a snapshot if enough has gathered, or always if forced. No operation may be under way.
@@ -339,14 +374,18 @@ func (s *State) Compact(force bool) error {
 	if err := s.log.Compact(data); err != nil {
 		return err
 	}
-	s.since = 0
+	s.since, s.version = 0, StateVersion
 	return nil
 }
 
 func (s *State) encodeEntry(e *entry) (*entry, error) {
 	out := *e
+	if e.Begun {
+		record := *e.Record
+		record.Inputs, out.Record = nil, &record
+	}
 	var err error
-	if out.Record, err = s.encodeRecord(e.Record); err != nil {
+	if out.Record, err = s.encodeRecord(out.Record); err != nil {
 		return nil, err
 	}
 	if e.SecretSalt != "" {

@@ -103,13 +103,15 @@ type patchOptions struct {
 	dryRun, force bool
 }
 
-// patch applies the object on the server with strict field validation and returns what the server made of it.
+// patch applies the object on the server and returns what the server made of it. Fields that the schema does not know are refused in every
+// server-side apply; what strict validation adds is a look for keys that are there twice, which the body cannot have. It would have
+// the server parse every body once more.
 func (c *Client) patch(ctx context.Context, r Resource, u *unstructured.Unstructured, o patchOptions) (*unstructured.Unstructured, error) {
 	body, err := json.Marshal(u.Object)
 	if err != nil {
 		return nil, err
 	}
-	opts := metav1.PatchOptions{FieldManager: c.manager, FieldValidation: metav1.FieldValidationStrict, Force: &o.force}
+	opts := metav1.PatchOptions{FieldManager: c.manager, FieldValidation: metav1.FieldValidationIgnore, Force: &o.force}
 	if o.dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}

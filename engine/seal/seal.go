@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"filippo.io/age"
 )
@@ -23,6 +24,10 @@ type Keys struct {
 	recipients []age.Recipient
 	names      []string
 	identities []age.Identity
+
+	mu     sync.Mutex
+	fresh  *dataKey            // what this process encrypts with, nil before the first value
+	opened map[string]*dataKey // by their wrapped form, so that each is unwrapped once
 }
 
 // New takes recipients in age's form (age1...) and identities (AGE-SECRET-KEY-1...). Without recipients it encrypts to the
@@ -60,11 +65,8 @@ func (k *Keys) add(r *age.X25519Recipient) {
 // Recipients returns the public keys that values are encrypted to.
 func (k *Keys) Recipients() []string { return k.names }
 
-// Seal encrypts a value and returns base64 text.
-func (k *Keys) Seal(plain []byte) (string, error) {
-	if len(plain) > MaxValue {
-		return "", fmt.Errorf("a value of %d bytes is larger than %d", len(plain), MaxValue)
-	}
+// encrypt encrypts to the recipients by age and returns base64 text.
+func (k *Keys) encrypt(plain []byte) (string, error) {
 	var out bytes.Buffer
 	w, err := age.Encrypt(&out, k.recipients...)
 	if err == nil {
@@ -78,11 +80,11 @@ func (k *Keys) Seal(plain []byte) (string, error) {
 	return base64.StdEncoding.EncodeToString(out.Bytes()), nil
 }
 
-// Open decrypts what Seal made.
-func (k *Keys) Open(sealed string) ([]byte, error) {
-	data, err := base64.StdEncoding.DecodeString(sealed)
+// decrypt is the inverse of encrypt.
+func (k *Keys) decrypt(sealed string) ([]byte, error) {
+	data, err := base64.StdEncoding.Strict().DecodeString(sealed)
 	if err != nil {
-		return nil, errors.New("an encrypted value is damaged")
+		return nil, errDamaged
 	}
 	if len(k.identities) == 0 {
 		return nil, errors.New("an encrypted value cannot be read: there is no identity, only recipients")
@@ -94,11 +96,11 @@ func (k *Keys) Open(sealed string) ([]byte, error) {
 			strings.Join(k.names, ", "))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("an encrypted value is damaged: %w", err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	plain, err := io.ReadAll(io.LimitReader(r, MaxValue+1))
 	if err != nil || len(plain) > MaxValue {
-		return nil, errors.New("an encrypted value is damaged")
+		return nil, errDamaged
 	}
 	return plain, nil
 }

@@ -45,9 +45,60 @@ func TestTeam(t *testing.T) {
 	if _, err := keys(t, both, nil).Open(sealed); err == nil || !strings.Contains(err.Error(), "only recipients") {
 		t.Error(err)
 	}
-	for _, bad := range []string{"", "!", sealed[:len(sealed)-8], "aGVsbG8="} {
+	for _, bad := range []string{"", "!", "2.", "2.aGVsbG8=", "2.aGVsbG8=.aGVsbG8=", sealed[:len(sealed)-8], sealed[:len(sealed)/2], strings.TrimPrefix(sealed, "2."), "aGVsbG8="} {
 		if _, err := keys(t, nil, []string{a.String()}).Open(bad); err == nil {
 			t.Errorf("%q was opened", bad)
+		}
+	}
+}
+
+// TestFirstForm opens a value as it was written before there were data keys.
+func TestFirstForm(t *testing.T) {
+	a := identity(t)
+	k := keys(t, nil, []string{a.String()})
+	old, err := k.encrypt([]byte("hunter2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := k.Open(old); err != nil || string(plain) != "hunter2" {
+		t.Error(string(plain), err)
+	}
+}
+
+// TestDataKeys has one data key for all values of a process, another one in the next, and no text twice.
+func TestDataKeys(t *testing.T) {
+	a := identity(t)
+	first, second := keys(t, nil, []string{a.String()}), keys(t, nil, []string{a.String()})
+	seen := map[string]bool{}
+	var sealed []string
+	for _, k := range []*Keys{first, first, second} {
+		s, err := k.Seal([]byte("hunter2"))
+		if err != nil || seen[s] {
+			t.Fatal("twice the same text", err)
+		}
+		seen[s], sealed = true, append(sealed, s)
+	}
+	wrapped := func(s string) string { return strings.Split(s, ".")[1] }
+	if wrapped(sealed[0]) != wrapped(sealed[1]) || wrapped(sealed[0]) == wrapped(sealed[2]) {
+		t.Error("a process has to have one data key of its own")
+	}
+	for i := range sealed[0] { // every byte counts
+		damaged := sealed[0][:i] + string(sealed[0][i]^1) + sealed[0][i+1:]
+		if plain, err := first.Open(damaged); err == nil {
+			t.Fatalf("byte %d changed, and %q was read", i, plain)
+		}
+	}
+}
+
+func BenchmarkSeal(b *testing.B) {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	k, err := New(nil, []string{id.String()})
+	for b.Loop() {
+		if _, err = k.Seal([]byte("hunter2")); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
