@@ -311,7 +311,7 @@ func (b *builder) multilineParser() []*config.Section {
 	s.Add("Name", b.as)
 	b.fill(s, p.Options, b.doc.Spec(), "spec")
 	if strings.EqualFold(s.Value("type"), "regex") && len(s.Values("rule")) == 0 {
-		b.fail("MissingField", "spec.rules", "type regex needs rules")
+		b.warn("MissingField", "spec.rules", "without rules no lines are joined")
 	}
 	return []*config.Section{b.finish(s, p)}
 }

@@ -359,8 +359,12 @@ func (b *builder) pairs(s *config.Section, o *plugin.Option, value any, path str
 			joined = append(joined, name+"="+text)
 		case o.Has("repeat"):
 			b.add(s, o, o.Key, name+"    "+text, at)
-		default: // a header or label: the operator writes one blank more
-			b.add(s, o, o.Key, " "+name+"    "+text, at)
+		default: // a header or label: the operator writes one blank more, which in YAML counts for nothing
+			blank := " "
+			if b.format == config.YAML {
+				blank = ""
+			}
+			b.add(s, o, o.Key, blank+name+"    "+text, at)
 		}
 	}
 	if len(joined) > 0 {
