@@ -38,6 +38,8 @@ type Object struct {
 	Document *resource.Document
 	Field    string
 	Owner    *resource.Document // the FluentBit, Collector or Fluentd with which it comes and goes; nil if the set has none
+	// Configuration is the one whose Secret this is; nil for other objects.
+	Configuration *Configuration
 }
 
 // Result is what a set of documents becomes.
@@ -188,7 +190,7 @@ func (c *Configuration) secret() Object {
 		data[name] = base64.StdEncoding.EncodeToString(content)
 	}
 	document := cmp.Or(c.Config, c.Owner)
-	return Object{Document: document, Owner: c.Owner, Field: "spec", Object: map[string]any{
+	return Object{Document: document, Owner: c.Owner, Configuration: c, Field: "spec", Object: map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
 		"metadata": map[string]any{"name": c.Secret, "namespace": c.Namespace, "annotations": map[string]any{HashAnnotation: c.Hash}},
 		"data":     data,

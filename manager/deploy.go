@@ -20,6 +20,7 @@ func Deployment(namespace, image string) []manifest.Object {
 		rule("apiextensions.k8s.io", all, "customresourcedefinitions"),
 		rule("", all, "secrets", "configmaps", "services", "serviceaccounts"), rule("", []any{"create"}, "events"), rule("", []any{"get", "list"}, "namespaces", "pods"),
 		rule("apps", all, "daemonsets", "statefulsets"),
+		rule("batch", all, "jobs"), // in which engines check configurations
 		rule("coordination.k8s.io", all, "leases"),
 		// agents are given what their rbacRules say: what that is, those decide who may write a FluentBit
 		rule("rbac.authorization.k8s.io", append([]any{"bind", "escalate"}, all...), "clusterroles", "clusterrolebindings"),

@@ -83,6 +83,9 @@ func (l *Logging) Resources() []schema.GroupVersionResource {
 	return all
 }
 
+// Watches are the Jobs in which engines check configurations.
+func (l *Logging) Watches() []schema.GroupVersionResource { return []schema.GroupVersionResource{jobs} }
+
 // Plan makes of all resources the objects of each FluentBit, Collector and Fluentd, and every resource's status.
 func (l *Logging) Plan(ctx context.Context, objects []*unstructured.Unstructured, read Reader, now time.Time) (*Plan, error) {
 	set := l.documents(objects)
@@ -101,25 +104,12 @@ func (l *Logging) Plan(ctx context.Context, objects []*unstructured.Unstructured
 		}
 		return sets[d]
 	}
-	for _, o := range result.Objects {
-		if o.Owner == nil { // a configuration that no agent reads
-			continue
-		}
-		s := of(o.Owner)
-		s.Objects = append(s.Objects, manifest.New(&unstructured.Unstructured{Object: o.Object}, fmt.Sprintf("%s: %s", o.Document, o.Field)))
+	add := func(owner *resource.Document, o manifest.Object) {
+		s := of(owner)
+		s.Objects = append(s.Objects, o)
 	}
-	for _, c := range result.Configurations {
-		if c.Owner == nil || c.Files != nil {
-			continue
-		}
-		kept, err := lastGood(ctx, c, read)
-		if err != nil {
-			return nil, err
-		}
-		if kept != nil {
-			s := of(c.Owner)
-			s.Objects = append(s.Objects, manifest.New(kept, "the last good configuration"))
-		}
+	if err := l.checked(ctx, result, read, add); err != nil {
+		return nil, err
 	}
 	for _, d := range order {
 		plan.Sets = append(plan.Sets, *sets[d])
@@ -179,17 +169,6 @@ func lookUp(ctx context.Context, needs []resource.Reference, read Reader) (resou
 		}
 	}
 	return resource.FoundIn(resource.NewSet(all)), nil
-}
-
-// lastGood is the Secret as it is, for a configuration that may not be rolled out.
-func lastGood(ctx context.Context, c *logging.Configuration, read Reader) (*unstructured.Unstructured, error) {
-	live, err := read.Read(ctx, secrets, c.Namespace, c.Secret)
-	if err != nil || live == nil {
-		return nil, err
-	}
-	kept := map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": live.Object["data"],
-		"metadata": map[string]any{"name": c.Secret, "namespace": c.Namespace, "annotations": map[string]any{logging.HashAnnotation: live.GetAnnotations()[logging.HashAnnotation]}}}
-	return &unstructured.Unstructured{Object: kept}, nil
 }
 
 func statusOf(s logging.Status) Status {

@@ -37,9 +37,17 @@ type Part interface {
 	Plan(ctx context.Context, objects []*unstructured.Unstructured, read Reader, now time.Time) (*Plan, error)
 }
 
-// Reader reads single objects; nil without an error if there is none.
+// Watcher is a Part that plans anew when objects of further kinds change, which it reads itself.
+type Watcher interface {
+	Watches() []schema.GroupVersionResource
+}
+
+// Reader reads objects.
 type Reader interface {
+	// Read gives nil without an error if there is no such object.
 	Read(ctx context.Context, resource schema.GroupVersionResource, namespace, name string) (*unstructured.Unstructured, error)
+	// List gives the objects of a namespace that a label selector selects.
+	List(ctx context.Context, resource schema.GroupVersionResource, namespace, selector string) ([]*unstructured.Unstructured, error)
 }
 
 // Plan is what should be.
@@ -174,7 +182,7 @@ func (m *Manager) install(ctx context.Context, client *kube.Client) error {
 	return nil
 }
 
-// watch starts watching what parts need, and Secrets and ConfigMaps without their content, and returns once all was listed.
+// watch starts watching what parts need, and Secrets, ConfigMaps and what Watchers name without their content, and returns once all was listed.
 func (m *Manager) watch(ctx context.Context, objects dynamic.Interface, changed chan<- struct{}) (map[string][]cache.GenericLister, error) {
 	tell := func() {
 		select {
@@ -214,7 +222,13 @@ func (m *Manager) watch(ctx context.Context, objects dynamic.Interface, changed 
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	contents := metadatainformer.NewSharedInformerFactory(metas, 0)
-	for _, resource := range []schema.GroupVersionResource{secrets, configMaps} {
+	watched := []schema.GroupVersionResource{secrets, configMaps}
+	for _, part := range m.Parts {
+		if w, ok := part.(Watcher); ok {
+			watched = append(watched, w.Watches()...)
+		}
+	}
+	for _, resource := range watched {
 		if err := add(contents.ForResource(resource).Informer()); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", resource, err)
 		}

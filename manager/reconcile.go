@@ -214,3 +214,16 @@ func (r *reconciler) Read(ctx context.Context, resource schema.GroupVersionResou
 	}
 	return u, err
 }
+
+// List lists the objects that a selector selects.
+func (r *reconciler) List(ctx context.Context, resource schema.GroupVersionResource, namespace, selector string) ([]*unstructured.Unstructured, error) {
+	list, err := r.objects.Resource(resource).Namespace(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil, fmt.Errorf("listing %s in %s: %w", resource.Resource, namespace, err)
+	}
+	all := make([]*unstructured.Unstructured, len(list.Items))
+	for i := range list.Items {
+		all[i] = &list.Items[i]
+	}
+	return all, nil
+}

@@ -65,6 +65,14 @@ type FluentBitSpec struct {
 	SchedulerName                  string                        `json:"schedulerName,omitempty"`
 	TerminationGracePeriodSeconds  *int64                        `json:"terminationGracePeriodSeconds,omitempty"`
 	HostAliases                    []corev1.HostAlias            `json:"hostAliases,omitempty"`
+	ConfigCheck                    *ConfigCheck                  `json:"configCheck,omitempty"`
+}
+
+// ConfigCheck lets the engine itself read a new configuration, in a Job, before the agents get it. Fluent Operator has no such field.
+type ConfigCheck struct {
+	Image          string   `json:"image,omitempty"`          // default that of the agents
+	Command        []string `json:"command,omitempty"`        // default /fluent-bit/bin/fluent-bit --dry-run -c FILE
+	TimeoutSeconds int64    `json:"timeoutSeconds,omitempty"` // default 120; a check that does not end is one that failed
 }
 
 // AgentService is the Service in front of agents.
@@ -111,6 +119,7 @@ type CollectorSpec struct {
 	Service                   AgentService                  `json:"service,omitempty"`
 	SchedulerName             string                        `json:"schedulerName,omitempty"`
 	Replicas                  *int32                        `json:"replicas,omitempty"`
+	ConfigCheck               *ConfigCheck                  `json:"configCheck,omitempty"`
 }
 
 // ClusterFluentBitConfigSpec is a configuration: the engine's settings and which resources are part of it.

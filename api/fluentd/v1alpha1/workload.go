@@ -24,6 +24,13 @@ type Fluentd struct {
 	Status Status      `json:"status,omitempty"`
 }
 
+// ConfigCheck lets the engine itself read a new configuration, in a Job, before the Fluentds get it. Fluent Operator has no such field.
+type ConfigCheck struct {
+	Image          string   `json:"image,omitempty"`          // default that of the Fluentds
+	Command        []string `json:"command,omitempty"`        // default fluentd --dry-run -c /fluentd/etc/fluent.conf
+	TimeoutSeconds int64    `json:"timeoutSeconds,omitempty"` // default 120; a check that does not end is one that failed
+}
+
 // FluentdSpec says how the workload looks and which configurations it reads.
 type FluentdSpec struct {
 	GlobalInputs              []InputItem                    `json:"globalInputs,omitempty"`
@@ -58,6 +65,7 @@ type FluentdSpec struct {
 	SecurityContext           *corev1.PodSecurityContext     `json:"securityContext,omitempty"`
 	SchedulerName             string                         `json:"schedulerName,omitempty"`
 	Mode                      string                         `json:"mode,omitempty" enum:"collector,agent" default:"collector"`
+	ConfigCheck               *ConfigCheck                   `json:"configCheck,omitempty"`
 	ContainerSecurityContext  *corev1.SecurityContext        `json:"containerSecurityContext,omitempty"`
 	PositionDB                corev1.VolumeSource            `json:"positionDB,omitempty"`
 	LivenessProbe             *corev1.Probe                  `json:"livenessProbe,omitempty"`
