@@ -44,11 +44,11 @@ func (s *Service) device(key cache.Key) (*device, error) {
 	if d.filler != nil {
 		return d, nil
 	}
-	present, file, err := s.guard.open(key)
+	m, err := s.guard.open(key)
 	if err != nil {
 		return nil, err
 	}
-	dev, err := s.cache.Load(key, present, file, func(err error) { s.log.Warn("a device begins empty", "error", err) })
+	dev, err := s.cache.Load(key, m.maps, m.file, func(err error) { s.log.Warn("a device begins empty", "error", err) })
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package lazy
 
 import (
 	"context"
-	"os"
 
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/filler"
@@ -15,9 +14,7 @@ func (e *eager) start() {}
 
 func (e *eager) mode() Mode { return Eager }
 
-func (e *eager) open(cache.Key) (func(int64) (cache.Bits, error), *os.File, error) {
-	return ownBits, nil, nil
-}
+func (e *eager) open(cache.Key) (memory, error) { return ownMemory(), nil }
 
 func (e *eager) mount(ctx context.Context, im *Image, target string, flags int) error {
 	if err := im.fetch(ctx, filler.Demand); err != nil {
@@ -32,4 +29,5 @@ func (e *eager) restore(ctx context.Context, im *Image) error { return e.service
 
 func (e *eager) unwatch(cache.Key) error { return nil }
 func (e *eager) forget(cache.Key) error  { return nil }
+func (e *eager) secrets()                {}
 func (e *eager) close() error            { return nil }

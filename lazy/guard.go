@@ -12,8 +12,8 @@ type guard interface {
 	mode() Mode
 	// start begins to answer readers.
 	start()
-	// open gives what the memory knows of a device, and the file that it may be written through; nil to open it anew.
-	open(key cache.Key) (present func(blocks int64) (cache.Bits, error), file *os.File, err error)
+	// open gives what the memory knows of a device.
+	open(key cache.Key) (memory, error)
 	mount(ctx context.Context, im *Image, target string, flags int) error
 	unmount(ctx context.Context, im *Image, target string) error
 	// restore looks after an image that an earlier process had mounted.
@@ -22,8 +22,21 @@ type guard interface {
 	unwatch(key cache.Key) error
 	// forget lets go of a device that nothing has mounted.
 	forget(key cache.Key) error
+	// secrets leaves credentials to the next process.
+	secrets()
 	close() error
 }
 
-// ownBits are bits that only this process knows.
-func ownBits(blocks int64) (cache.Bits, error) { return cache.NewBits(blocks), nil }
+// memory is what is known of an open device.
+type memory struct {
+	file *os.File // that it may be written through; nil to open it
+	// maps gives the blocks that are present and those that were read.
+	maps func(blocks int64) (present, read cache.Bits, err error)
+}
+
+// ownMemory is what only this process knows.
+func ownMemory() memory {
+	return memory{maps: func(blocks int64) (present, read cache.Bits, err error) {
+		return cache.NewBits(blocks), cache.NewBits(blocks), nil
+	}}
+}

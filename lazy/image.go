@@ -10,14 +10,17 @@ import (
 	"sync"
 	"sync/atomic"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/filler"
+	"github.com/weft-dev/weft/lazy/trace"
 )
 
 // counters of what readers asked for.
 type counters struct {
 	events atomic.Int64
-	bytes  atomic.Int64
 	failed atomic.Int64
 }
 
@@ -29,6 +32,7 @@ type Image struct {
 	mu        sync.Mutex
 	record    *record
 	unguarded []string
+	learning  *learning
 }
 
 // ID is the digest of the image's metadata, in hexadecimal.
@@ -57,11 +61,11 @@ func (im *Image) mounts() []mount {
 func (im *Image) has(key cache.Key) bool { return slices.Contains(im.record.Devices, key.String()) }
 
 // rename puts a name in front of others, and gives the devices that are open the source.
-func (im *Image) rename(name, subject string) error {
+func (im *Image) rename(name string, subject *ocispec.Descriptor) error {
 	im.mu.Lock()
 	names := slices.DeleteFunc(slices.Clone(im.record.Names), func(n string) bool { return n == name })
 	im.record.Names = append([]string{name}, names...)
-	if subject != "" {
+	if subject != nil {
 		im.record.Subject = subject
 	}
 	err := im.service.save(im.id, im.record)
@@ -145,6 +149,7 @@ func (im *Image) Unmount(ctx context.Context, target string) error {
 	if err := im.service.guard.unmount(ctx, im, target); err != nil {
 		return err
 	}
+	im.learned()
 	if err := im.keep(func(list []mount) []mount { return without(list, target) }); err != nil {
 		return err
 	}
@@ -201,6 +206,8 @@ func (im *Image) Stats() Stats {
 	for _, m := range im.mounts() {
 		s.Mounts = append(s.Mounts, m.Target)
 	}
+	_, err := os.Stat(im.service.traceFile(im.id))
+	s.Learned = err == nil
 	im.mu.Lock()
 	s.Unguarded = slices.Clone(im.unguarded)
 	im.mu.Unlock()
@@ -245,19 +252,37 @@ func (s *Service) add(stats *Stats, key cache.Key, stored bool) {
 	}
 	stats.Prefetch += d.counters.Fetched[filler.Prefetch].Load()
 	stats.Events += d.reads.events.Load()
-	stats.Read += d.reads.bytes.Load()
+	stats.Read += f.Device().Read().Count() * chunk.Block
 	stats.Failed += d.reads.failed.Load()
 }
 
 // mounted begins what goes on while an image is mounted.
 func (s *Service) mounted(im *Image) {
-	if s.options.Background && s.Mode() != Eager {
-		s.running.Go(func() {
-			if err := im.Fetch(s.ctx); err != nil && s.ctx.Err() == nil {
-				s.log.Warn("the rest of an image is not there", "image", im.Name(), "error", err)
-			}
-		})
+	if s.Mode() == Eager {
+		return
 	}
+	var known *trace.Trace
+	if s.options.Learn > 0 {
+		var err error
+		if known, err = s.readTrace(im); err != nil {
+			s.log.Warn("what an earlier start read is not known", "image", im.Name(), "error", err)
+		}
+		s.beginLearning(im, known)
+	}
+	if known == nil && !s.options.Background {
+		return
+	}
+	s.running.Go(func() {
+		if known != nil {
+			s.prefetch(s.ctx, im, known)
+		}
+		if !s.options.Background {
+			return
+		}
+		if err := im.Fetch(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("the rest of an image is not there", "image", im.Name(), "error", err)
+		}
+	})
 }
 
 // unused closes the devices of an image that no image has mounted any more.

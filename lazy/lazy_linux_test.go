@@ -9,10 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -296,5 +298,49 @@ func TestFanotify(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// TestLearned reads some files from one folder's service, and finds them fetched already on another that has never seen the image.
+func TestLearned(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{})
+	dir := content(t, 1, 60, 300<<10)
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, image.Options{Codec: chunk.Zstd})
+	some := slices.Sorted(maps.Keys(filesOf(t, dir)))[20:25]
+	start := func(wait bool) Stats {
+		s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Share: true, Learn: time.Hour, Logger: logger(t)})
+		defer s.Close()
+		im, err := s.Prepare(t.Context(), Request{Reference: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := mountImage(t, im)
+		for wait && im.Stats().Present < 5*4096 || wait && s.busy() {
+			time.Sleep(time.Millisecond)
+		}
+		for _, name := range some {
+			got, err := os.ReadFile(filepath.Join(target, name))
+			want, _ := os.ReadFile(filepath.Join(dir, name))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		st := im.Stats()
+		if err := im.Unmount(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	if st := start(false); st.Learned || st.Events == 0 || st.Prefetch != 0 {
+		t.Errorf("the first start: %+v", st)
+	}
+	st := start(true)
+	if !st.Learned || st.Events != 0 || st.Prefetch == 0 || st.Fetched != st.Prefetch {
+		t.Errorf("the second start: %+v", st)
+	}
+	if st.Fetched*2 > 3*st.Read {
+		t.Errorf("%d bytes were fetched for %d that were read", st.Fetched, st.Read)
 	}
 }

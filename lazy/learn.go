@@ -1,6 +1,201 @@
 package lazy
 
-import "github.com/weft-dev/weft/lazy/cache"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
-// learn records that a reader wants a part of a device.
-func (s *Service) learn(cache.Key, int64, int64) {}
+	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/lazy/cache"
+	"github.com/weft-dev/weft/lazy/filler"
+	"github.com/weft-dev/weft/lazy/trace"
+)
+
+// order is in which order parts of a device were asked for since it was opened, together with those of all other devices of the service.
+type order struct {
+	mu   sync.Mutex
+	list []asked
+}
+
+type asked struct {
+	key           cache.Key
+	offset, count int64
+}
+
+// maxAsked bounds what is recorded.
+const maxAsked = 1 << 16
+
+func (o *order) add(a asked) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.list) < maxAsked {
+		o.list = append(o.list, a)
+	}
+}
+
+func (o *order) since(n int) []asked {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]asked(nil), o.list[min(n, len(o.list)):]...)
+}
+
+func (o *order) len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.list)
+}
+
+// asked records that a reader wants a part of a device that may not be there.
+func (s *Service) asked(d *device, offset, count int64) {
+	d.reads.events.Add(1)
+	d.filler.Device().MarkRead(offset, count)
+	s.asks.add(asked{d.key, offset, count})
+}
+
+func (s *Service) traceFile(id string) string { return filepath.Join(s.root, "traces", id+".json") }
+
+// readTrace is what an earlier start of an image read; nil if nothing is known.
+func (s *Service) readTrace(im *Image) (*trace.Trace, error) {
+	f, err := os.Open(s.traceFile(im.id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, trace.MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	t, err := trace.Decode(b, im.id)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return t, nil
+}
+
+func (s *Service) writeTrace(t *trace.Trace) error {
+	if err := os.MkdirAll(filepath.Dir(s.traceFile(t.Image)), 0o700); err != nil {
+		return err
+	}
+	return cache.Replace(s.traceFile(t.Image), t.Encode())
+}
+
+// prefetch gets what an earlier start read, in its order.
+func (s *Service) prefetch(ctx context.Context, im *Image, t *trace.Trace) {
+	s.prefetching.Add(1)
+	defer s.prefetching.Add(-1)
+	began := time.Now()
+	for _, group := range t.Groups(1 << 20) {
+		if ctx.Err() != nil {
+			return
+		}
+		if int(group.Device) >= len(im.record.Devices) || im.record.Stored[group.Device] != "" || im.completeOnDisk(int(group.Device)) {
+			continue
+		}
+		d, err := im.device(int(group.Device))
+		if err == nil {
+			err = d.filler.Fill(ctx, group.Ranges(), filler.Prefetch)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("what an earlier start read is not there yet", "image", im.Name(), "error", err)
+		}
+	}
+	s.log.Info("fetched what an earlier start read", "image", im.Name(), "bytes", t.Bytes(), "duration", time.Since(began))
+}
+
+// learning is the record of a start being made.
+type learning struct{ stop, done chan struct{} }
+
+// beginLearning records what is read within the first time after a mount, unless that is going on.
+func (s *Service) beginLearning(im *Image, known *trace.Trace) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.learning != nil {
+		return
+	}
+	l := &learning{make(chan struct{}), make(chan struct{})}
+	im.learning = l
+	from := s.asks.len()
+	s.running.Go(func() {
+		defer close(l.done)
+		s.learn(im, known, from, l.stop)
+		im.mu.Lock()
+		defer im.mu.Unlock()
+		im.learning = nil
+	})
+}
+
+// learned ends the record of a start, if one is being made.
+func (im *Image) learned() {
+	im.mu.Lock()
+	l := im.learning
+	im.learning = nil
+	im.mu.Unlock()
+	if l != nil {
+		close(l.stop)
+		<-l.done
+	}
+}
+
+// learn waits, adds what was read to what is known, and shares it.
+func (s *Service) learn(im *Image, known *trace.Trace, from int, stop <-chan struct{}) {
+	select {
+	case <-time.After(s.options.Learn):
+	case <-stop:
+	case <-s.ctx.Done():
+	}
+	t := s.traceOf(im, from, known)
+	if t == nil {
+		return
+	}
+	if err := s.writeTrace(t); err != nil {
+		s.log.Warn("what a start reads cannot be kept", "image", im.Name(), "error", err)
+		return
+	}
+	if s.options.Share && s.ctx.Err() == nil {
+		if err := s.shareTrace(s.ctx, im, t); err != nil {
+			s.log.Info("what a start reads is not pushed beside the image", "image", im.Name(), "error", err)
+		}
+	}
+}
+
+// traceOf makes the trace of a start: first what was asked for, in that order, then what else was read because it was there already. Nil if
+// nothing is new.
+func (s *Service) traceOf(im *Image, from int, known *trace.Trace) *trace.Trace {
+	t := trace.New(im.id)
+	number := map[cache.Key]int{}
+	for i, k := range im.record.Devices {
+		if key, err := cache.ParseKey(k); err == nil {
+			number[key] = i
+		}
+	}
+	if known != nil {
+		t.Append(known)
+	}
+	before := t.Bytes()
+	for _, a := range s.asks.since(from) {
+		if i, ok := number[a.key]; ok {
+			t.Add(uint32(i), a.offset/chunk.Block, (a.offset+a.count+chunk.Block-1)/chunk.Block)
+		}
+	}
+	for _, d := range s.opened() {
+		i, ok := number[d.key]
+		if !ok {
+			continue
+		}
+		dev := d.filler.Device()
+		dev.Read().Runs(dev.Space()/chunk.Block, func(first, end int64) { t.Add(uint32(i), first, end) })
+	}
+	if t.Bytes() == before {
+		return nil
+	}
+	return t
+}

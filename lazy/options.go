@@ -82,8 +82,8 @@ type Stats struct {
 	Devices  int      `json:"devices"`
 	Complete int      `json:"completeDevices"` // reads of these do not leave the kernel
 	Fetched  int64    `json:"fetchedBytes"`    // as they are stored, since the service was opened
-	Read     int64    `json:"readBytes"`       // of devices that readers had to ask for, since the service was opened
-	Events   int64    `json:"events"`          // how often they had to
+	Read     int64    `json:"readBytes"`       // of devices that were read while they were not complete, each counted once
+	Events   int64    `json:"events"`          // how often readers had to wait
 	Failed   int64    `json:"failedReads"`
 	Prefetch int64    `json:"prefetchedBytes"` // of Fetched: because of what was learned
 	Learned  bool     `json:"learned"`         // what an earlier start reads is known

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/weft-dev/weft/lazy/cache"
 )
 
@@ -20,13 +22,13 @@ const recordVersion = 1
 
 // record is what is kept of an image, as images/ID/image.json beside its metadata, image.erofs.
 type record struct {
-	Version int      `json:"version"`
-	Names   []string `json:"names"`   // where it and its blobs lie, the latest first
-	Subject string   `json:"subject"` // digest of its manifest; empty if it was not in a registry or layout
-	Devices []string `json:"devices"` // keys in the order of the device table; "" with a path
-	Stored  []string `json:"stored"`  // for each device the digest of the blob in the store that is the device, or ""
-	Bytes   int64    `json:"bytes"`
-	Mounts  []mount  `json:"mounts"`
+	Version int                 `json:"version"`
+	Names   []string            `json:"names"`             // where it and its blobs lie, the latest first
+	Subject *ocispec.Descriptor `json:"subject,omitempty"` // its manifest, if it was in a registry or layout
+	Devices []string            `json:"devices"`           // keys in the order of the device table; "" with a path
+	Stored  []string            `json:"stored"`            // for each device the digest of the blob in the store that is the device, or ""
+	Bytes   int64               `json:"bytes"`
+	Mounts  []mount             `json:"mounts"`
 }
 
 type mount struct {

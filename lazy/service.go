@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -35,6 +36,8 @@ type Service struct {
 	credentials *credentials
 	order       *filler.Order
 	guard       guard
+	asks        order
+	prefetching atomic.Int32
 
 	ctx     context.Context //nolint:containedctx // background work belongs to the service
 	stop    context.CancelFunc
@@ -160,18 +163,32 @@ func (s *Service) Image(id string) (*Image, error) {
 // the request's name and credentials in addition. ErrCannot or image.ErrOrdinary if the image is not one to be mounted lazily; image.Format
 // errors if it is damaged.
 func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
-	opened, subject, name, err := s.find(ctx, r)
+	f, err := s.find(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	im, err := s.prepareFound(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if f.place != nil && s.options.Learn >= 0 {
+		if err := s.findTrace(ctx, im, f.place); err != nil {
+			s.log.Info("nothing is known of earlier starts", "image", f.name, "error", err)
+		}
+	}
+	return im, nil
+}
+
+func (s *Service) prepareFound(ctx context.Context, f *found) (*Image, error) {
+	opened, name := f.opened, f.name
 	sum := chunk.Blake3.Sum(opened.Metadata)
 	id := hex.EncodeToString(sum[:])
 	s.prepare.Lock()
 	defer s.prepare.Unlock()
 	if im, err := s.Image(id); err == nil {
-		return im, im.rename(name, subject)
+		return im, im.rename(name, f.subject)
 	}
-	rec := &record{Names: []string{name}, Subject: subject}
+	rec := &record{Names: []string{name}, Subject: f.subject}
 	if err := s.addDevices(ctx, id, rec, opened.Table); err != nil {
 		return nil, err
 	}
@@ -224,46 +241,61 @@ func (s *Service) inStore(ctx context.Context, d digest.Digest) bool {
 	return err == nil
 }
 
+// found is the image of a request.
+type found struct {
+	opened  *image.Opened
+	name    string
+	subject *ocispec.Descriptor // its manifest, if it is in a registry or layout
+	place   image.Place         // likewise
+}
+
 // find opens the image that a request names.
-func (s *Service) find(ctx context.Context, r Request) (o *image.Opened, subject, name string, err error) {
+func (s *Service) find(ctx context.Context, r Request) (*found, error) {
 	if r.Platform == nil {
 		r.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	}
 	if _, err := os.Stat(r.Reference); err == nil {
-		name, err := filepath.Abs(r.Reference)
-		if err != nil {
-			return nil, "", "", err
-		}
-		if r.Metadata != nil {
-			o, err := image.Open(name, r.Metadata, image.BlobFolder(name))
-			return o, "", name, err
-		}
-		o, err := image.OpenPath(name, nil)
-		return o, "", name, err
+		return findOnDisk(r)
 	}
 	if r.Credentials != nil {
 		ref, err := registry.ParseReference(r.Reference)
 		if err != nil {
-			return nil, "", "", err
+			return nil, err
 		}
 		s.credentials.set(ref.Repository.String(), *r.Credentials)
+		s.guard.secrets()
 	}
 	place, err := s.place(r.Reference)
 	if err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
 	if r.Metadata != nil {
 		o, err := image.Open(r.Reference, r.Metadata, blobsOf{ctx, place})
-		return o, "", r.Reference, err
+		return &found{opened: o, name: r.Reference}, err
 	}
-	found, err := image.OpenImage(ctx, place, r.Reference, r.Platform)
+	o, err := image.OpenImage(ctx, place, r.Reference, r.Platform)
 	if err != nil {
-		return nil, "", "", err
+		return nil, err
 	}
-	if len(found.Problems) > 0 {
-		return nil, "", "", fmt.Errorf("%s: %s", r.Reference, found.Problems[0].What)
+	if len(o.Problems) > 0 {
+		return nil, fmt.Errorf("%s: %s", r.Reference, o.Problems[0].What)
 	}
-	return found.Opened, string(found.Desc.Digest), r.Reference, nil
+	d := ocispec.Descriptor{MediaType: o.Desc.MediaType, Digest: o.Desc.Digest, Size: o.Desc.Size}
+	return &found{o.Opened, r.Reference, &d, place}, nil
+}
+
+func findOnDisk(r Request) (*found, error) {
+	name, err := filepath.Abs(r.Reference)
+	if err != nil {
+		return nil, err
+	}
+	var o *image.Opened
+	if r.Metadata != nil {
+		o, err = image.Open(name, r.Metadata, image.BlobFolder(name))
+	} else {
+		o, err = image.OpenPath(name, nil)
+	}
+	return &found{opened: o, name: name}, err
 }
 
 // blobsOf finds the blobs of an image whose metadata is known.

@@ -65,32 +65,31 @@ func (w *watch) start() { w.client.Start() }
 func (w *watch) mode() Mode { return Fanotify }
 
 // open takes what an earlier worker knew of a device from the keeper, or gives it the device.
-func (w *watch) open(key cache.Key) (func(int64) (cache.Bits, error), *os.File, error) {
+func (w *watch) open(key cache.Key) (memory, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	path := w.service.cache.Path(key)
 	if d, ok := w.kept[key]; ok {
-		bits, file, err := w.client.Open(d)
+		maps, file, err := w.client.Open(d)
 		if err != nil {
-			return nil, nil, err
+			return memory{}, err
 		}
-		return func(int64) (cache.Bits, error) { return bits, nil }, file, w.remember(key, file)
+		return memory{file, func(int64) (present, read cache.Bits, err error) { return maps.Present, maps.Read, nil }}, w.remember(key, file)
 	}
 	// It is opened before it is marked: what is written through it causes no events.
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	file, err := os.OpenFile(w.service.cache.Path(key), os.O_RDWR, 0)
 	if err != nil {
-		return nil, nil, err
+		return memory{}, err
 	}
-	return func(blocks int64) (cache.Bits, error) {
-		d, bits, err := w.client.Keep(key, blocks, file)
+	return memory{file, func(blocks int64) (present, read cache.Bits, err error) {
+		d, maps, err := w.client.Keep(key, blocks, file)
 		if err != nil {
-			return bits, err
+			return present, read, err
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.kept[key] = d
-		return bits, nil
-	}, file, w.remember(key, file)
+		return maps.Present, maps.Read, nil
+	}}, w.remember(key, file)
 }
 
 func (w *watch) remember(key cache.Key, file *os.File) error {
@@ -138,9 +137,7 @@ func (w *watch) fill(e *keeper.Event) error {
 	if count < 0 {
 		offset, count = 0, d.filler.Device().Space()
 	}
-	d.reads.events.Add(1)
-	d.reads.bytes.Add(count)
-	s.learn(key, offset, count)
+	s.asked(d, offset, count)
 	if err := d.filler.Ensure(s.ctx, offset, count, filler.Demand); err != nil {
 		d.reads.failed.Add(1)
 		return err
@@ -305,7 +302,7 @@ func (w *watch) close() error {
 	w.mu.Lock()
 	end := len(w.kept) == 0
 	w.mu.Unlock()
-	w.writeSecrets()
+	w.secrets()
 	return w.client.Close(end)
 }
 
@@ -330,8 +327,8 @@ func (w *watch) readSecrets() {
 	}
 }
 
-// writeSecrets leaves the credentials to the next worker, in memory that only keeper and worker have.
-func (w *watch) writeSecrets() {
+// secrets leaves the credentials to the next worker, in memory that only keeper and worker have.
+func (w *watch) secrets() {
 	f := w.client.Secrets()
 	if f == nil {
 		return

@@ -70,3 +70,21 @@ func (b Bits) Or(others Bits) {
 		atomic.OrUint64(&b.words[i], others.words[i])
 	}
 }
+
+// Runs visits the runs of set blocks in their order.
+func (b Bits) Runs(blocks int64, visit func(first, end int64)) {
+	start := int64(-1)
+	for i := int64(0); i < blocks; i++ {
+		set := atomic.LoadUint64(&b.words[i/64])>>(uint(i)%64)&1 == 1
+		if set && start < 0 {
+			start = i
+		}
+		if !set && start >= 0 {
+			visit(start, i)
+			start = -1
+		}
+	}
+	if start >= 0 {
+		visit(start, blocks)
+	}
+}

@@ -20,6 +20,7 @@ type Device struct {
 
 	cache  *Cache
 	bits   Bits
+	read   Bits
 	blocks int64
 	dirty  atomic.Bool
 
@@ -27,15 +28,15 @@ type Device struct {
 	whole atomic.Bool // everything is present, and the disk knows it
 }
 
-// Load opens a device. Present and file come from an earlier worker or are made new if they are empty: bits with what the disk says, and the
-// file opened for reading and writing. A damaged map is told to note, and everything counts as missing.
-func (c *Cache) Load(k Key, present func(blocks int64) (Bits, error), file *os.File, note func(error)) (*Device, error) {
+// Load opens a device. Maps and file come from an earlier worker, or maps are empty and file is nil: what the disk says is added, and the file
+// opened. A damaged map is told to note, and everything counts as missing.
+func (c *Cache) Load(k Key, maps func(blocks int64) (present, read Bits, err error), file *os.File, note func(error)) (*Device, error) {
 	t, err := c.Table(k)
 	if err != nil {
 		return nil, err
 	}
 	d := &Device{Key: k, Table: t, File: file, cache: c, blocks: t.Devices[0].Space / chunk.Block}
-	if d.bits, err = present(d.blocks); err != nil {
+	if d.bits, d.read, err = maps(d.blocks); err != nil {
 		return nil, err
 	}
 	known, err := c.readMap(k, d.blocks)
@@ -97,6 +98,17 @@ func (d *Device) Put(c *chunk.Chunk, decoded []byte) error {
 	d.dirty.Store(true)
 	d.bits.Set(c.Offset/chunk.Block, blockEnd(c.End()))
 	return nil
+}
+
+// Read says which blocks were read.
+func (d *Device) Read() Bits { return d.read }
+
+// MarkRead says that bytes are read.
+func (d *Device) MarkRead(offset, n int64) {
+	end := min(offset+n, d.blocks*chunk.Block)
+	if offset < end {
+		d.read.Set(offset/chunk.Block, blockEnd(end))
+	}
 }
 
 // Present is the number of bytes present.

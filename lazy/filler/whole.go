@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // all reads a blob from its beginning to its end, for sources that give no parts; one goroutine does it for all that want it.
@@ -102,6 +103,21 @@ func (f *Filler) Rest(ctx context.Context, class Class) error {
 		}
 	}
 	return first
+}
+
+// Fill fills ranges of the device, given as offset and number of bytes, in as few requests as they allow.
+func (f *Filler) Fill(ctx context.Context, ranges [][2]int64, class Class) error {
+	d := f.dev.Device()
+	var list []uint32
+	for _, r := range ranges {
+		for i := d.Find(r[0]); i < len(d.Chunks) && d.Chunks[i].Offset < r[0]+r[1]; i++ {
+			if c := &d.Chunks[i]; !f.dev.Has(c.Offset, int64(c.Size)) {
+				list = append(list, uint32(i))
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b uint32) int { return int(f.of[a]) - int(f.of[b]) })
+	return f.chunks(ctx, list, class)
 }
 
 // chunks fills chunks of the device.

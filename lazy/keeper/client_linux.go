@@ -32,6 +32,7 @@ type Client struct {
 	conn    int
 	pidfd   int
 	replies chan answer
+	ending  atomic.Bool // the keeper was asked to end
 	running sync.WaitGroup
 	handled sync.WaitGroup
 
@@ -264,15 +265,16 @@ func (c *Client) receive() {
 		switch {
 		case fds[0].Revents != 0:
 			return
-		case fds[1].Revents != 0:
-			if !c.again() {
+		case fds[1].Revents == 0 && fds[2].Revents == 0:
+		case fds[2].Revents&unix.POLLIN == 0:
+			if c.ending.Load() || !c.again() {
 				return
 			}
-		case fds[2].Revents != 0:
+		default:
 			a, retire, err := receive(c.conn)
 			switch {
 			case err != nil:
-				if !c.again() {
+				if c.ending.Load() || !c.again() {
 					return
 				}
 			case retire:
@@ -403,27 +405,33 @@ func (c *Client) Devices() []Device {
 	return list
 }
 
-// Open gives what is present of a device, and its content to be written.
-func (c *Client) Open(d Device) (cache.Bits, *os.File, error) {
+// Maps are shared with the keeper.
+type Maps struct {
+	Present cache.Bits // blocks whose readers the keeper lets go on
+	Read    cache.Bits // blocks that somebody read while the device was marked
+}
+
+// Open gives the maps of a device, and its content to be written.
+func (c *Client) Open(d Device) (Maps, *os.File, error) {
 	a, err := c.ask(binary.NativeEndian.AppendUint32([]byte("G"), uint32(d.Slot)))
 	if err == nil && len(a.fds) != 2 {
 		err = fmt.Errorf("the keeper gave %d descriptors, 2 were expected", len(a.fds))
 	}
 	if err != nil {
-		return cache.Bits{}, nil, err
+		return Maps{}, nil, err
 	}
-	m, err := mapped(a.fds[1], int(cache.BitsSize(d.Blocks)))
+	m, err := mapped(a.fds[1], mapSize(d.Blocks))
 	if err := errors.Join(err, unix.Close(a.fds[1])); err != nil {
-		return cache.Bits{}, nil, errors.Join(err, unix.Close(a.fds[0]))
+		return Maps{}, nil, errors.Join(err, unix.Close(a.fds[0]))
 	}
-	return cache.SharedBits(m, d.Blocks), os.NewFile(uintptr(a.fds[0]), d.Key.String()), nil
+	return maps(m, d.Blocks), os.NewFile(uintptr(a.fds[0]), d.Key.String()), nil
 }
 
 // Keep gives a device to the keeper: content must have been opened for writing before the file was marked.
-func (c *Client) Keep(key cache.Key, blocks int64, content *os.File) (Device, cache.Bits, error) {
-	fd, m, err := memory("weft-present", int(cache.BitsSize(blocks)))
+func (c *Client) Keep(key cache.Key, blocks int64, content *os.File) (Device, Maps, error) {
+	fd, m, err := memory("weft-present", mapSize(blocks))
 	if err != nil {
-		return Device{}, cache.Bits{}, err
+		return Device{}, Maps{}, err
 	}
 	defer unix.Close(fd)
 	request := append([]byte("D"), key[:]...)
@@ -432,9 +440,14 @@ func (c *Client) Keep(key cache.Key, blocks int64, content *os.File) (Device, ca
 		err = ErrGone
 	}
 	if err != nil {
-		return Device{}, cache.Bits{}, fmt.Errorf("giving a device to the keeper: %w", err)
+		return Device{}, Maps{}, fmt.Errorf("giving a device to the keeper: %w", err)
 	}
-	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks}, cache.SharedBits(m, blocks), nil
+	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks}, maps(m, blocks), nil
+}
+
+func maps(m []byte, blocks int64) Maps {
+	present, read := split(m, blocks)
+	return Maps{present, read}
 }
 
 // Mark lets readers of a device's file wait for events.
@@ -477,6 +490,7 @@ func (c *Client) Secrets() *os.File {
 // Close detaches. What waits, waits for the next worker. With end true the keeper ends, too, if it has no devices.
 func (c *Client) Close(end bool) error {
 	if end {
+		c.ending.Store(true)
 		if _, err := c.ask([]byte("S")); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, ErrGone) {
 			return err
 		}

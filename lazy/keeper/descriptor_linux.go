@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/lazy/cache"
 )
 
 // The numbers of descriptors in the keeper. The kernel gives an event the lowest free one, so those of events lie from firstEvent on: below, all
@@ -89,6 +91,14 @@ func mapped(fd, size int) ([]byte, error) {
 		return nil, fmt.Errorf("mapping shared memory: %w", err)
 	}
 	return m, nil
+}
+
+// mapSize is the shared memory of a device: two maps of its blocks, of those that are present and of those that were read.
+func mapSize(blocks int64) int { return 2 * int(cache.BitsSize(blocks)) }
+
+func split(m []byte, blocks int64) (present, read cache.Bits) {
+	n := cache.BitsSize(blocks)
+	return cache.SharedBits(m, blocks), cache.SharedBits(m[n:], blocks)
 }
 
 // startTime is when a process started, which together with its number names it for good.

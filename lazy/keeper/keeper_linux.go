@@ -45,10 +45,11 @@ type keeper struct {
 	ended   bool
 }
 
-// presence is what is present of a device.
+// presence is what is present of a device, and what of it was read while it was watched.
 type presence struct {
 	memory []byte
 	bits   cache.Bits
+	read   cache.Bits
 }
 
 // worker is a connection.
@@ -229,11 +230,12 @@ func (k *keeper) takeOver(old *holder) error {
 // know maps what is present of a device.
 func (k *keeper) know(i int) error {
 	d := k.table.device(i)
-	m, err := mapped(d.present(), int(cache.BitsSize(d.blocks())))
+	m, err := mapped(d.present(), mapSize(d.blocks()))
 	if err != nil {
 		return err
 	}
-	k.bits[i] = presence{m, cache.SharedBits(m, d.blocks())}
+	present, read := split(m, d.blocks())
+	k.bits[i] = presence{m, present, read}
 	k.devices[d.file()] = i
 	return nil
 }
@@ -343,7 +345,11 @@ func (k *keeper) arrived(i int) {
 func (k *keeper) present(slot int, offset, count int64) bool {
 	blocks := k.table.device(slot).blocks()
 	first, end := offset/chunk.Block, min((offset+count+chunk.Block-1)/chunk.Block, blocks)
-	return first >= end || k.bits[slot].bits.All(first, end)
+	if first >= end {
+		return true
+	}
+	k.bits[slot].read.Set(first, end)
+	return k.bits[slot].bits.All(first, end)
 }
 
 func (k *keeper) answer(_ event, fd int32, how func(int32) error) {

@@ -1,0 +1,84 @@
+package lazy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/lazy/trace"
+)
+
+// shareTrace pushes what a start reads as a referrer of the image.
+func (s *Service) shareTrace(ctx context.Context, im *Image, t *trace.Trace) error {
+	im.mu.Lock()
+	subject := im.record.Subject
+	im.mu.Unlock()
+	if subject == nil {
+		return errors.New("the image is in no registry")
+	}
+	place, err := s.place(im.Name())
+	if err != nil {
+		return err
+	}
+	body := t.Encode()
+	layer := ocispec.Descriptor{MediaType: trace.MediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}
+	for d, b := range map[*ocispec.Descriptor][]byte{&layer: body, &ocispec.DescriptorEmptyJSON: ocispec.DescriptorEmptyJSON.Data} {
+		open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+		if err := place.PutBlob(ctx, *d, open); err != nil {
+			return err
+		}
+	}
+	manifest, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: trace.MediaType,
+		Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{layer}, Subject: subject,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = place.PutManifest(ctx, ocispec.MediaTypeImageManifest, manifest, false)
+	return err
+}
+
+// findTrace looks for what others have pushed beside an image, unless something is known.
+func (s *Service) findTrace(ctx context.Context, im *Image, place image.Place) error {
+	if _, err := os.Stat(s.traceFile(im.id)); err == nil || im.record.Subject == nil {
+		return nil
+	}
+	list, err := place.Referrers(ctx, im.record.Subject.Digest, trace.MediaType)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	body, err := place.Child(ctx, list[len(list)-1])
+	if err != nil {
+		return err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		return fmt.Errorf("the manifest of the record of a start: %w", err)
+	}
+	if len(m.Layers) != 1 || m.Layers[0].Size > trace.MaxSize {
+		return fmt.Errorf("%w: its manifest has %d layers, one of at most %d bytes was expected", trace.ErrTrace, len(m.Layers), trace.MaxSize)
+	}
+	r, err := place.Blob(ctx, m.Layers[0])
+	if err != nil {
+		return err
+	}
+	b, err := io.ReadAll(io.LimitReader(r, trace.MaxSize+1))
+	if err := errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	t, err := trace.Decode(b, im.id)
+	if err != nil {
+		return err
+	}
+	return s.writeTrace(t)
+}
