@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/pipeline"
+	"github.com/weft-dev/weft/logging/pipeline/input"
+)
+
+var errConfig = errors.New("the configuration cannot be used")
+
+// agent runs one pipeline after the other: a new one for each reload.
+type agent struct {
+	command *command
+	log     *slog.Logger
+	level   *slog.LevelVar
+	stderr  io.Writer
+	asked   chan chan error // reloads asked for over HTTP
+}
+
+// tell prints the faults of a configuration, a line each.
+func (a *agent) tell(err error) {
+	fmt.Fprintln(a.stderr, err)
+}
+
+// load reads the configuration file and adds what the command line says.
+func (a *agent) load() (*config.File, error) {
+	c := a.command
+	file := &config.File{Format: config.Classic, Read: []string{commandLine.File}}
+	if c.file != "" {
+		var err error
+		if file, err = config.Load(c.file, config.Options{Parsers: true, MissingParsers: a.missing}); err != nil {
+			return nil, err
+		}
+	}
+	file.Sections = append(file.Sections, c.service)
+	file.Sections = append(file.Sections, c.sections...)
+	for _, p := range c.service.Properties {
+		if p.Key != "parsers_file" {
+			continue
+		}
+		parsers, err := config.Load(p.Value, config.Options{})
+		if err != nil {
+			return nil, err
+		}
+		file.Sections = append(file.Sections, parsers.Sections...)
+	}
+	for _, s := range c.sections {
+		_, match := s.Get("match")
+		_, regex := s.Get("match_regex")
+		if s.Kind == config.Output && !match && !regex {
+			s.Add("match", "*")
+		}
+	}
+	return file, nil
+}
+
+// missing lets a parsers file of the engine's image be absent: its parsers are built in.
+func (a *agent) missing(name string) bool {
+	return filepath.Dir(name) == "/fluent-bit/etc"
+}
+
+func (a *agent) engine(positions *input.Positions, reloads int) (*pipeline.Engine, error) {
+	file, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	o := pipeline.Options{Log: a.log, Positions: positions, Reloads: reloads}
+	if !a.command.levelSet {
+		o.Level = a.level
+	}
+	if a.hot(file) && a.asked != nil {
+		o.Reload = a.ask
+	}
+	return pipeline.New(file, o)
+}
+
+// hot tells whether reloading is allowed.
+func (a *agent) hot(file *config.File) bool {
+	if a.command.hotReload {
+		return true
+	}
+	for _, s := range file.All(config.Service) {
+		if on, err := config.ParseBool(s.Value("hot_reload")); err == nil && on {
+			return true
+		}
+	}
+	return false
+}
+
+// ask hands a reload that came over HTTP to run and waits for what comes of it.
+func (a *agent) ask() error {
+	answer := make(chan error, 1)
+	a.asked <- answer
+	return <-answer
+}
+
+// run runs the pipeline until ctx ends. A reload reads the configuration first: one that cannot be used changes nothing.
+func (a *agent) run(ctx context.Context, hangup <-chan os.Signal) error {
+	a.asked = make(chan chan error)
+	positions := input.NewPositions()
+	engine, err := a.engine(positions, 0)
+	if err != nil {
+		a.tell(err)
+		return errConfig
+	}
+	for reloads := 0; ; reloads++ {
+		next, err := a.until(ctx, engine, hangup, positions, reloads)
+		if err != nil || next == nil {
+			return err
+		}
+		engine = next
+	}
+}
+
+// until runs one pipeline until it ends or the next one is ready.
+func (a *agent) until(ctx context.Context, engine *pipeline.Engine, hangup <-chan os.Signal, positions *input.Positions, reloads int) (*pipeline.Engine, error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- engine.Run(running) }()
+	reload := func() (*pipeline.Engine, error) {
+		next, err := a.engine(positions, reloads+1)
+		if err != nil {
+			a.log.Error("the configuration is not reloaded; the pipeline goes on as it is", "error", err)
+		}
+		return next, err
+	}
+	for {
+		var next *pipeline.Engine
+		select {
+		case err := <-ended:
+			return nil, err
+		case <-hangup:
+			if file, err := a.load(); err == nil && !a.hot(file) {
+				a.log.Warn("SIGHUP: reloading is not enabled; start with --enable-hot-reload or set Hot_Reload on")
+				continue
+			}
+			next, _ = reload() // its error was logged
+		case answer := <-a.asked:
+			var err error
+			next, err = reload()
+			answer <- err
+		}
+		if next == nil {
+			continue
+		}
+		a.log.Info("the configuration is reloaded")
+		stop()
+		if err := <-ended; err != nil {
+			a.log.Error("the pipeline before the reload", "error", err)
+		}
+		return next, nil
+	}
+}

@@ -1,0 +1,404 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/pipeline/filter"
+	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/output"
+	"github.com/weft-dev/weft/logging/pipeline/parser"
+	"github.com/weft-dev/weft/logging/pipeline/regex"
+	"github.com/weft-dev/weft/logging/pipeline/storage"
+	"github.com/weft-dev/weft/logging/plugin"
+)
+
+// Options are what an engine takes besides its configuration.
+type Options struct {
+	Log       *slog.Logger                // nil: nothing is logged
+	Level     *slog.LevelVar              // set by log_level of the service; may be nil
+	Env       func(string) (string, bool) // nil: the process's environment
+	Now       func() time.Time            // nil: the clock
+	Positions *input.Positions            // where inputs of an earlier configuration stopped; may be nil
+	Reload    func() error                // asks for a reload; nil if there is none
+	Reloads   int                         // so far
+}
+
+// service is the options of the service section.
+type service struct {
+	flush, grace      time.Duration
+	httpServer        bool
+	httpListen        string
+	httpPort          int
+	hotReload         bool
+	healthCheck       bool
+	hcErrors, hcRetry int
+	hcPeriod          time.Duration
+	storageMetrics    bool
+	reload            func() error
+	reloads           int
+}
+
+// New makes an engine of a Fluent Bit configuration. The error joins all faults, each a *config.Error with its place.
+func New(file *config.File, o Options) (*Engine, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Positions == nil {
+		o.Positions = input.NewPositions()
+	}
+	b := &builder{file: file, options: o, env: environment(file, o.Env), counts: map[string]int{},
+		engine: &Engine{log: o.Log, now: o.Now, positions: o.Positions}}
+	b.build()
+	if err := errors.Join(b.faults...); err != nil {
+		return nil, err
+	}
+	return b.engine, nil
+}
+
+// environment answers ${NAME}: what the file sets goes before the process's environment.
+func environment(file *config.File, process func(string) (string, bool)) func(string) (string, bool) {
+	if process == nil {
+		process = os.LookupEnv
+	}
+	set := map[string]string{}
+	for _, p := range file.Env {
+		set[p.Key] = p.Value
+	}
+	return func(name string) (string, bool) {
+		if v, ok := set[name]; ok {
+			return v, true
+		}
+		return process(name)
+	}
+}
+
+type builder struct {
+	file    *config.File
+	options Options
+	env     func(string) (string, bool)
+	engine  *Engine
+	parsers parser.Set
+	counts  map[string]int
+	faults  []error
+}
+
+func (b *builder) fail(pos config.Position, format string, args ...any) {
+	b.faults = append(b.faults, &config.Error{Pos: pos, Message: fmt.Sprintf(format, args...)})
+}
+
+func (b *builder) done(o *options.Set) {
+	if err := o.Done(); err != nil {
+		b.faults = append(b.faults, err)
+	}
+}
+
+func (b *builder) build() {
+	b.service()
+	var err error
+	if b.parsers, err = parser.NewSet(b.file.Sections, b.env, b.options.Now); err != nil {
+		b.faults = append(b.faults, err)
+	}
+	for _, s := range b.file.Sections {
+		switch s.Kind {
+		case config.Input:
+			b.input(s)
+		case config.Filter:
+			b.filter(s)
+		case config.Output:
+			b.output(s)
+		case config.Custom, config.StreamTask, config.Plugins, config.Upstream:
+			b.fail(s.Pos, "sections %q are not built into logagent", s.Kind)
+		}
+	}
+	e := b.engine
+	e.router.filters, e.router.outputs = e.filters, e.outputs
+	if len(b.file.All(config.Input)) == 0 {
+		b.fail(config.Position{File: b.name()}, "the configuration has no input; add an [INPUT]")
+	}
+}
+
+func (b *builder) name() string {
+	if len(b.file.Read) > 0 {
+		return b.file.Read[0]
+	}
+	return ""
+}
+
+func (b *builder) service() {
+	section := &config.Section{Kind: config.Service, Pos: config.Position{File: b.name()}}
+	for _, s := range b.file.All(config.Service) {
+		section.Pos = s.Pos
+		section.Properties = append(section.Properties, s.Properties...)
+	}
+	o := options.New(section, plugin.FluentBit().Plugin("service", "service"), b.env)
+	e := b.engine
+	s := &e.service
+	s.flush = o.Duration("flush")
+	if s.flush <= 0 {
+		s.flush = time.Second
+	}
+	s.flush = max(s.flush, 10*time.Millisecond)
+	s.grace = time.Duration(o.Int("grace")) * time.Second
+	s.httpServer, s.httpListen, s.httpPort = o.Bool("http_server"), o.String("http_listen"), o.Int("http_port")
+	if s.httpServer && !o.Has("http_listen") {
+		s.httpListen = "127.0.0.1"
+	}
+	s.hotReload, s.healthCheck = o.Bool("hot_reload"), o.Bool("health_check")
+	s.hcErrors, s.hcRetry, s.hcPeriod = o.Int("hc_errors_count"), o.Int("hc_retry_failure_count"), time.Duration(o.Int("hc_period"))*time.Second
+	s.reload, s.reloads = b.options.Reload, b.options.Reloads
+	if level, err := ParseLevel(o.String("log_level")); err != nil {
+		o.Failf("log_level", "%v", err)
+	} else if b.options.Level != nil && o.Has("log_level") {
+		b.options.Level.Set(level)
+	}
+	e.base, e.cap = time.Duration(o.Int("scheduler.base"))*time.Second, time.Duration(o.Int("scheduler.cap"))*time.Second
+	if e.base < time.Second || e.cap < e.base {
+		o.Failf("scheduler.base", "scheduler.base must be at least 1 and at most scheduler.cap (in seconds)")
+	}
+	b.storage(o)
+	o.Ignore("daemon", "log_file", "parsers_file", "hot_reload.ensure_thread_safety", "hot_reload.timeout", "multiline_buffer_limit", "coro_stack_size",
+		"json.convert_nan_to_null", "json.escape_unicode", "dns.mode", "dns.resolver", "dns.prefer_ipv4", "dns.prefer_ipv6",
+		"storage.checksum", "storage.trim_files", "storage.inherit", "windows.maxstdio", "sp.convert_from_str_to_num")
+	b.done(o)
+}
+
+func (b *builder) storage(o *options.Set) {
+	e := b.engine
+	e.maxUp = int64(o.Int("storage.max_chunks_up"))
+	e.service.storageMetrics = o.Bool("storage.metrics")
+	full := strings.EqualFold(o.String("storage.sync"), "full")
+	o.Ignore("storage.backlog.mem_limit", "storage.delete_irrecoverable_chunks", "storage.backlog.flush_on_shutdown", "storage.type", "storage.rejected.limit")
+	keep, rejected := o.Bool("storage.keep.rejected"), o.String("storage.rejected.path")
+	path := o.String("storage.path")
+	if path == "" {
+		return
+	}
+	folder, err := storage.Open(path, full)
+	if err != nil {
+		o.Failf("storage.path", "%v", err)
+		return
+	}
+	e.folder = folder
+	if keep {
+		if rejected == "" {
+			rejected = "rejected"
+		}
+		e.rejected = path + "/" + rejected
+	}
+}
+
+// serviceValue is an option of the service that other sections inherit.
+func (b *builder) serviceValue(key string) string {
+	for _, s := range b.file.All(config.Service) {
+		if v := s.Value(key); v != "" {
+			return config.Expand(v, b.env)
+		}
+	}
+	return ""
+}
+
+// plugin finds the plugin of a section, and its number among those of its name.
+func (b *builder) plugin(s *config.Section, kind string, built []string) (o *options.Set, plug string, name string) {
+	p, ok := s.Get("name")
+	if !ok {
+		b.fail(s.Pos, "the %s does not say its Name", kind)
+		return nil, "", ""
+	}
+	plug = strings.ToLower(config.Expand(p.Value, b.env))
+	pos := p.ValuePos
+	if pos.Line == 0 {
+		pos = s.Pos
+	}
+	known := plugin.FluentBit().Plugin(kind, plug)
+	if known == nil {
+		b.fail(pos, "there is no %s %q; logagent has %s", kind, plug, strings.Join(built, ", "))
+		return nil, "", ""
+	}
+	if !slices.Contains(built, plug) {
+		b.fail(pos, "the %s %q is not built into logagent, which has %s; use Fluent Bit for this configuration", kind, plug, strings.Join(built, ", "))
+		return nil, "", ""
+	}
+	number := b.counts[kind+plug]
+	b.counts[kind+plug]++
+	return options.New(s, known, b.env), plug, plug + "." + strconv.Itoa(number)
+}
+
+func (b *builder) host(log *slog.Logger) flow.Host {
+	return flow.Host{Log: log, Now: b.options.Now}
+}
+
+func (b *builder) input(s *config.Section) {
+	o, plug, name := b.plugin(s, config.Input, input.Names())
+	if o == nil {
+		return
+	}
+	e := b.engine
+	in := e.newInput(plug, name)
+	in.alias = o.String("alias")
+	in.log = partLogger(b.options.Log, "input:"+plug+":"+in.title(), logLevel(o))
+	if limit := o.Size("mem_buf_limit"); limit > 0 {
+		in.limit = limit
+	}
+	kind := strings.ToLower(o.String("storage.type"))
+	if !o.Has("storage.type") && b.serviceValue("storage.type") != "" {
+		kind = strings.ToLower(b.serviceValue("storage.type"))
+	}
+	switch kind {
+	case "filesystem":
+		in.filesystem = true
+		if e.folder == nil {
+			o.Failf("storage.type", "storage.type filesystem needs storage.path in the [SERVICE] section")
+		}
+	case "", "memory", "memrb":
+	default:
+		o.Failf("storage.type", "there is no storage.type %q; there are memory and filesystem", kind)
+	}
+	in.pauseUp = o.Bool("storage.pause_on_chunks_overlimit")
+	o.Ignore("log_suppress_interval", "threaded", "thread.ring_buffer.capacity", "thread.ring_buffer.window")
+	if !o.Bool("routable") && o.Has("routable") {
+		o.Failf("routable", "an input whose records go nowhere is not built into logagent; remove the input")
+	}
+	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Positions: b.options.Positions}
+	if !o.Has("tag") {
+		host.Tag = name
+	}
+	made, err := input.New(plug, o, host)
+	if err != nil {
+		b.fail(s.Pos, "%v", err)
+	}
+	b.done(o)
+	in.input = made
+	in.processors = b.processors(s)
+	e.inputs = append(e.inputs, in)
+}
+
+func logLevel(o *options.Set) string {
+	if !o.Has("log_level") {
+		o.Ignore("log_level")
+		return ""
+	}
+	return o.String("log_level")
+}
+
+// processors are the filters that an input or output has of its own.
+func (b *builder) processors(s *config.Section) []*filterPart {
+	var all []*filterPart
+	for _, child := range s.Sections {
+		if child.Kind != config.Processor {
+			continue
+		}
+		if child.Arg != "" && !strings.EqualFold(child.Arg, "logs") {
+			b.fail(child.Pos, "processors of %s are not built into logagent; there are those of logs", child.Arg)
+			continue
+		}
+		if f := b.part(child); f != nil {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// part makes a filter.
+func (b *builder) part(s *config.Section) *filterPart {
+	o, plug, name := b.plugin(s, config.Filter, filter.Names())
+	if o == nil {
+		return nil
+	}
+	f := &filterPart{name: name, plugin: plug, alias: o.String("alias")}
+	f.log = partLogger(b.options.Log, "filter:"+plug+":"+f.title(), logLevel(o))
+	o.Ignore("log_suppress_interval", "match", "match_regex")
+	host := filter.Host{Host: b.host(f.log), Name: f.title(), Parsers: b.parsers}
+	host.Emitter = func(name string, limit int64, filesystem bool) flow.Sink {
+		if filesystem && b.engine.folder == nil {
+			o.Failf("emitter_storage.type", "an emitter on the filesystem needs storage.path in the [SERVICE] section")
+		}
+		return b.engine.emitter(f, name, limit, filesystem)
+	}
+	made, err := filter.New(plug, o, host)
+	if err != nil {
+		b.fail(s.Pos, "%v", err)
+	}
+	b.done(o)
+	f.filter = made
+	return f
+}
+
+func (b *builder) filter(s *config.Section) {
+	f := b.part(s)
+	if f == nil {
+		return
+	}
+	if f.selector = b.selector(s); f.pattern == "" && f.regex == nil {
+		b.fail(s.Pos, "the filter has neither Match nor Match_Regex; write Match * for all records")
+	}
+	b.engine.filters = append(b.engine.filters, f)
+}
+
+func (b *builder) selector(s *config.Section) selector {
+	found := selector{pattern: config.Expand(s.Value("match"), b.env)}
+	if p, ok := s.Get("match_regex"); ok {
+		r, err := regex.Compile(config.Expand(p.Value, b.env))
+		if err != nil {
+			b.fail(p.Pos, "Match_Regex: %v", err)
+		}
+		found.regex = r
+	}
+	return found
+}
+
+func (b *builder) output(s *config.Section) {
+	o, plug, name := b.plugin(s, config.Output, output.Names())
+	if o == nil {
+		return
+	}
+	p := &outputPart{engine: b.engine, name: name, plugin: plug, alias: o.String("alias"), timers: map[*delivery]*time.Timer{}}
+	p.log = partLogger(b.options.Log, "output:"+plug+":"+p.title(), logLevel(o))
+	p.selector = b.selector(s)
+	p.workers = max(1, o.IntOr("workers", 1))
+	p.maxDisk = o.Size("storage.total_limit_size")
+	p.retries = retries(o)
+	o.Ignore("log_suppress_interval", "match", "match_regex")
+	made, err := output.New(plug, o, output.Host{Host: b.host(p.log), Name: p.title()})
+	if err != nil {
+		b.fail(s.Pos, "%v", err)
+	}
+	b.done(o)
+	p.output = made
+	p.processors = b.processors(s)
+	p.start()
+	b.engine.outputs = append(b.engine.outputs, p)
+}
+
+// retries reads Retry_Limit: a number, no_limits (False), or no_retries.
+func retries(o *options.Set) int {
+	switch v := strings.ToLower(o.String("retry_limit")); v {
+	case "no_limits", "false", "off", "no":
+		return noLimit
+	case "no_retries":
+		return 0
+	case "":
+		return 1
+	default:
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			o.Failf("retry_limit", "Retry_Limit %q is not a number, no_limits or no_retries", v)
+		}
+		if n == 0 {
+			return 1
+		}
+		return n
+	}
+}

@@ -1,0 +1,57 @@
+// Package filter holds the filters of a pipeline: what changes, drops or sends records anew. Filters work on batches of MessagePack and know
+// neither inputs nor outputs.
+package filter
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/parser"
+)
+
+// Filter changes batches. It may be called by several goroutines at once.
+type Filter interface {
+	// Apply gives what becomes of the batch: b.Data itself if nothing changed, else events appended to dst. The result is only
+	// valid until dst or b.Data is changed.
+	Apply(ctx context.Context, dst []byte, b flow.Batch) ([]byte, error)
+}
+
+// Runner is a filter that has work to do at times, such as to send what it holds back. Run ends with ctx, having sent all.
+type Runner interface {
+	Run(ctx context.Context) error
+}
+
+// Host is what an engine offers filters.
+type Host struct {
+	flow.Host
+	Name    string // grep.0
+	Parsers parser.Set
+}
+
+type maker func(o *options.Set, h Host) Filter
+
+func makers() map[string]maker {
+	return map[string]maker{}
+}
+
+// Names are the filters that are built in.
+func Names() []string {
+	var names []string
+	for name := range makers() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// New makes the filter of a section. Faults are in the options.
+func New(name string, o *options.Set, h Host) (Filter, error) {
+	make := makers()[name]
+	if make == nil {
+		return nil, fmt.Errorf("the filter %q is not built into logagent", name)
+	}
+	return make(o, h), nil
+}

@@ -1,0 +1,166 @@
+package input
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Positions keeps where inputs stopped reading, in files or in memory, for all inputs of a process. It outlives a reload of the
+// configuration.
+type Positions struct {
+	mu     sync.Mutex
+	stores map[string]*PositionStore
+}
+
+// NewPositions begins without any.
+func NewPositions() *Positions { return &Positions{stores: map[string]*PositionStore{}} }
+
+// Position is where reading of one file goes on.
+type Position struct {
+	Name   string `json:"name"`
+	Offset int64  `json:"offset"`
+	Sum    uint64 `json:"sum,omitempty"` // of the first Head bytes, to know another file under a used inode
+	Head   int64  `json:"head,omitempty"`
+}
+
+// PositionStore is the positions of one database, by a key of the input's choice. It may be used by several inputs.
+type PositionStore struct {
+	mu    sync.Mutex
+	path  string // "" in memory
+	all   map[string]Position
+	dirty bool
+}
+
+// databaseMark begins the files, so that no other file is taken for one and overwritten.
+const databaseMark = "weft positions 1\n"
+
+const maxDatabase = 256 << 20
+
+// Open gives the store of a file, read from the disk the first time. An empty path is a store in memory under the input's name.
+func (p *Positions) Open(path, name string) (*PositionStore, error) {
+	key := "memory:" + name
+	if path != "" {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		key, path = "file:"+absolute, absolute
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.stores[key]; s != nil {
+		return s, nil
+	}
+	s := &PositionStore{path: path, all: map[string]Position{}}
+	if path != "" {
+		if err := s.load(); err != nil {
+			return nil, err
+		}
+	}
+	p.stores[key] = s
+	return s, nil
+}
+
+func (s *PositionStore) load() error {
+	info, err := os.Stat(s.path)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := s.write(); err != nil {
+			return fmt.Errorf("the database %s cannot be written: %w", s.path, err)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Size() > maxDatabase {
+		return fmt.Errorf("the database %s has %d bytes, more than the limit of %d", s.path, info.Size(), int64(maxDatabase))
+	}
+	data, err := os.ReadFile(s.path)
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	return s.decode(data)
+}
+
+func (s *PositionStore) decode(data []byte) error {
+	rest, ok := strings.CutPrefix(string(data), databaseMark)
+	switch {
+	case strings.HasPrefix(string(data), "SQLite format 3\x00"):
+		return fmt.Errorf("the database %s was written by Fluent Bit; name another file in DB, or remove it to begin anew", s.path)
+	case !ok:
+		return fmt.Errorf("the database %s is not one of logagent; name another file in DB", s.path)
+	}
+	all := map[string]Position{}
+	if err := json.Unmarshal([]byte(rest), &all); err != nil {
+		return fmt.Errorf("the database %s is damaged (%w); remove it to begin anew", s.path, err)
+	}
+	for _, p := range all {
+		if p.Offset < 0 || p.Head < 0 {
+			return fmt.Errorf("the database %s is damaged: a position is negative; remove it to begin anew", s.path)
+		}
+	}
+	s.all = all
+	return nil
+}
+
+// Get is the position under a key.
+func (s *PositionStore) Get(key string) (Position, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.all[key]
+	return p, ok
+}
+
+// Set changes a position; Save writes it.
+func (s *PositionStore) Set(key string, p Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all[key] != p {
+		s.all[key] = p
+		s.dirty = true
+	}
+}
+
+// Delete forgets a position.
+func (s *PositionStore) Delete(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.all[key]; ok {
+		delete(s.all, key)
+		s.dirty = true
+	}
+}
+
+// Save writes what changed; the old file is replaced as a whole.
+func (s *PositionStore) Save() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dirty || s.path == "" {
+		return nil
+	}
+	if err := s.write(); err != nil {
+		return fmt.Errorf("saving positions: %w", err)
+	}
+	s.dirty = false
+	return nil
+}
+
+func (s *PositionStore) write() error {
+	data, err := json.Marshal(s.all)
+	if err != nil {
+		return err
+	}
+	temporary := s.path + ".new"
+	if err := os.WriteFile(temporary, append([]byte(databaseMark), data...), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, s.path)
+}

@@ -1,0 +1,293 @@
+package output
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/record"
+)
+
+// file appends records to a file named by the options or by the tag.
+type file struct {
+	mu             sync.Mutex
+	path, name     string
+	format         string
+	delimiter      string
+	labelDelimiter string
+	template       []templatePart
+	mkdir          bool
+	columns        bool // csv_column_names
+	headed         map[string]bool
+	rotate         bool
+	rotateSize     int64
+	rotateFiles    int
+	rotateGzip     bool
+	buf            []byte
+}
+
+type templatePart struct {
+	text string // literal, if key is empty
+	path record.Path
+	time bool
+	key  bool
+}
+
+var delimiters = map[string]string{"\\t": "\t", "tab": "\t", "space": " ", "comma": ","}
+
+func newFile(o *options.Set, _ Host) Output {
+	f := &file{path: o.String("path"), name: o.String("file"), format: strings.ToLower(o.StringOr("format", "out_file")), mkdir: o.Bool("mkdir"),
+		columns: o.Bool("csv_column_names"), headed: map[string]bool{}, rotate: o.Bool("rotate"), rotateSize: o.Size("rotate_max_size"),
+		rotateFiles: o.Int("rotate_max_files"), rotateGzip: o.Bool("rotate_gzip")}
+	named := func(key, other string) string {
+		v := o.StringOr(key, other)
+		if d, ok := delimiters[strings.ToLower(v)]; ok {
+			return d
+		}
+		return v
+	}
+	switch f.format {
+	case "out_file", "plain", "msgpack":
+	case "csv":
+		f.delimiter = named("delimiter", ",")
+	case "ltsv":
+		f.delimiter, f.labelDelimiter = named("delimiter", "\t"), named("label_delimiter", ":")
+	case "template":
+		var err error
+		if f.template, err = parseTemplate(o.String("template")); err != nil {
+			o.Failf("template", "%v", err)
+		}
+	default:
+		o.Failf("format", "there is no format %q; there are out_file, plain, csv, ltsv, msgpack and template", f.format)
+	}
+	if f.format != "csv" && f.format != "ltsv" {
+		o.Ignore("delimiter", "label_delimiter")
+	}
+	if f.format != "template" {
+		o.Ignore("template")
+	}
+	if f.format != "ltsv" {
+		o.Ignore("label_delimiter")
+	}
+	return f
+}
+
+// parseTemplate reads "{time} {message}": {name} and {$path} stand for fields, {time} for the time.
+func parseTemplate(text string) ([]templatePart, error) {
+	text = strings.Trim(text, `"`)
+	var parts []templatePart
+	for text != "" {
+		i := strings.IndexByte(text, '{')
+		if i < 0 {
+			return append(parts, templatePart{text: text}), nil
+		}
+		if i > 0 {
+			parts = append(parts, templatePart{text: text[:i]})
+		}
+		end := strings.IndexByte(text[i:], '}')
+		if end < 0 {
+			return nil, fmt.Errorf("template: the brace at %q is not closed", text[i:])
+		}
+		key := text[i+1 : i+end]
+		text = text[i+end+1:]
+		if key == "time" {
+			parts = append(parts, templatePart{time: true})
+			continue
+		}
+		p, err := record.ParsePath(key)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, templatePart{path: p, key: true})
+	}
+	return parts, nil
+}
+
+// target is the file for a tag. A tag never leads out of the folder.
+func (f *file) target(tag string) string {
+	name := f.name
+	if name == "" {
+		name = strings.NewReplacer("/", "_", "\x00", "_").Replace(tag)
+		if name == "." || name == ".." || name == "" {
+			name = "_"
+		}
+	}
+	return filepath.Join(f.path, name)
+}
+
+func (f *file) Write(_ context.Context, c Chunk) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := f.target(c.Tag)
+	if f.mkdir {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return err
+		}
+	}
+	if f.rotate {
+		if err := f.rotateIfFull(name); err != nil {
+			return fmt.Errorf("rotating %s: %w", name, err)
+		}
+	}
+	f.buf = f.appendChunk(f.buf[:0], name, c)
+	out, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	before, statErr := out.Stat()
+	_, err = out.Write(f.buf)
+	if err != nil && statErr == nil && before.Mode().IsRegular() {
+		// Nothing half written stays: the chunk comes again.
+		if cut := out.Truncate(before.Size()); cut != nil {
+			err = fmt.Errorf("%w; and what was written stays: %w", err, cut)
+		}
+	}
+	if cap(f.buf) > 4<<20 {
+		f.buf = nil
+	}
+	if closed := out.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+func (f *file) appendChunk(b []byte, name string, c Chunk) []byte {
+	if f.format == "msgpack" {
+		return append(b, c.Data...)
+	}
+	for r := record.NewReader(c.Data); r.Next(); {
+		switch f.format {
+		case "out_file":
+			b = append(b, c.Tag...)
+			b = append(b, ": ["...)
+			b = appendDecimalTime(b, r.Time)
+			b = append(b, ", "...)
+			b = record.AppendJSON(b, r.Body)
+			b = append(b, ']')
+		case "plain":
+			b = record.AppendJSON(b, r.Body)
+		case "csv":
+			b = f.appendCSV(b, name, &r.Event)
+		case "ltsv":
+			b = f.appendLTSV(b, &r.Event)
+		case "template":
+			b = f.appendTemplate(b, &r.Event)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+func (f *file) appendCSV(b []byte, name string, e *record.Event) []byte {
+	if f.columns && !f.headed[name] {
+		f.headed[name] = true
+		if info, err := os.Stat(name); err != nil || info.Size() == 0 {
+			b = append(b, "timestamp"...)
+			for fields := record.FieldsOf(e.Body); fields.Next(); {
+				b = append(b, f.delimiter...)
+				b = record.AppendJSONKey(b, &fields)
+			}
+			b = append(b, '\n')
+		}
+	}
+	b = appendDecimalTime(b, e.Time)
+	for fields := record.FieldsOf(e.Body); fields.Next(); {
+		b = append(b, f.delimiter...)
+		b = record.AppendJSON(b, fields.Value)
+	}
+	return b
+}
+
+func (f *file) appendLTSV(b []byte, e *record.Event) []byte {
+	b = append(b, `"time"`...)
+	b = append(b, f.labelDelimiter...)
+	b = strconv.AppendFloat(b, e.Time.Float(), 'f', 6, 64)
+	for fields := record.FieldsOf(e.Body); fields.Next(); {
+		b = append(b, f.delimiter...)
+		b = record.AppendJSONKey(b, &fields)
+		b = append(b, f.labelDelimiter...)
+		b = record.AppendJSON(b, fields.Value)
+	}
+	return b
+}
+
+func (f *file) appendTemplate(b []byte, e *record.Event) []byte {
+	for i := range f.template {
+		p := &f.template[i]
+		switch {
+		case p.time:
+			b = strconv.AppendFloat(b, e.Time.Float(), 'f', 6, 64)
+		case !p.key:
+			b = append(b, p.text...)
+		default:
+			if v, ok := p.path.Find(e.Body); ok {
+				b = record.AppendText(b, v)
+			} else {
+				b = append(b, "{"+p.path.String()+"}"...)
+			}
+		}
+	}
+	return b
+}
+
+// rotateIfFull moves a full file to NAME.1 (or NAME.1.gz), what was there to NAME.2 and so on, and removes the last.
+func (f *file) rotateIfFull(name string) error {
+	info, err := os.Stat(name)
+	if err != nil || info.Size() < f.rotateSize || f.rotateSize == 0 {
+		return nil
+	}
+	ending := ""
+	if f.rotateGzip {
+		ending = ".gz"
+	}
+	numbered := func(n int) string { return name + "." + strconv.Itoa(n) + ending }
+	if err := os.Remove(numbered(f.rotateFiles)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	for n := f.rotateFiles - 1; n >= 1; n-- {
+		if err := os.Rename(numbered(n), numbered(n+1)); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	f.headed[name] = false
+	if !f.rotateGzip {
+		return os.Rename(name, numbered(1))
+	}
+	return compressFile(name, numbered(1))
+}
+
+func compressFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	z := gzip.NewWriter(out)
+	_, err = io.Copy(z, in)
+	if closed := z.Close(); err == nil {
+		err = closed
+	}
+	if closed := out.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(to+".tmp", to); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}
+
+func (f *file) Close() error { return nil }

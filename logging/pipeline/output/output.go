@@ -1,0 +1,75 @@
+// Package output holds the outputs of a pipeline: where records go. An output writes one chunk at a time and says whether another try makes
+// sense; when that comes is the engine's business.
+package output
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/options"
+)
+
+// Chunk is records with one tag, to be delivered as a whole.
+type Chunk struct {
+	Tag   string
+	Data  []byte // events of package record; must not be changed
+	Count int
+}
+
+// Output delivers chunks.
+type Output interface {
+	// Write delivers a chunk. An error means that it shall be tried again, unless it is wrapped by Hopeless.
+	Write(ctx context.Context, c Chunk) error
+	Close() error
+}
+
+// Host is what an engine offers outputs.
+type Host struct {
+	flow.Host
+	Name string // http.0
+}
+
+type hopeless struct{ error }
+
+func (h hopeless) Unwrap() error { return h.error }
+
+// Hopeless marks an error after which the same chunk must not be tried again.
+func Hopeless(err error) error { return hopeless{err} }
+
+// IsHopeless tells whether an error is marked so.
+func IsHopeless(err error) bool {
+	var h hopeless
+	return errors.As(err, &h)
+}
+
+type maker func(o *options.Set, h Host) Output
+
+func makers() map[string]maker {
+	return map[string]maker{
+		"null":   newNull,
+		"stdout": newStdout,
+		"file":   newFile,
+	}
+}
+
+// Names are the outputs that are built in.
+func Names() []string {
+	var names []string
+	for name := range makers() {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// New makes the output of a section. Faults are in the options.
+func New(name string, o *options.Set, h Host) (Output, error) {
+	make := makers()[name]
+	if make == nil {
+		return nil, fmt.Errorf("the output %q is not built into logagent", name)
+	}
+	return make(o, h), nil
+}
