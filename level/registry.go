@@ -260,3 +260,6 @@ func numbered(values map[string]bool) (api.RegistrySpec, bool) {
 	}
 	return spec, len(spec.Levels) > 0
 }
+
+// TopName is the name of the highest level.
+func (r *Registry) TopName() string { return r.spec.Levels[len(r.spec.Levels)-1].Name }
