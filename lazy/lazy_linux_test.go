@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -105,7 +106,12 @@ func content(t testing.TB, seed uint64, files, size int) string {
 // push makes an ordinary image of a folder and the converted one as its referrer, as "weft image convert" does.
 func push(t testing.TB, ref, dir string, o image.Options) {
 	t.Helper()
-	client := registry.New(registry.Options{})
+	pushWith(t, nil, ref, dir, o)
+}
+
+func pushWith(t testing.TB, keychain authn.Keychain, ref, dir string, o image.Options) {
+	t.Helper()
+	client := registry.New(registry.Options{Keychain: keychain})
 	defer client.Close()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
