@@ -1,0 +1,190 @@
+package lazy
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/registry/registrytest"
+)
+
+// TestAllHoldersDied kills worker, keeper and holder: the kernel then lets everybody read what is not there. The next start must notice, say
+// so, and make reads right again.
+func TestAllHoldersDied(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{})
+	dir := content(t, 9, 40, 200<<10)
+	want := filesOf(t, dir)
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, image.Options{})
+	root, target := stateDir(t), t.TempDir()
+	worker := startWorker(t, root, ref, target)
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+	k, h := processes(t, root)
+	kill(t, worker)
+	for _, pid := range []int{k, h} {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wrong := 0
+	for range 500 { // until the kernel has let go
+		for name, b := range want {
+			if got, err := os.ReadFile(filepath.Join(target, name)); err == nil && !bytes.Equal(got, b) {
+				wrong++
+			}
+		}
+		if wrong > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if wrong == 0 {
+		t.Fatal("without anybody the kernel was expected to give zeros: the test tests nothing")
+	}
+	s := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
+	defer s.Close()
+	if err := s.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	im := s.Images()[0]
+	if un := im.Stats().Unguarded; !slices.Equal(un, []string{target}) {
+		t.Errorf("unguarded mounts are %v, expected %s", un, target)
+	}
+	if failed := readAll(t, want, target); len(failed) > 0 {
+		t.Errorf("%v could not be read", failed)
+	}
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUpgrade lets one service take over from another while everything is read.
+func TestUpgrade(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{Latency: 2 * time.Millisecond})
+	dir := content(t, 10, 150, 100<<10)
+	want := filesOf(t, dir)
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, image.Options{})
+	root := stateDir(t)
+	closed := make(chan error, 1)
+	var old atomic.Pointer[Service]
+	s := openService(t, Options{Root: root, Mode: Fanotify, ReadAhead: -1, Learn: -1, Retire: func() { closed <- old.Load().Close() }})
+	old.Store(s)
+	im, err := s.Prepare(t.Context(), Request{Reference: ref})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := mountImage(t, im)
+	read := make(chan error, 1)
+	var n, slowest atomic.Int64
+	go func() { read <- reader(t.Context(), want, target, 1, &n, &slowest) }()
+	for n.Load() < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	next := openService(t, Options{Root: root, Mode: Fanotify, ReadAhead: -1, Learn: -1})
+	defer next.Close()
+	if err := <-closed; err != nil {
+		t.Errorf("the old service: %v", err)
+	}
+	if err := next.Restore(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-read; err != nil {
+		t.Error(err)
+	}
+	taken := next.Images()[0]
+	if st := taken.Stats(); st.Events == 0 || len(st.Unguarded) > 0 {
+		t.Errorf("the new service: %+v", st)
+	}
+	if err := taken.Unmount(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReboot opens a folder whose mounts are gone: they are mounted again, with what was there.
+func TestReboot(t *testing.T) {
+	needWatch(t)
+	dir, to := content(t, 11, 20, 200<<10), filepath.Join(t.TempDir(), "image")
+	want := filesOf(t, dir)
+	if _, err := image.Build(t.Context(), to, image.Options{}, image.Folder(dir)); err != nil {
+		t.Fatal(err)
+	}
+	root := stateDir(t)
+	s := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
+	im, err := s.Prepare(t.Context(), Request{Reference: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := mountImage(t, im)
+	readAll(t, want, target)
+	present := im.Stats().Present
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	endKeepers(t, root)
+	s = openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
+	defer s.Close()
+	if err := s.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	im = s.Images()[0]
+	if st := im.Stats(); st.Present != present || len(st.Unguarded) > 0 {
+		t.Errorf("%d bytes were present, now: %+v", present, st)
+	}
+	if failed := readAll(t, want, target); len(failed) > 0 {
+		t.Errorf("%v could not be read", failed)
+	}
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	needWatch(t)
+	dir, to := content(t, 12, 4, 1000), filepath.Join(t.TempDir(), "image")
+	if _, err := image.Build(t.Context(), to, image.Options{}, image.Folder(dir)); err != nil {
+		t.Fatal(err)
+	}
+	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+	defer s.Close()
+	im, err := s.Prepare(t.Context(), Request{Reference: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, over, upper := mountImage(t, im), t.TempDir(), stateDir(t)
+	if err := errors.Join(os.Mkdir(upper+"/u", 0o755), os.Mkdir(upper+"/w", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("overlay", over, "overlay", 0, "lowerdir="+target+",upperdir="+upper+"/u,workdir="+upper+"/w"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(over, unix.MNT_DETACH) })
+	if err := refuse(s.root); err != nil {
+		t.Errorf("what is needed lies elsewhere: %v", err)
+	}
+	for _, on := range []string{target, over} {
+		if err := refuse(s.root, filepath.Join(on, "a", "aa")); !errors.Is(err, ErrOnLazyMount) {
+			t.Errorf("a file on %s: %v", on, err)
+		}
+	}
+	t.Setenv("SSL_CERT_FILE", filepath.Join(target, "a", "aa"))
+	if _, err := Open(t.Context(), Options{Root: stateDir(t), Mode: Fanotify}); !errors.Is(err, ErrOnLazyMount) {
+		t.Errorf("a service with certificates on a lazy mount: %v", err)
+	}
+	if err := errors.Join(unix.Unmount(over, 0), im.Unmount(t.Context(), target)); err != nil {
+		t.Error(err)
+	}
+}
