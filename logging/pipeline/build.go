@@ -14,6 +14,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/filter"
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/multiline"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/output"
 	"github.com/weft-dev/weft/logging/pipeline/parser"
@@ -86,13 +87,14 @@ func environment(file *config.File, process func(string) (string, bool)) func(st
 }
 
 type builder struct {
-	file    *config.File
-	options Options
-	env     func(string) (string, bool)
-	engine  *Engine
-	parsers parser.Set
-	counts  map[string]int
-	faults  []error
+	file      *config.File
+	options   Options
+	env       func(string) (string, bool)
+	engine    *Engine
+	parsers   parser.Set
+	multiline multiline.Set
+	counts    map[string]int
+	faults    []error
 }
 
 func (b *builder) fail(pos config.Position, format string, args ...any) {
@@ -109,6 +111,9 @@ func (b *builder) build() {
 	b.service()
 	var err error
 	if b.parsers, err = parser.NewSet(b.file.Sections, b.env, b.options.Now); err != nil {
+		b.faults = append(b.faults, err)
+	}
+	if b.multiline, err = multiline.NewSet(b.file.Sections, b.parsers, b.env, b.options.Now); err != nil {
 		b.faults = append(b.faults, err)
 	}
 	for _, s := range b.file.Sections {
@@ -271,7 +276,7 @@ func (b *builder) input(s *config.Section) {
 	if !o.Bool("routable") && o.Has("routable") {
 		o.Failf("routable", "an input whose records go nowhere is not built into logagent; remove the input")
 	}
-	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Positions: b.options.Positions}
+	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Multiline: b.multiline, Positions: b.options.Positions}
 	if !o.Has("tag") {
 		host.Tag = name
 	}
@@ -320,7 +325,7 @@ func (b *builder) part(s *config.Section) *filterPart {
 	f := &filterPart{name: name, plugin: plug, alias: o.String("alias")}
 	f.log = partLogger(b.options.Log, "filter:"+plug+":"+f.title(), logLevel(o))
 	o.Ignore("log_suppress_interval", "match", "match_regex")
-	host := filter.Host{Host: b.host(f.log), Name: f.title(), Parsers: b.parsers}
+	host := filter.Host{Host: b.host(f.log), Name: f.title(), Parsers: b.parsers, Multiline: b.multiline}
 	host.Emitter = func(name string, limit int64, filesystem bool) flow.Sink {
 		if filesystem && b.engine.folder == nil {
 			o.Failf("emitter_storage.type", "an emitter on the filesystem needs storage.path in the [SERVICE] section")

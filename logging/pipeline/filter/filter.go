@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/multiline"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/parser"
 )
@@ -27,14 +28,24 @@ type Runner interface {
 // Host is what an engine offers filters.
 type Host struct {
 	flow.Host
-	Name    string // grep.0
-	Parsers parser.Set
+	Name      string // grep.0
+	Parsers   parser.Set
+	Multiline multiline.Set
 }
 
 type maker func(o *options.Set, h Host) Filter
 
 func makers() map[string]maker {
-	return map[string]maker{}
+	return map[string]maker{
+		"grep":            newGrep,
+		"modify":          newModify,
+		"multiline":       newMultiline,
+		"nest":            newNest,
+		"parser":          newParse,
+		"record_modifier": newRecordModifier,
+		"rewrite_tag":     newRewriteTag,
+		"throttle":        newThrottle,
+	}
 }
 
 // Names are the filters that are built in.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/multiline"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/parser"
 )
@@ -21,9 +22,10 @@ type Input interface {
 // Host is what an engine offers inputs.
 type Host struct {
 	flow.Host
-	Name    string // tail.0
-	Tag     string // of the section, "" if none is set
-	Parsers parser.Set
+	Name      string // tail.0
+	Tag       string // of the section, "" if none is set
+	Parsers   parser.Set
+	Multiline multiline.Set
 	// Positions keeps where inputs stopped, by names that they choose, from one configuration to the next.
 	Positions *Positions
 }

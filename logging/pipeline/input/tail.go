@@ -334,7 +334,7 @@ func (t *tail) begin(f *tailed, info os.FileInfo) {
 		f.offset = info.Size()
 	}
 	f.committed = f.offset
-	f.stream = t.lines.newStream()
+	f.stream = t.lines.newStream(t, f)
 	f.remember(t.store)
 }
 

@@ -321,7 +321,7 @@ func (t *tail) tooLong(f *tailed, line []byte, count *int, now record.Time) bool
 // line appends the record of one line to the batch; it gives the number of records that became complete.
 func (t *tail) line(f *tailed, line []byte, at int64, now record.Time) int {
 	if f.stream != nil {
-		return f.stream.add(t, f, line, at, now)
+		return f.stream.add(line, at, now)
 	}
 	t.appendLine(f, line, at, now)
 	return 1
@@ -402,7 +402,7 @@ func (t *tail) flushLines(ctx context.Context, all bool) error {
 			continue
 		}
 		t.batch = t.batch[:0]
-		if n := f.stream.flush(t, f, record.TimeOf(t.host.Now()), all); n > 0 {
+		if n := f.stream.flush(record.TimeOf(t.host.Now()), all); n > 0 {
 			if err := t.send(ctx, f, n, f.offset); err != nil {
 				return err
 			}

@@ -375,3 +375,11 @@ func removeField(dst []byte, start, at, size, count int) []byte {
 	copy(dst[start:], h)
 	return dst
 }
+
+// Time reads a time in the parser's format.
+func (p *Parser) Time(text []byte) (record.Time, bool) {
+	if p.time == nil {
+		return record.Time{}, false
+	}
+	return p.readTime(text)
+}
