@@ -59,35 +59,41 @@ type Planner struct {
 	// Namespace is where Secrets of a ClusterFluentBitConfig without namespace are, and its own Secret.
 	Namespace string
 	compiler  render.Compiler
+	checker   lint.Checker
 }
 
 // Plan makes the configurations of a set. A document with an error is left out and told; the others are rendered all the same. A mistake in
 // what holds for a whole configuration (its service section) stops this configuration alone.
 func (p *Planner) Plan(set *resource.Set, found resource.Found) *Result {
 	p.compiler.Found, p.compiler.Namespace = found, p.Namespace
+	p.checker.Begin()
 	r := &Result{}
 	for _, pipeline := range p.compiler.FluentBit(set) {
-		r.fluentBit(pipeline)
+		r.fluentBit(pipeline, &p.checker)
 	}
 	for _, router := range p.compiler.Fluentd(set) {
 		r.fluentd(router)
 	}
-	r.Problems = distinct(r.Problems)
 	for _, c := range r.Configurations {
 		if c.Files != nil {
 			r.Objects = append(r.Objects, c.secret())
 		}
 	}
 	for _, d := range set.All() {
+		problems := workload.Problems(d)
+		if r.Problems = append(r.Problems, problems...); len(problems) > 0 {
+			continue
+		}
 		for _, o := range workload.Objects(d) {
 			r.Objects = append(r.Objects, Object{Object: o.Object, Document: d, Field: o.Field, Owner: d})
 		}
 	}
+	r.Problems = distinct(r.Problems)
 	return r
 }
 
 // fluentBit checks a pipeline until what is left of it is good: leaving out a parser can make a filter wrong.
-func (r *Result) fluentBit(p *render.Pipeline) {
+func (r *Result) fluentBit(p *render.Pipeline, checker *lint.Checker) {
 	c := &Configuration{Engine: "fluentbit", Owner: p.Owner, Config: p.Config, Namespace: p.Namespace}
 	r.Problems = append(r.Problems, p.Problems...)
 	if p.Config == nil {
@@ -96,7 +102,7 @@ func (r *Result) fluentBit(p *render.Pipeline) {
 	c.Secret = p.Config.Name
 	blocked := broken(p.Problems)[p.Config]
 	for range 10 {
-		problems := lint.Pipeline(p)
+		problems := checker.Pipeline(p)
 		bad := broken(problems)
 		r.Problems = append(r.Problems, problems...)
 		blocked = blocked || bad[p.Config]

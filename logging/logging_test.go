@@ -24,7 +24,7 @@ const pipeline = `
 apiVersion: fluentbit.fluent.io/v1alpha2
 kind: FluentBit
 metadata: {name: fb, namespace: fluent}
-spec: {fluentBitConfigName: main}
+spec: {image: example.test/fluent-bit, fluentBitConfigName: main}
 ---
 apiVersion: fluentbit.fluent.io/v1alpha2
 kind: ClusterFluentBitConfig

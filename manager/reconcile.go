@@ -67,15 +67,20 @@ func (r *reconciler) reconcile(ctx context.Context, part Part, listers []cache.G
 	}
 	var errs []error
 	wanted := map[kube.Owner]bool{}
+	failed := map[Ref]error{}
 	for _, set := range plan.Sets {
 		owner := ownerOf(part, set.Of)
 		wanted[owner] = true
 		if err := r.apply(ctx, owner, set); err != nil {
+			failed[set.Of] = err
 			errs = append(errs, fmt.Errorf("%s %s/%s: %w", set.Of.Kind, set.Of.Namespace, set.Of.Name, err))
 		}
 	}
 	errs = append(errs, r.remove(ctx, part, wanted))
 	for _, s := range plan.Statuses {
+		if err := failed[s.Ref]; err != nil {
+			s.notApplied(err)
+		}
 		errs = append(errs, r.status(ctx, s, all))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -152,6 +157,7 @@ func (r *reconciler) status(ctx context.Context, s Status, all []*unstructured.U
 		return nil
 	}
 	old, _, _ := unstructured.NestedMap(live.Object, "status")
+	keepTimes(old, s.Status)
 	if same(old, s.Status) {
 		return nil
 	}
@@ -170,6 +176,27 @@ func (r *reconciler) status(ctx context.Context, s Status, all []*unstructured.U
 		return r.event(ctx, s, live)
 	}
 	return nil
+}
+
+// notApplied adds to a status that the cluster did not take what the resource leads to.
+func (s *Status) notApplied(err error) {
+	conditions, _ := s.Status["conditions"].([]any)
+	s.Status["conditions"] = append(conditions, map[string]any{"type": "Applied", "status": "False", "reason": "Refused", "message": err.Error(), "lastTransitionTime": time.Now().UTC().Format(time.RFC3339)})
+	s.Reason, s.Warning = "Refused", err.Error()
+}
+
+// keepTimes keeps the time of each condition whose state is as before.
+func keepTimes(old, status map[string]any) {
+	before, _ := old["conditions"].([]any)
+	now, _ := status["conditions"].([]any)
+	for _, item := range now {
+		c, _ := item.(map[string]any)
+		for _, item := range before {
+			if o, _ := item.(map[string]any); o["type"] == c["type"] && o["status"] == c["status"] && o["lastTransitionTime"] != nil {
+				c["lastTransitionTime"] = o["lastTransitionTime"]
+			}
+		}
+	}
 }
 
 // same compares two values as JSON has them.

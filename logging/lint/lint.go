@@ -35,6 +35,7 @@ func (f Finding) Error() string {
 type checker struct {
 	findings []Finding
 	loaded   bool // plugins come from files that nothing is known of
+	known    *Checker
 }
 
 func (c *checker) add(s *config.Section, pos config.Position, severity resource.Severity, reason, format string, args ...any) {
@@ -67,9 +68,34 @@ type open struct {
 	parsers bool // parsers, so that one that is not found is only a warning
 }
 
+// Checker checks pipelines again and again, and keeps what it found in each section: a section is never changed once it is made.
+type Checker struct {
+	known map[*config.Section]*checked
+	round int
+}
+
+// checked is what was found in one section alone.
+type checked struct {
+	findings []Finding
+	round    int
+}
+
+// Begin begins a round. What no pipeline of the round before had is forgotten.
+func (k *Checker) Begin() {
+	if k.known == nil {
+		k.known = map[*config.Section]*checked{}
+	}
+	for s, x := range k.known {
+		if x.round != k.round {
+			delete(k.known, s)
+		}
+	}
+	k.round++
+}
+
 // Pipeline checks what was rendered of resources: each finding is told as a problem of its resource.
-func Pipeline(p *render.Pipeline) []resource.Problem {
-	c := &checker{}
+func (k *Checker) Pipeline(p *render.Pipeline) []resource.Problem {
+	c := &checker{known: k}
 	var sections []*config.Section
 	of := map[*config.Section]*render.Entry{}
 	for _, e := range p.Entries {
@@ -147,26 +173,43 @@ func Router(r *render.Router) []resource.Problem {
 
 // fluentBit checks the sections of Fluent Bit.
 func (c *checker) fluentBit(sections []*config.Section, o open) {
-	table := plugin.FluentBit()
 	for _, s := range sections {
-		switch s.Kind {
-		case config.Service:
-			c.options(s, table.Plugin("service", "service"), s)
-		case config.Input, config.Filter, config.Output, config.Custom:
-			c.plugin(s, table, s.Kind, s)
-		case config.Parser:
-			c.parser(s, table)
-		case config.MultilineParser:
-			c.multilineParser(s, table)
-		case config.Plugins, config.StreamTask, config.Upstream, config.Extensions:
-		default:
-			c.warn(s, s.Pos, "UnknownSection", "the engine has no use for a section %s", strings.ToUpper(s.Kind))
+		if c.known == nil {
+			c.section(s)
+			continue
 		}
+		x := c.known.known[s]
+		if x == nil {
+			alone := &checker{}
+			alone.section(s)
+			x = &checked{findings: alone.findings}
+			c.known.known[s] = x
+		}
+		x.round = c.known.round
+		c.findings = append(c.findings, x.findings...)
 	}
 	c.parsers(sections, o)
 	c.emitters(sections)
 	c.ports(listeners(sections), fluentBitPorts)
 	c.reach(sections)
+}
+
+// section checks one section alone.
+func (c *checker) section(s *config.Section) {
+	table := plugin.FluentBit()
+	switch s.Kind {
+	case config.Service:
+		c.options(s, table.Plugin("service", "service"), s)
+	case config.Input, config.Filter, config.Output, config.Custom:
+		c.plugin(s, table, s.Kind, s)
+	case config.Parser:
+		c.parser(s, table)
+	case config.MultilineParser:
+		c.multilineParser(s, table)
+	case config.Plugins, config.StreamTask, config.Upstream, config.Extensions:
+	default:
+		c.warn(s, s.Pos, "UnknownSection", "the engine has no use for a section %s", strings.ToUpper(s.Kind))
+	}
 }
 
 // plugin checks one input, filter, output or processor.

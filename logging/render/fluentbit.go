@@ -5,7 +5,6 @@ package render
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -211,7 +210,7 @@ func (c *Compiler) addAs(p *Pipeline, d *resource.Document, role Role, tenant, a
 	}
 	key := keptKey{d, role, tenant, as, p.Format, space}
 	k := c.kept[key]
-	if k == nil || k.names != fmt.Sprint(n.multiline) || !c.same(k.used) {
+	if k == nil || k.names != n.key || !c.same(k.used) {
 		b := &builder{doc: d, table: plugin.FluentBit(), found: c.Found, namespace: space, names: n}
 		if tenant != "" {
 			b.tenant = n.suffix
@@ -221,7 +220,7 @@ func (c *Compiler) addAs(p *Pipeline, d *resource.Document, role Role, tenant, a
 		b.as, b.format = cmp.Or(as, d.Name), p.Format
 		b.unknownIn(d.Kind)
 		sections := make(b)
-		k = &kept{problems: b.problems, used: b.used, scripts: b.scripts, names: fmt.Sprint(n.multiline), entry: &Entry{Document: d, Role: role, Tenant: tenant, Sections: sections, texts: map[config.Format][]byte{}}}
+		k = &kept{problems: b.problems, used: b.used, scripts: b.scripts, names: n.key, entry: &Entry{Document: d, Role: role, Tenant: tenant, Sections: sections, texts: map[config.Format][]byte{}}}
 		c.kept[key] = k
 	}
 	k.round = c.round

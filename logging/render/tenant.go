@@ -12,6 +12,7 @@ import (
 type names struct {
 	suffix    string            // of parsers, "" for the cluster
 	multiline map[string]string // multiline parsers that need another name
+	key       string            // multiline as one text
 }
 
 func (n names) parser(name string) string {

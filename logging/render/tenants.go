@@ -46,6 +46,9 @@ func (c *Compiler) tenants(p *Pipeline, set *resource.Set, inputs []*resource.Do
 				n.multiline[d.Name] = n.parser(d.Name)
 			}
 		}
+		if len(n.multiline) > 0 {
+			n.key = fmt.Sprint(n.multiline)
+		}
 		if !routed[cfg.Namespace] {
 			routed[cfg.Namespace] = true
 			switch {

@@ -118,20 +118,24 @@ func (d *Document) Problem(severity Severity, reason, field, format string, args
 // Set is documents that can be searched.
 type Set struct {
 	all    []*Document
-	byKind map[string][]*Document // by group and kind; sorted by namespace and name
+	byKind map[kind][]*Document // sorted by namespace and name
 }
+
+type kind struct{ group, name string }
 
 // NewSet makes a set. Of documents with the same identity the last counts.
 func NewSet(documents []*Document) *Set {
-	s := &Set{byKind: map[string][]*Document{}}
-	last := map[string]*Document{}
+	type identity struct{ group, kind, namespace, name string }
+	of := func(d *Document) identity { return identity{d.Group, d.Kind, d.Namespace, d.Name} }
+	s := &Set{byKind: map[kind][]*Document{}, all: make([]*Document, 0, len(documents))}
+	last := make(map[identity]*Document, len(documents))
 	for _, d := range documents {
-		last[d.ID()] = d
+		last[of(d)] = d
 	}
 	for _, d := range documents {
-		if last[d.ID()] == d {
+		if last[of(d)] == d {
 			s.all = append(s.all, d)
-			key := d.Group + " " + d.Kind
+			key := kind{d.Group, d.Kind}
 			s.byKind[key] = append(s.byKind[key], d)
 		}
 	}
@@ -147,13 +151,21 @@ func NewSet(documents []*Document) *Set {
 func (s *Set) All() []*Document { return s.all }
 
 // Kind are the documents of a kind, by namespace and name.
-func (s *Set) Kind(group, kind string) []*Document { return s.byKind[group+" "+kind] }
+func (s *Set) Kind(group, name string) []*Document { return s.byKind[kind{group, name}] }
 
 // Select are the documents of a kind whose labels a selector matches, in a namespace ("" for all).
 func (s *Set) Select(group, kind, namespace string, selector Selector) []*Document {
+	list := s.Kind(group, kind)
+	if namespace != "" {
+		from, _ := slices.BinarySearchFunc(list, namespace, func(d *Document, ns string) int { return cmp.Compare(d.Namespace, ns) })
+		list = list[from:]
+	}
 	var found []*Document
-	for _, d := range s.Kind(group, kind) {
-		if (namespace == "" || d.Namespace == namespace) && selector.Matches(d.Labels) {
+	for _, d := range list {
+		if namespace != "" && d.Namespace != namespace {
+			break
+		}
+		if selector.Matches(d.Labels) {
 			found = append(found, d)
 		}
 	}

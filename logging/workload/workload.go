@@ -33,6 +33,15 @@ func Objects(d *resource.Document) []Object {
 	return nil
 }
 
+// Problems are what is wrong with a FluentBit, Collector or Fluentd, so that no pod could run.
+func Problems(d *resource.Document) []resource.Problem {
+	b := &builder{d: d, spec: d.Spec()}
+	if len(Objects(d)) == 0 || b.text("image") != "" {
+		return nil
+	}
+	return []resource.Problem{d.Problem(resource.Error, "MissingField", "spec.image", "no image is named, so that no pod can run")}
+}
+
 type builder struct {
 	d    *resource.Document
 	spec object
