@@ -268,6 +268,27 @@ spec: {match: "*", http: {host: another}}`)
 			t.Errorf("the configuration changed: %v\n%s", err, after)
 		}
 	})
+	t.Run("what the cluster refuses is told", func(t *testing.T) {
+		c.apply(`
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: FluentBit
+metadata: {name: refused, namespace: NS}
+spec: {image: example.test/fluent-bit, fluentBitConfigName: NS-config, volumesMounts: [{name: nothing, mountPath: /x}]}`)
+		c.eventually("the condition", func() error {
+			u, err := c.objects.Resource(loggingResource(resource.FluentBitGroup, "FluentBit")).Namespace(c.Namespace).Get(t.Context(), "refused", metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
+			for _, item := range conditions {
+				if x := item.(map[string]any); x["type"] == "Applied" && x["status"] == "False" && strings.Contains(fmt.Sprint(x["message"]), "volumeMounts[") {
+					return nil
+				}
+			}
+			return fmt.Errorf("%v", conditions)
+		})
+		c.remove(resource.FluentBitGroup, "FluentBit", c.Namespace, "refused")
+	})
 	t.Run("removal leaves nothing", func(t *testing.T) {
 		c.remove(resource.FluentBitGroup, "FluentBit", c.Namespace, "agent")
 		c.eventually("the end", func() error {

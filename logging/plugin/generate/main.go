@@ -47,5 +47,6 @@ func generated() (map[string][]byte, error) {
 		return nil, err
 	}
 	reference(files)
+	coverage(files)
 	return files, nil
 }
