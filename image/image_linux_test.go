@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,22 +19,11 @@ import (
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/image/tree"
+	"github.com/weft-dev/weft/test/mounts"
 )
 
-// TestMain runs the tests in a mount namespace of their own, so that no mount is left behind.
-func TestMain(m *testing.M) {
-	const private = "IMAGE_TEST_PRIVATE"
-	if os.Getuid() != 0 || os.Getenv(private) != "" || strings.Contains(strings.Join(os.Args, " "), "-test.fuzz") {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), private+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Run(); err != nil {
-		os.Exit(1)
-	}
-}
+// TestMain keeps mounts away from the machine.
+func TestMain(m *testing.M) { mounts.Private(m) }
 
 // entry is a file of a random layer.
 type entry struct {
