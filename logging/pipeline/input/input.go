@@ -34,8 +34,12 @@ type maker func(o *options.Set, h Host) Input
 
 func makers() map[string]maker {
 	return map[string]maker{
-		"dummy": newDummy,
-		"tail":  newTail,
+		"dummy":   newDummy,
+		"forward": newForward,
+		"http":    newHTTP,
+		"syslog":  newSyslog,
+		"tail":    newTail,
+		"tcp":     newTCP,
 	}
 }
 

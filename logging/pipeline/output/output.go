@@ -49,9 +49,14 @@ type maker func(o *options.Set, h Host) Output
 
 func makers() map[string]maker {
 	return map[string]maker{
-		"null":   newNull,
-		"stdout": newStdout,
-		"file":   newFile,
+		"null":       newNull,
+		"stdout":     newStdout,
+		"http":       newHTTP,
+		"es":         newElasticsearch,
+		"opensearch": newElasticsearch,
+		"loki":       newLoki,
+		"forward":    newForward,
+		"file":       newFile,
 	}
 }
 

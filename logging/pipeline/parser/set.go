@@ -27,5 +27,8 @@ func NewSet(sections []*config.Section, env func(string) (string, bool), now fun
 			set[p.Name] = p
 		}
 	}
+	if err := set.addShipped(now); err != nil {
+		faults = append(faults, err)
+	}
 	return set, errors.Join(faults...)
 }

@@ -111,3 +111,45 @@ func AppendText(dst, value []byte) []byte {
 	}
 	return AppendJSON(dst, value)
 }
+
+// Without is a body without the values at the paths. Paths into arrays are passed over.
+func Without(body []byte, paths []Path) []byte {
+	var chains [][]string
+	for _, p := range paths {
+		if keys, ok := p.Keys(); ok && len(keys) > 0 {
+			chains = append(chains, keys)
+		}
+	}
+	return without(body, chains)
+}
+
+func without(value []byte, chains [][]string) []byte {
+	fields := FieldsOf(value)
+	out := []byte{0x80}
+	n := 0
+	for fields.Next() {
+		var inner [][]string
+		gone := false
+		for _, c := range chains {
+			if fields.Key == nil || c[0] != string(fields.Key) {
+				continue
+			}
+			if len(c) == 1 {
+				gone = true
+				break
+			}
+			inner = append(inner, c[1:])
+		}
+		if gone {
+			continue
+		}
+		n++
+		if len(inner) > 0 && KindOf(fields.Value) == Map {
+			out = append(out, fields.Raw[:len(fields.Raw)-len(fields.Value)]...)
+			out = append(out, without(fields.Value, inner)...)
+			continue
+		}
+		out = append(out, fields.Raw...)
+	}
+	return CloseMap(out, 0, n)
+}

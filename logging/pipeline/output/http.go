@@ -1,0 +1,201 @@
+package output
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/transport"
+)
+
+// request is what all outputs over HTTP have in common.
+type request struct {
+	client     *http.Client
+	url        string
+	method     string
+	headers    [][2]string
+	user, pass string
+	bearer     string
+	compress   string
+}
+
+// newRequest reads the options for connections, credentials, headers and compression.
+func newRequest(o *options.Set, port int, limit time.Duration, proxy string) *request {
+	c := transport.NewClient(o, "127.0.0.1", port)
+	client, base, err := c.HTTP(proxy, limit)
+	if err != nil {
+		o.Failf("proxy", "%v", err)
+	}
+	r := &request{client: client, url: base, method: http.MethodPost, user: o.String("http_user"), pass: o.String("http_passwd"), compress: strings.ToLower(o.String("compress"))}
+	switch r.compress {
+	case "", "false", "off":
+		r.compress = ""
+	case "gzip", "snappy", "zstd":
+	default:
+		o.Failf("compress", "there is no compression %q; there are gzip, snappy and zstd", r.compress)
+	}
+	return r
+}
+
+func (r *request) readHeaders(o *options.Set) {
+	for _, p := range o.All("header") {
+		k, v := o.Pair(p)
+		if !validHeader(k, v) {
+			o.Fail(p, "%q is not a header; write its name, a blank and its value", p.Value)
+			continue
+		}
+		r.headers = append(r.headers, [2]string{k, v})
+	}
+}
+
+func validHeader(name, value string) bool {
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("()<>@,;:\\\"/[]?={}", c) >= 0 {
+			return false
+		}
+	}
+	return name != "" && !strings.ContainsAny(value, "\r\n\x00")
+}
+
+func compressed(how string, body []byte) ([]byte, error) {
+	switch how {
+	case "gzip":
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		if _, err := z.Write(body); err != nil {
+			return nil, err
+		}
+		err := z.Close()
+		return b.Bytes(), err
+	case "snappy":
+		return snappy.Encode(nil, body), nil
+	case "zstd":
+		z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		return z.EncodeAll(body, nil), nil
+	}
+	return body, nil
+}
+
+// maxResponse is how much of an answer is read.
+const maxResponse = 4 << 20
+
+// send makes one request. Answers 200 to 205 are success; others are errors, hopeless if the server says that the request itself is wrong.
+func (r *request) send(ctx context.Context, url, contentType string, body []byte, more ...[2]string) ([]byte, error) {
+	body, err := compressed(r.compress, body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, Hopeless(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("User-Agent", "Fluent-Bit")
+	if r.compress != "" {
+		req.Header.Set("Content-Encoding", r.compress)
+	}
+	switch {
+	case r.bearer != "":
+		req.Header.Set("Authorization", "Bearer "+r.bearer)
+	case r.user != "":
+		req.SetBasicAuth(r.user, r.pass)
+	}
+	for _, h := range append(r.headers, more...) {
+		if strings.EqualFold(h[0], "host") {
+			req.Host = h[1]
+			continue
+		}
+		req.Header.Add(h[0], h[1])
+		if strings.EqualFold(h[0], "content-type") || strings.EqualFold(h[0], "user-agent") || strings.EqualFold(h[0], "authorization") {
+			req.Header.Set(h[0], h[1])
+		}
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if resp.StatusCode >= 200 && resp.StatusCode <= 205 {
+		return answer, err
+	}
+	failure := fmt.Errorf("%s: HTTP status %d: %s", url, resp.StatusCode, excerpt(answer))
+	if resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
+		return nil, Hopeless(failure)
+	}
+	return nil, failure
+}
+
+func excerpt(b []byte) string {
+	return strings.ToValidUTF8(strings.Join(strings.Fields(string(b[:min(len(b), 300)])), " "), "?")
+}
+
+// httpOutput posts chunks.
+type httpOutput struct {
+	request   *request
+	format    string
+	style     jsonStyle
+	tagHeader string
+}
+
+func newHTTP(o *options.Set, _ Host) Output {
+	limit := o.Duration("http.response_timeout")
+	h := &httpOutput{request: newRequest(o, 80, limit, o.String("proxy")), format: strings.ToLower(o.StringOr("format", "json")), tagHeader: o.String("header_tag")}
+	h.request.readHeaders(o)
+	uri := o.StringOr("uri", "/")
+	if !strings.HasPrefix(uri, "/") {
+		uri = "/" + uri
+	}
+	h.request.url += uri
+	switch strings.ToUpper(o.String("http_method")) {
+	case "", "POST":
+	case "PUT":
+		h.request.method = http.MethodPut
+	default:
+		o.Failf("http_method", "http_method must be POST or PUT")
+	}
+	switch h.format {
+	case "msgpack", "json", "json_lines", "json_stream":
+	default:
+		o.Failf("format", "the format %q is not built into logagent; there are msgpack, json, json_lines and json_stream", h.format)
+	}
+	h.style = newJSONStyle(o, h.format)
+	o.Ignore("allow_duplicated_headers", "log_response_payload", "http.read_idle_timeout")
+	return h
+}
+
+func (h *httpOutput) Write(ctx context.Context, c Chunk) error {
+	contentType, body := "application/json", c.Data
+	switch h.format {
+	case "msgpack":
+		contentType = "application/msgpack"
+	case "json_lines":
+		contentType = "application/x-ndjson"
+		body = h.style.appendChunk(nil, c.Data)
+	default:
+		body = h.style.appendChunk(nil, c.Data)
+	}
+	var more [][2]string
+	if h.tagHeader != "" {
+		more = append(more, [2]string{h.tagHeader, strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(c.Tag)})
+	}
+	_, err := h.request.send(ctx, h.request.url, contentType, body, more...)
+	return err
+}
+
+func (h *httpOutput) Close() error {
+	h.request.client.CloseIdleConnections()
+	return nil
+}
