@@ -1,15 +1,15 @@
 package layer
 
 import (
-	"bufio"
+	"cmp"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -73,44 +73,35 @@ func (c *counter) sum() v1.Hash {
 	return v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%x", c.hash.Sum(nil))}
 }
 
-// Stream makes a layer, measures and compresses it, and writes it to w, in one pass over the files.
+// Stream makes a layer, measures and compresses it, and writes it to w, in one pass over the files. Reading, measuring, compressing and
+// writing go on at the same time; the bytes do not depend on how many processors there are.
 func Stream(w io.Writer, c Compression, content Content) (Blob, error) {
 	compressed := newCounter(w)
-	var encoder io.WriteCloser
-	var err error
+	var p *pipe
 	if c == Zstd {
-		encoder, err = zstd.NewWriter(compressed, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(2))
+		encoder, err := zstd.NewWriter(compressed, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(2))
+		if err != nil {
+			return Blob{}, err
+		}
+		p = newPipe(encoder, nil)
+		err = errors.Join(content(p), p.Close())
+		if err = cmp.Or(err, encoder.Close()); err != nil {
+			return Blob{}, err
+		}
 	} else {
-		encoder, err = gzip.NewWriterLevel(compressed, gzip.BestSpeed)
+		p = newPipe(compressed, newDeflater)
+		if err := p.gzip(content); err != nil {
+			return Blob{}, err
+		}
 	}
-	if err != nil {
-		return Blob{}, err
-	}
-	raw := newCounter(encoder)
-	buffered := bufio.NewWriterSize(raw, 256<<10)
-	if err := content(buffered); err != nil {
-		encoder.Close()
-		return Blob{}, err
-	}
-	if err := buffered.Flush(); err != nil {
-		encoder.Close()
-		return Blob{}, err
-	}
-	if err := encoder.Close(); err != nil {
-		return Blob{}, err
-	}
-	return Blob{DiffID: raw.sum(), Digest: compressed.sum(), Size: compressed.size}, nil
+	return Blob{DiffID: p.sum(), Digest: compressed.sum(), Size: compressed.size}, nil
 }
 
 // DiffID measures a layer without compressing it.
 func DiffID(content Content) (v1.Hash, error) {
-	raw := newCounter(io.Discard)
-	buffered := bufio.NewWriterSize(raw, 256<<10)
-	if err := content(buffered); err != nil {
+	p := newPipe(nil, nil)
+	if err := errors.Join(content(p), p.Close()); err != nil {
 		return v1.Hash{}, err
 	}
-	if err := buffered.Flush(); err != nil {
-		return v1.Hash{}, err
-	}
-	return raw.sum(), nil
+	return p.sum(), nil
 }

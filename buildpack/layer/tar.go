@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -33,10 +34,21 @@ type Parent struct {
 }
 
 // A Writer writes one layer.
-type Writer struct{ tar *tar.Writer }
+type Writer struct {
+	tar    *tar.Writer
+	buffer []byte // for copying files
+}
 
 // NewWriter writes to w. Close ends the layer but not w.
-func NewWriter(w io.Writer) *Writer { return &Writer{tar.NewWriter(w)} }
+func NewWriter(w io.Writer) *Writer { return &Writer{tar: tar.NewWriter(w)} }
+
+// copy copies a file. tar.Writer would make a buffer for each.
+func (w *Writer) copy(r io.Reader) (int64, error) {
+	if w.buffer == nil {
+		w.buffer = make([]byte, 64<<10)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{w.tar}, struct{ io.Reader }{r}, w.buffer)
+}
 
 // Close writes the end of the layer.
 func (w *Writer) Close() error { return w.tar.Close() }
@@ -62,7 +74,7 @@ func (w *Writer) File(name string, mode fs.FileMode, owner Owner, size int64, r 
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(w.tar, r); err != nil {
+	if _, err := w.copy(r); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
@@ -96,7 +108,7 @@ func (w *Writer) Entry(tree Tree, name, at string, owner Owner) error {
 		return err
 	}
 	defer f.Close()
-	n, err := io.Copy(w.tar, io.LimitReader(f, info.Size()))
+	n, err := w.copy(io.LimitReader(f, info.Size()))
 	if err != nil {
 		return fmt.Errorf("%s: %w", at, err)
 	}
@@ -111,14 +123,44 @@ type plain struct{ fs.FileInfo }
 
 func (plain) Sys() any { return nil }
 
+// An Opener is a Tree that opens a folder, as a Tree whose names begin there. That saves finding it again for each of its files.
+type Opener interface {
+	Folder(name string) (Tree, io.Closer, error)
+}
+
+// Root gives the files of an opened folder, which stays the caller's.
+func Root(r *os.Root) Tree { return rootTree{r.FS().(Tree), r} }
+
+type rootTree struct {
+	Tree
+	root *os.Root
+}
+
+// Folder implements Opener.
+func (t rootTree) Folder(name string) (Tree, io.Closer, error) {
+	r, err := t.root.OpenRoot(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Root(r), r, nil
+}
+
 // Tree writes everything below the folder root of tree, at being its absolute path, in the order of filepath.Walk.
-func (w *Writer) Tree(tree Tree, root, at string, owner Owner) error {
+func (w *Writer) Tree(tree Tree, root, at string, owner Owner) (err error) {
 	if err := w.Entry(tree, root, at, owner); err != nil {
 		return err
 	}
 	entries, err := tree.ReadDir(root)
 	if err != nil {
 		return err
+	}
+	if o, ok := tree.(Opener); ok && len(entries) > 0 {
+		var folder io.Closer
+		if tree, folder, err = o.Folder(root); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, folder.Close()) }()
+		root = "."
 	}
 	for _, e := range entries {
 		name, below := path.Join(root, e.Name()), at+"/"+e.Name()

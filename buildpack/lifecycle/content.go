@@ -51,7 +51,7 @@ func (e *Exporter) layersFolder(layers *os.Root, dir string) layer.Content {
 			}
 			files := e.Folders.tree(layers) // each pass has one of its own: layers are made in parallel
 			defer files.Close()
-			return tw.Tree(files, dir, at.Inside, e.Owner)
+			return tw.Tree(files.walk(), dir, at.Inside, e.Owner)
 		})
 	}
 }
