@@ -83,16 +83,16 @@ func (p *planner) compare(ctx context.Context, t target, s Step, recorded Entry,
 		return s, explain(t.object, err)
 	}
 	if !ours {
-		return p.adoption(s, result)
+		return p.adoption(ctx, s, result)
 	}
 	return p.update(s, result, recorded, sameManifest)
 }
 
-func (p *planner) adoption(s Step, result *unstructured.Unstructured) (Step, error) {
+func (p *planner) adoption(ctx context.Context, s Step, result *unstructured.Unstructured) (Step, error) {
 	s.Action, s.Reason = AdoptIt, "it exists and was not applied by this set"
 	if names := predecessorsOf(s.live); len(names) > 0 {
 		s.Reason += "; the fields of " + strings.Join(names, ", ") + " are taken over"
-		if err := foreseeTakeOver(s.live, result, p.client.manager); err != nil {
+		if err := p.client.foreseeTakeOver(ctx, s.resource, s.desired, s.live, result); err != nil {
 			return s, s.desired.ErrorAt("", err.Error(), "")
 		}
 	}

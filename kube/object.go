@@ -57,7 +57,7 @@ func (c *Client) Compare(ctx context.Context, o manifest.Object, live *unstructu
 		return Comparison{}, nil
 	}
 	if takeOver && len(predecessorsOf(live)) > 0 {
-		if err := foreseeTakeOver(live, result, c.manager); err != nil {
+		if err := c.foreseeTakeOver(ctx, r, o, live, result); err != nil {
 			return Comparison{}, o.ErrorAt("", err.Error(), "")
 		}
 	}

@@ -128,10 +128,28 @@ func ownedSet(u *unstructured.Unstructured, choose func(metav1.ManagedFieldsEntr
 func removeFields(object map[string]any, set *fieldpath.Set) {
 	var paths []fieldpath.Path
 	set.Iterate(func(p fieldpath.Path) { paths = append(paths, p.Copy()) })
-	sort.Slice(paths, func(i, j int) bool { return len(paths[i]) > len(paths[j]) })
+	sort.SliceStable(paths, func(i, j int) bool {
+		if len(paths[i]) != len(paths[j]) {
+			return len(paths[i]) > len(paths[j])
+		}
+		return !namesItem(paths[i]) && namesItem(paths[j]) // an item is found by its keys as long as it has them
+	})
 	for _, p := range paths {
 		removePath(object, p)
 	}
+}
+
+// namesItem says whether the path names a field that tells an item of a list from the others.
+func namesItem(p fieldpath.Path) bool {
+	if len(p) < 2 || p[len(p)-1].FieldName == nil || p[len(p)-2].Key == nil {
+		return false
+	}
+	for _, k := range *p[len(p)-2].Key {
+		if k.Name == *p[len(p)-1].FieldName {
+			return true
+		}
+	}
+	return false
 }
 
 // removePath returns v without what the path names; gone says that v itself is to be removed by its parent.

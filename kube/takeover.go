@@ -3,13 +3,17 @@ package kube
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/weft-dev/weft/kube/manifest"
 )
 
 // lastApplied is where kubectl's client-side apply keeps what it applied; for a Secret that is its values.
@@ -108,42 +112,95 @@ func takenOver(entries []metav1.ManagedFieldsEntry, manager string) (result []me
 	return append(result, *own), true, nil
 }
 
-// foreseeTakeOver completes a dry run's result with what taking over will remove besides: fields that a predecessor had
-// written on purpose, that the source does not name and that nobody else owns. What client-side apply wrote on purpose
-// is told by its annotation; its managed fields also hold defaults, which come back.
-func foreseeTakeOver(live, result *unstructured.Unstructured, manager string) error {
+// foreseeTakeOver completes a dry run's result with what taking over will do besides: fields that a predecessor had written, that the
+// source does not name and that nobody else owns go, or get their default again.
+//
+// A predecessor that updated instead of applying owns defaults as well, and its entry does not tell them from what it wrote. The server
+// does: it is asked what it would make of the object if it were new. Where it does not answer, only what kubectl's annotation says was
+// written is foreseen.
+func (c *Client) foreseeTakeOver(ctx context.Context, r Resource, o manifest.Object, live, result *unstructured.Unstructured) error {
+	fresh := c.asNew(ctx, r, o)
 	wrote, err := ownedSet(live, func(e metav1.ManagedFieldsEntry) bool {
-		return isPredecessor(e) && e.Operation == metav1.ManagedFieldsOperationApply
+		return isPredecessor(e) && (fresh != nil || e.Operation == metav1.ManagedFieldsOperationApply)
 	})
 	if err != nil {
 		return err
 	}
-	var applied map[string]any
-	if text := live.GetAnnotations()[lastApplied]; text != "" && json.Unmarshal([]byte(text), &applied) == nil {
-		updated, err := ownedSet(live, func(e metav1.ManagedFieldsEntry) bool {
-			return isPredecessor(e) && e.Operation == metav1.ManagedFieldsOperationUpdate
-		})
-		if err != nil {
+	if fresh == nil {
+		if err := addAnnotated(wrote, live); err != nil {
 			return err
-		}
-		updated.Leaves().Iterate(func(p fieldpath.Path) {
-			if _, there := lookup(applied, p); there {
-				wrote.Insert(p.Copy())
-			}
-		})
-		annotation := fieldpath.MakePathOrDie("metadata", "annotations", lastApplied)
-		if updated.Has(annotation) {
-			wrote.Insert(annotation)
 		}
 	}
 	kept, err := ownedSet(result, func(e metav1.ManagedFieldsEntry) bool {
-		return isApplyOf(e, manager) || !isPredecessor(e)
+		return isApplyOf(e, c.manager) || !isPredecessor(e)
 	})
 	if err != nil {
 		return err
 	}
-	removeFields(result.Object, wrote.Leaves().Difference(kept))
+	gone := fieldpath.NewSet()
+	wrote.Leaves().Difference(kept).Iterate(func(p fieldpath.Path) {
+		if fresh != nil {
+			if value, comesBack := lookup(fresh.Object, p); comesBack {
+				replace(result.Object, p, value)
+				return
+			}
+		}
+		gone.Insert(p.Copy())
+	})
+	removeFields(result.Object, gone)
 	return nil
+}
+
+// addAnnotated adds what kubectl's annotation says that client-side apply wrote.
+func addAnnotated(wrote *fieldpath.Set, live *unstructured.Unstructured) error {
+	var applied map[string]any
+	if text := live.GetAnnotations()[lastApplied]; text == "" || json.Unmarshal([]byte(text), &applied) != nil {
+		return nil
+	}
+	updated, err := ownedSet(live, func(e metav1.ManagedFieldsEntry) bool {
+		return isPredecessor(e) && e.Operation == metav1.ManagedFieldsOperationUpdate
+	})
+	if err != nil {
+		return err
+	}
+	updated.Leaves().Iterate(func(p fieldpath.Path) {
+		if _, there := lookup(applied, p); there {
+			wrote.Insert(p.Copy())
+		}
+	})
+	annotation := fieldpath.MakePathOrDie("metadata", "annotations", lastApplied)
+	if updated.Has(annotation) {
+		wrote.Insert(annotation)
+	}
+	return nil
+}
+
+// asNew is what the server would make of the object if none of its name existed, found out by a dry run under another name; nil where
+// the server refuses that, as it does for definitions, whose names are given.
+func (c *Client) asNew(ctx context.Context, r Resource, o manifest.Object) *unstructured.Unstructured {
+	other := o.DeepCopy()
+	other.SetName("weft-" + strings.ToLower(rand.Text()))
+	fresh, err := c.patch(ctx, r, other, patchOptions{dryRun: true})
+	if err != nil {
+		return nil
+	}
+	return fresh
+}
+
+// replace gives a field that exists another value.
+func replace(object map[string]any, path fieldpath.Path, value any) {
+	parent, ok := lookup(object, path[:len(path)-1])
+	last := path[len(path)-1]
+	switch t := parent.(type) {
+	case map[string]any:
+		if ok && last.FieldName != nil {
+			t[*last.FieldName] = value
+		}
+	case []any:
+		if i := indexOf(t, last); i >= 0 {
+			t[i] = value
+		}
+	}
 }
 
 func lookup(v any, path fieldpath.Path) (any, bool) {

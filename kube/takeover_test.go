@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -46,6 +47,75 @@ adopt ConfigMap settings: it exists and was not applied by this set; the fields 
 		t.Errorf("data %s", got)
 	}
 	if got := Diff(before, after); fmt.Sprint(got) != fmt.Sprint(want.Steps[0].Changes) {
+		t.Errorf("planned %v\nhappened %v", want.Steps[0].Changes, got)
+	}
+	if r := b.apply(set); r.Changed() {
+		t.Errorf("not at rest:\n%s", describePlan(r.Plan))
+	}
+}
+
+const byKusion = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {stays: here, goes: away}}
+spec:
+  replicas: 3
+  minReadySeconds: 5
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 7
+      containers:
+      - {name: web, image: "web:1", env: [{name: OLD, value: gone}, {name: KEPT, value: here}], imagePullPolicy: Always}
+`
+
+const afterKusion = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {stays: here}}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: "web:2", env: [{name: KEPT, value: here}]}
+`
+
+// TestTakeOverFromKusion plans what goes with the fields that kusion wrote by updates, which own defaults too, and does just that.
+func TestTakeOverFromKusion(t *testing.T) {
+	b := newBench(t)
+	o := b.parse(byKusion)[0]
+	o.SetNamespace(b.place.Namespace)
+	r, err := b.kinds.find(b.Context(), o.GroupVersionKind())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.on(r, b.place.Namespace).Create(b.Context(), o.Unstructured, metav1.CreateOptions{FieldManager: "kusion"}); err != nil {
+		t.Fatal(err)
+	}
+	for b.live("apps/v1 Deployment", "web").GetAnnotations()["deployment.kubernetes.io/revision"] == "" { // its controller is done
+		select {
+		case <-b.Context().Done():
+			t.Fatal("its controller did nothing")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	set := b.set(afterKusion)
+	want := b.plan(set)
+	b.want(want, `
+adopt Deployment web: it exists and was not applied by this set; the fields of kusion are taken over
+  - metadata.labels.goes: "away"
+  + metadata.labels[weft.dev/owner]: "`+b.place.Namespace+`.app"
+  - spec.minReadySeconds: 5
+  ~ spec.replicas: 3 -> 1
+  - spec.template.spec.containers[name=web].env[name=OLD]: {"name":"OLD","value":"gone"}
+  ~ spec.template.spec.containers[name=web].image: "web:1" -> "web:2"
+  ~ spec.template.spec.containers[name=web].imagePullPolicy: "Always" -> "IfNotPresent"
+  ~ spec.template.spec.terminationGracePeriodSeconds: 7 -> 30
+`)
+	before := b.live("apps/v1 Deployment", "web")
+	b.apply(set)
+	if got := Diff(before, b.live("apps/v1 Deployment", "web")); fmt.Sprint(got) != fmt.Sprint(want.Steps[0].Changes) {
 		t.Errorf("planned %v\nhappened %v", want.Steps[0].Changes, got)
 	}
 	if r := b.apply(set); r.Changed() {
