@@ -15,6 +15,7 @@ import (
 	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/engine/folder"
 	"github.com/weft-dev/weft/engine/journal"
+	"github.com/weft-dev/weft/engine/seal"
 	"github.com/weft-dev/weft/test/fault"
 )
 
@@ -167,6 +168,101 @@ func TestCrashTwice(t *testing.T) {
 		},
 		Run:   func(ctx context.Context, dir string, hit func(string)) error { return crashRun(ctx, dir, set, hit) },
 		Check: func(t testing.TB, dir, _ string) { checkWorld(t, dir, set) },
+	})
+}
+
+// TestCrashInRekey kills the encryption to another key at every step. Whoever has the old key or the new one can read the state at any
+// time, and after the next run the old key reads nothing.
+func TestCrashInRekey(t *testing.T) {
+	identity := func(dir, name string) string {
+		id, err := seal.UserIdentity(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	open := func(ctx context.Context, dir string, hit func(string), keys *seal.Keys) (*folder.Folder, error) {
+		return folder.Open(ctx, filepath.Join(dir, "state"), folder.Options{Operation: "rekey", Sealer: keys, Journal: journal.Options{Crash: hit, NoSync: true}})
+	}
+	secret := tree{"password": engine.Sensitive{Value: "hunter2"}}
+	// readable opens the state with one key and says whether its secrets can be read.
+	readable := func(t testing.TB, dir, name string) bool {
+		keys, err := seal.New(nil, []string{identity(dir, name)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := open(t.Context(), dir, nil, keys)
+		if err != nil {
+			if !strings.Contains(err.Error(), "none of the keys at hand") {
+				t.Errorf("with the key %s: %v", name, err)
+			}
+			return false
+		}
+		if r := f.State.Record("a"); r == nil || !same(r.Inputs, secret) {
+			t.Errorf("with the key %s the record is %v", name, r)
+		}
+		if _, err := f.State.Wanted(1); err != nil {
+			t.Errorf("with the key %s: %v", name, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		return true
+	}
+	fault.Matrix(t, fault.Case{
+		Prepare: func(t testing.TB, dir string) {
+			keys, err := seal.New(nil, []string{identity(dir, "old")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(filepath.Join(dir, "world"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			f, err := open(t.Context(), dir, nil, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := engine.New(f.State, engine.Options{Drivers: map[string]engine.Driver{"thing": newWorld(filepath.Join(dir, "world"))}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := e.Plan(t.Context(), []res{{ID: "a", Type: "thing", Inputs: secret}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Apply(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Run: func(ctx context.Context, dir string, hit func(string)) error {
+			before, next := identity(dir, "old"), identity(dir, "new")
+			both, err := seal.New(nil, []string{before, next})
+			if err != nil {
+				return err
+			}
+			fresh, err := seal.New(nil, []string{next})
+			if err != nil {
+				return err
+			}
+			f, err := open(ctx, dir, hit, both)
+			if err != nil {
+				return err
+			}
+			return errors.Join(f.State.Rekey(fresh, fresh.Recipients()), f.Close())
+		},
+		Killed: func(t testing.TB, dir, _ string) {
+			if byOld, byNew := readable(t, dir, "old"), readable(t, dir, "new"); byOld == byNew {
+				t.Errorf("readable with the old key: %t, with the new one: %t", byOld, byNew)
+			}
+		},
+		Check: func(t testing.TB, dir, _ string) {
+			if byOld, byNew := readable(t, dir, "old"), readable(t, dir, "new"); byOld || !byNew {
+				t.Errorf("readable with the old key: %t, with the new one: %t", byOld, byNew)
+			}
+		},
 	})
 }
 
