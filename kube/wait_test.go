@@ -11,6 +11,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/weft-dev/weft/kube/status"
 )
 
 // beKubelet stands in for a node: it writes the given status to every pod of the namespace until the test ends.
@@ -99,5 +102,26 @@ func TestWaitEndsInTime(t *testing.T) {
 	set.Progress = func(Event) { cancel() }
 	if _, err := b.Apply(ctx, set); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// ofConditions are the built-in kinds whose readiness the conditions tell that controllers of all kinds write, or which have none.
+var ofConditions = []string{"CertificateSigningRequest", "FlowSchema", "PriorityLevelConfiguration", "ServiceCIDR", "IPAddress", "Node", "Binding", "VolumeAttachment", "CSINode",
+	"CSIStorageCapacity", "VolumeAttributesClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "DeviceClass", "DeviceTaintRule", "MutatingAdmissionPolicy",
+	"MutatingAdmissionPolicyBinding", "ClusterTrustBundle", "PodCertificateRequest", "StorageVersion", "StorageVersionMigration", "LeaseCandidate", "Workload", "PodGroup"}
+
+// TestEveryServedKindIsDecidedAbout lists what the server serves itself; a kind that is new in a version of Kubernetes has to be looked at.
+func TestEveryServedKindIsDecidedAbout(t *testing.T) {
+	b := newBench(t)
+	if _, err := b.kinds.find(b.Context(), schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}); err != nil {
+		t.Fatal(err)
+	}
+	for gvk := range b.kinds.served {
+		gk := gvk.GroupKind()
+		own := gk.Group == "" || !strings.Contains(gk.Group, ".") || strings.HasSuffix(gk.Group, ".k8s.io") && gk.Group != "metrics.k8s.io"
+		asked := strings.HasSuffix(gk.Kind, "Review") || strings.HasSuffix(gk.Kind, "Status") // answers, which are not kept
+		if own && !asked && !status.Immediate(gk) && !status.Ruled(gk) && !slices.Contains(ofConditions, gk.Kind) {
+			t.Errorf("%s has no rule and is not among those whose conditions are read", gk)
+		}
 	}
 }

@@ -105,6 +105,9 @@ var immediate = map[schema.GroupKind]bool{
 // Immediate says that objects of the kind are ready as soon as they exist, so that nobody has to look at them again.
 func Immediate(gk schema.GroupKind) bool { return immediate[gk] }
 
+// Ruled says that the kind has a rule of its own; of others the conditions are read.
+func Ruled(gk schema.GroupKind) bool { return rules[gk] != nil }
+
 // RunsPods says that the kind's objects have pods that explain their state; Selector finds them.
 func RunsPods(gk schema.GroupKind) bool {
 	switch gk.Kind {

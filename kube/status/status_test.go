@@ -21,6 +21,7 @@ func TestOf(t *testing.T) {
 	if err != nil || len(tables) == 0 {
 		t.Fatal("no tables", err)
 	}
+	seen := map[schema.GroupKind]map[bool]bool{} // whether a case of the kind is ready, and one is not
 	for _, path := range tables {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
 			ar, err := txtar.ParseFile(path)
@@ -34,7 +35,13 @@ func TestOf(t *testing.T) {
 					want = i
 					continue
 				}
-				s := Of(readCase(t, f.Data))
+				u, related := readCase(t, f.Data)
+				s := Of(u, related)
+				gk := u.GroupVersionKind().GroupKind()
+				if seen[gk] == nil {
+					seen[gk] = map[bool]bool{}
+				}
+				seen[gk][s.State == Ready] = true
 				mark := ""
 				if s.Stuck {
 					mark = ", stuck"
@@ -55,6 +62,11 @@ func TestOf(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got.String(), ar.Files[want].Data)
 			}
 		})
+	}
+	for gk := range rules {
+		if !seen[gk][true] || !seen[gk][false] {
+			t.Errorf("%s has no case that is ready, or none that is not", gk)
+		}
 	}
 }
 
