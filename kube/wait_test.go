@@ -106,7 +106,7 @@ func TestWaitEndsInTime(t *testing.T) {
 }
 
 // ofConditions are the built-in kinds whose readiness the conditions tell that controllers of all kinds write, or which have none.
-var ofConditions = []string{"CertificateSigningRequest", "FlowSchema", "PriorityLevelConfiguration", "ServiceCIDR", "IPAddress", "Node", "Binding", "VolumeAttachment", "CSINode",
+var ofConditions = []string{"CertificateSigningRequest", "FlowSchema", "PriorityLevelConfiguration", "ServiceCIDR", "IPAddress", "Node", "Binding", "Event", "VolumeAttachment", "CSINode",
 	"CSIStorageCapacity", "VolumeAttributesClass", "ResourceClaim", "ResourceClaimTemplate", "ResourceSlice", "DeviceClass", "DeviceTaintRule", "MutatingAdmissionPolicy",
 	"MutatingAdmissionPolicyBinding", "ClusterTrustBundle", "PodCertificateRequest", "StorageVersion", "StorageVersionMigration", "LeaseCandidate", "Workload", "PodGroup"}
 

@@ -34,10 +34,7 @@ type applyResult struct {
 }
 
 func (a *app) applyCommand() *cobra.Command {
-	var src sourceFlags
-	var state stateFlags
-	var run runFlags
-	var apply applyFlags
+	var f deployFlags
 	c := &cobra.Command{
 		Use:   "apply [FOLDER|FILE|PLAN]",
 		Short: "Bring the cluster to what a source or a saved plan says",
@@ -56,23 +53,17 @@ second cancels. What was done is in the state at any time: the next apply goes o
 				if err != nil {
 					return err
 				}
-				return a.applySaved(c, path(args), saved, state, run, apply)
+				return a.applySaved(c, path(args), saved, f)
 			}
-			return a.apply(c.Context(), path(args), src, state, run, apply)
+			return a.apply(c.Context(), path(args), f)
 		},
 	}
-	src.add(c)
-	state.add(c)
-	run.add(c)
-	apply.add(c)
+	f.add(c)
 	return c
 }
 
 func (a *app) destroyCommand() *cobra.Command {
-	var src sourceFlags
-	var state stateFlags
-	var run runFlags
-	var apply applyFlags
+	var f deployFlags
 	c := &cobra.Command{
 		Use:   "destroy [FOLDER|FILE]",
 		Short: "Delete everything that was applied",
@@ -83,15 +74,12 @@ allowed with --allow-delete, and what carries the annotation weft.dev/keep: "tru
   weft destroy --allow-delete PersistentVolumeClaim --yes examples/guestbook/dev`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.change(c.Context(), "destroy", path(args), src, state, run, apply, func(ctx context.Context, s *session) (*engine.Plan, error) {
+			return a.change(c.Context(), "destroy", path(args), f, func(ctx context.Context, s *session) (*engine.Plan, error) {
 				return s.engine.Plan(ctx, nil)
 			})
 		},
 	}
-	src.add(c)
-	state.add(c)
-	run.add(c)
-	apply.add(c)
+	f.add(c)
 	return c
 }
 
@@ -125,41 +113,26 @@ func readPlanFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-func (a *app) apply(ctx context.Context, path string, src sourceFlags, state stateFlags, run runFlags, apply applyFlags) error {
-	began := time.Now()
-	reader, settings, err := a.readSource(ctx, path, src)
+func (a *app) apply(ctx context.Context, path string, f deployFlags) error {
+	reader, settings, err := a.readSource(ctx, path, f.source)
 	if err != nil {
 		return err
 	}
-	drained, drain, stop := a.gently(ctx)
-	defer stop()
-	progress := a.print().Progress()
-	defer progress.Close()
-	s, err := a.open(ctx, sessionRequest{operation: "apply", settings: settings, state: state, run: run, apply: apply, starts: true, drain: drain, progress: progress,
-		source: reader})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	p, err := s.engine.Plan(ctx, s.set.Resources)
-	if err != nil {
-		return err
-	}
-	if err := a.agree(s, p, apply.yes, false); err != nil {
-		return err
-	}
-	return a.carryOut(drained, s, p.Operation, began, func(ctx context.Context) (*engine.Result, error) { return s.engine.Apply(ctx, p) })
+	r := sessionRequest{operation: "apply", settings: settings, starts: true, source: reader}
+	return a.deploy(ctx, f, r, a.open, func(ctx context.Context, s *session) (*engine.Plan, carrier, error) {
+		p, err := s.engine.Plan(ctx, s.set.Resources)
+		return p, s.engine.Apply, err
+	})
 }
 
-func (a *app) applySaved(c *cobra.Command, file string, data []byte, state stateFlags, run runFlags, apply applyFlags) error {
-	ctx, began := c.Context(), time.Now()
+func (a *app) applySaved(c *cobra.Command, file string, data []byte, f deployFlags) error {
 	for _, name := range []string{"filename", "stack", "workspace", "argument", "module", "image", "name", "namespace", "registry", "refresh", "target",
 		"force-conflicts", "adopt", "allow-delete", "create-namespaces"} {
 		if c.Flags().Changed(name) {
 			return output.Usagef("--%s: a saved plan is applied as it is", name)
 		}
 	}
-	identity, err := a.identity(state.identity)
+	identity, err := a.identity(f.state.identity)
 	if err != nil {
 		return err
 	}
@@ -167,42 +140,50 @@ func (a *app) applySaved(c *cobra.Command, file string, data []byte, state state
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	drained, drain, stop := a.gently(ctx)
-	defer stop()
-	progress := a.print().Progress()
-	defer progress.Close()
-	s, err := a.open(ctx, sessionRequest{operation: "apply", settings: where, state: state, run: run, apply: apply, starts: true, drain: drain, progress: progress,
-		amend: func(o *engine.Options) { o.Operation = saved.Plan.Operation }})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := a.agree(s, &saved.Plan, apply.yes, false); err != nil {
-		return err
-	}
-	return a.carryOut(drained, s, saved.Plan.Operation, began, func(ctx context.Context) (*engine.Result, error) { return s.engine.ApplySaved(ctx, saved) })
+	r := sessionRequest{operation: "apply", settings: where, starts: true, amend: func(o *engine.Options) { o.Operation = saved.Plan.Operation }}
+	return a.deploy(c.Context(), f, r, a.open, func(_ context.Context, s *session) (*engine.Plan, carrier, error) {
+		return &saved.Plan, func(ctx context.Context, _ *engine.Plan) (*engine.Result, error) {
+			return s.engine.ApplySaved(ctx, saved)
+		}, nil
+	})
 }
 
 // change is a run that needs the state and not the source: destroy and rollback.
-func (a *app) change(ctx context.Context, operation, path string, src sourceFlags, state stateFlags, run runFlags, apply applyFlags, plan func(context.Context, *session) (*engine.Plan, error)) error {
+func (a *app) change(ctx context.Context, operation, path string, f deployFlags, plan func(context.Context, *session) (*engine.Plan, error)) error {
+	named := func(ctx context.Context, r sessionRequest) (*session, error) {
+		return a.openNamed(ctx, r, path, f.source)
+	}
+	return a.deploy(ctx, f, sessionRequest{operation: operation}, named, func(ctx context.Context, s *session) (*engine.Plan, carrier, error) {
+		p, err := plan(ctx, s)
+		return p, s.engine.Apply, err
+	})
+}
+
+// carrier carries a plan out.
+type carrier func(context.Context, *engine.Plan) (*engine.Result, error)
+
+// deploy is what all runs have in common: open a session, plan, ask, apply and tell the result. The first interrupt drains.
+func (a *app) deploy(ctx context.Context, f deployFlags, r sessionRequest, open func(context.Context, sessionRequest) (*session, error),
+	plan func(context.Context, *session) (*engine.Plan, carrier, error)) error {
 	began := time.Now()
 	drained, drain, stop := a.gently(ctx)
 	defer stop()
 	progress := a.print().Progress()
 	defer progress.Close()
-	s, err := a.openNamed(ctx, sessionRequest{operation: operation, state: state, run: run, apply: apply, drain: drain, progress: progress}, path, src)
+	r.state, r.run, r.apply, r.drain, r.progress = f.state, f.run, f.apply, drain, progress
+	s, err := open(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	p, err := plan(ctx, s)
+	p, carry, err := plan(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := a.agree(s, p, apply.yes, operation == "destroy"); err != nil {
+	if err := a.agree(s, p, f.apply.yes, r.operation == "destroy"); err != nil {
 		return err
 	}
-	return a.carryOut(drained, s, p.Operation, began, func(ctx context.Context) (*engine.Result, error) { return s.engine.Apply(ctx, p) })
+	return a.carryOut(drained, s, p.Operation, began, func(ctx context.Context) (*engine.Result, error) { return carry(ctx, p) })
 }
 
 // agree shows the plan on standard error and asks, where somebody is there to answer. Without anybody a run that must be confirmed is

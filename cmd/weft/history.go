@@ -18,27 +18,15 @@ import (
 func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func (a *app) historyCommand() *cobra.Command {
-	var src sourceFlags
-	var state stateFlags
-	c := &cobra.Command{
+	return a.stateVerb(&cobra.Command{
 		Use:   "history [FOLDER|FILE]",
 		Short: "List the revisions: what was applied, by whom, and what came of it",
 		Example: `  weft history examples/guestbook/dev
   weft history --name shop -n shop -o json`,
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, err := a.openNamed(c.Context(), sessionRequest{operation: "history", state: state}, path(args), src)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			revisions := s.backend.State().Revisions()
-			return a.print().Result(revisions, func(page *output.Page) { historyPage(page, revisions) })
-		},
-	}
-	src.add(c)
-	state.add(c)
-	return c
+	}, 0, func(_ context.Context, s *session, _ []string) error {
+		revisions := s.backend.State().Revisions()
+		return a.print().Result(revisions, func(page *output.Page) { historyPage(page, revisions) })
+	})
 }
 
 func historyPage(page *output.Page, revisions []*engine.Revision) {
@@ -65,56 +53,40 @@ func revisionNumber(text string) (uint64, error) {
 }
 
 func (a *app) diffCommand() *cobra.Command {
-	var src sourceFlags
-	var state stateFlags
-	c := &cobra.Command{
+	var from, to uint64
+	return a.stateVerb(&cobra.Command{
 		Use:   "diff REVISION REVISION [FOLDER|FILE]",
 		Short: "Compare what two revisions wanted",
 		Example: `  weft diff 3 5 examples/guestbook/dev
   weft diff 1 2 --name shop -o json`,
-		Args: cobra.RangeArgs(2, 3),
-		RunE: func(c *cobra.Command, args []string) error {
-			from, err := revisionNumber(args[0])
-			if err != nil {
-				return err
+		PreRunE: func(_ *cobra.Command, args []string) (err error) {
+			if from, err = revisionNumber(args[0]); err == nil {
+				to, err = revisionNumber(args[1])
 			}
-			to, err := revisionNumber(args[1])
-			if err != nil {
-				return err
-			}
-			s, err := a.openNamed(c.Context(), sessionRequest{operation: "diff", state: state}, path(args[2:]), src)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			differences, err := s.backend.State().Diff(from, to)
-			if err != nil {
-				return err
-			}
-			return a.print().Result(differences, func(page *output.Page) {
-				for _, d := range differences {
-					sign := signs[d.Action]
-					page.Line("%s", page.Paint(sign.colour, fmt.Sprintf("%-3s %s", sign.sign, d.ID)))
-					for _, change := range d.Changes {
-						page.Line("      %s: %s -> %s", change.Path, shown(change.Before), shown(change.After))
-					}
-				}
-				if len(differences) == 0 {
-					page.Line("Revisions %d and %d want the same.", from, to)
-				}
-			})
+			return err
 		},
-	}
-	src.add(c)
-	state.add(c)
-	return c
+	}, 2, func(_ context.Context, s *session, _ []string) error {
+		differences, err := s.backend.State().Diff(from, to)
+		if err != nil {
+			return err
+		}
+		return a.print().Result(differences, func(page *output.Page) {
+			for _, d := range differences {
+				sign := signs[d.Action]
+				page.Line("%s", page.Paint(sign.colour, fmt.Sprintf("%-3s %s", sign.sign, d.ID)))
+				for _, change := range d.Changes {
+					page.Line("      %s: %s -> %s", change.Path, shown(change.Before), shown(change.After))
+				}
+			}
+			if len(differences) == 0 {
+				page.Line("Revisions %d and %d want the same.", from, to)
+			}
+		})
+	})
 }
 
 func (a *app) rollbackCommand() *cobra.Command {
-	var src sourceFlags
-	var state stateFlags
-	var run runFlags
-	var apply applyFlags
+	var f deployFlags
 	c := &cobra.Command{
 		Use:   "rollback REVISION [FOLDER|FILE]",
 		Short: "Apply again what an earlier revision wanted",
@@ -128,15 +100,12 @@ source says today does not matter.`,
 			if err != nil {
 				return err
 			}
-			return a.change(c.Context(), "rollback", path(args[1:]), src, state, run, apply, func(ctx context.Context, s *session) (*engine.Plan, error) {
+			return a.change(c.Context(), "rollback", path(args[1:]), f, func(ctx context.Context, s *session) (*engine.Plan, error) {
 				return s.engine.PlanRevision(ctx, number)
 			})
 		},
 	}
-	src.add(c)
-	state.add(c)
-	run.add(c)
-	apply.add(c)
+	f.add(c)
 	return c
 }
 

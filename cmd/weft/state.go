@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ func (a *app) stateVerb(c *cobra.Command, n int, do func(ctx context.Context, s 
 	var state stateFlags
 	c.Args = cobra.RangeArgs(n, n+1)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		s, err := a.openNamed(c.Context(), sessionRequest{operation: "state " + c.Name(), state: state}, path(args[n:]), src)
+		s, err := a.openNamed(c.Context(), sessionRequest{operation: strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" "), state: state}, path(args[n:]), src)
 		if err != nil {
 			return err
 		}
