@@ -102,7 +102,9 @@ func (f *finder) node(name string) {
 	f.add(Reference{Field: f.at(), Use: Places, Request: level.Request{Verb: "get", Resource: "nodes", Name: name}})
 }
 
-// harmless are capabilities that containers have anyway, or that reach nothing outside of them.
+// Harmless are capabilities that containers have anyway, or that reach nothing outside of them.
+func Harmless() []string { return slices.Clone(harmless) }
+
 var harmless = []string{"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}
 
 // machine looks at fields of a pod that open the machine below it.

@@ -39,6 +39,7 @@ const readyTimeout = 3 * time.Minute
 var cluster struct {
 	sync.Once
 	hasMain bool
+	args    []string
 	server  *server
 	err     error
 	skip    string
@@ -51,9 +52,10 @@ type Server struct {
 	Kubeconfig string       // path of a file with the same
 }
 
-// Main runs the tests and then ends the server, if one was started. A package that uses this one calls it from TestMain.
-func Main(m *testing.M) {
-	cluster.hasMain = true
+// Main runs the tests and then ends the server, if one was started. A package that uses this one calls it from TestMain. The arguments are further
+// ones of weft-node.
+func Main(m *testing.M, args ...string) {
+	cluster.hasMain, cluster.args = true, args
 	code := m.Run()
 	if s := cluster.server; s != nil {
 		if err := s.stop(); err != nil {
@@ -76,7 +78,7 @@ func Start(t testing.TB) Server {
 			cluster.skip = reason
 			return
 		}
-		cluster.server, cluster.err = start(program)
+		cluster.server, cluster.err = start(program, cluster.args)
 	})
 	switch {
 	case cluster.skip != "" && os.Getenv("CI") != "":
@@ -160,7 +162,7 @@ type server struct {
 
 const statePrefix = "weft-test-"
 
-func start(program string) (*server, error) {
+func start(program string, args []string) (*server, error) {
 	sweep()
 	state, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", statePrefix, os.Getpid()))
 	if err != nil {
@@ -172,7 +174,7 @@ func start(program string) (*server, error) {
 		return nil, err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(program, "run", "--state", filepath.Join(state, "cluster"), "--mode", "api", "--ephemeral")
+	s.cmd = exec.Command(program, append([]string{"run", "--state", filepath.Join(state, "cluster"), "--mode", "api", "--ephemeral"}, args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	started := make(chan error)
 	go s.run(started)
