@@ -38,6 +38,8 @@ type maker func(o *options.Set, h Host) Filter
 func makers() map[string]maker {
 	return map[string]maker{
 		"grep":            newGrep,
+		"kubernetes":      newKubernetes,
+		"lua":             newLua,
 		"modify":          newModify,
 		"multiline":       newMultiline,
 		"nest":            newNest,
