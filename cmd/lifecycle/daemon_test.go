@@ -21,7 +21,7 @@ import (
 	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
 )
 
-// fakeDaemon keeps images as a Docker daemon does; a real one cannot run where the tests do. It knows the calls "ping", "load", "save"
+// fakeDaemon keeps images as a Docker daemon does. test/place has a real one, where it is installed; this one can refuse. It knows the calls "ping", "load", "save"
 // and "inspect" (Docker Engine API 1.47). With containerd behind it, images are called by their manifest and layers are kept compressed.
 type fakeDaemon struct {
 	t          *testing.T

@@ -19,7 +19,7 @@ import (
 	"github.com/weft-dev/weft/buildpack/target"
 )
 
-// fakeDaemon answers the three calls of a Docker daemon that are made; a real one cannot run where the tests do.
+// fakeDaemon answers the three calls of a Docker daemon that are made. test/place has a real one, where it is installed; this one can refuse.
 type fakeDaemon struct {
 	mu    sync.Mutex
 	files map[string][]byte // of the stream that was loaded

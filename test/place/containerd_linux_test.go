@@ -1,7 +1,6 @@
 //go:build linux
 
-// Package containerd holds the tests of images that go into a real containerd, the one that `make build` builds for the embedded node.
-package containerd
+package place
 
 import (
 	"bytes"
