@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image/erofs"
+	"github.com/weft-dev/weft/lazy/keeper"
 )
 
 // newGuard chooses how images are filled.
@@ -25,6 +27,16 @@ func newGuard(ctx context.Context, s *Service) (guard, error) {
 		return w, nil
 	}
 	return nil, fmt.Errorf("unknown mode %q: expected fanotify, fuse or eager", s.options.Mode)
+}
+
+// served says which processes look after a folder.
+func served(root string) (worker bool, keeperPID, holderPID int) {
+	f, err := lock(context.Background(), root, 0)
+	if err == nil {
+		f.Close()
+	}
+	keeperPID, holderPID = keeper.Look(filepath.Join(root, "run"))
+	return errors.Is(err, ErrBusy), keeperPID, holderPID
 }
 
 // kernelMount lets the kernel mount an image.

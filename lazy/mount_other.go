@@ -19,4 +19,9 @@ func (s *Service) kernelMount(*Image, string, int) error { return errors.ErrUnsu
 
 func (s *Service) mountAgain(context.Context, *Image) error { return errors.ErrUnsupported }
 
+func served(string) (worker bool, keeperPID, holderPID int) { return false, 0, 0 }
+
+// Refuse makes sure that nothing that is needed lies on a lazy mount.
+func Refuse(string) error { return ErrCannot }
+
 func unmount(string) error { return errors.ErrUnsupported }

@@ -39,6 +39,9 @@ type Options struct {
 	Deadline  time.Duration // for one fill, after which the read fails; 0 means 30 s
 	ReadAhead int           // bytes that a request to a registry gets beyond what was read; 0 means 256 KiB, less none
 	Limit     int64         // bytes per second that come from registries; 0: no limit
+	// CacheLimit is how many bytes the cache may take on the disk before content that nothing mounts is dropped, the longest unused first; 0: no
+	// limit.
+	CacheLimit int64
 	// Background lets the rest of mounted images be fetched when nobody waits for anything.
 	Background bool
 	// Learn is how long after a mount it is recorded what is read, for the next start; 0 means 30 s, less: nothing is recorded.

@@ -33,7 +33,10 @@ func needed(root string) []string {
 // ErrOnLazyMount says that a program needs a file that lies on a lazy mount.
 var ErrOnLazyMount = errors.New("it lies on a mount that is filled on demand, so reading it could wait for itself")
 
-// refuse makes sure that nothing that is needed lies on a lazy mount.
+// Refuse makes sure that nothing that a program with its state in a folder needs while it runs lies on a lazy mount: ErrOnLazyMount.
+func Refuse(root string) error { return refuse(root) }
+
+// refuse is Refuse, with further files.
 func refuse(root string, more ...string) error {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

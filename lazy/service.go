@@ -36,6 +36,7 @@ type Service struct {
 	credentials *credentials
 	order       *filler.Order
 	guard       guard
+	lock        *os.File
 	asks        order
 	prefetching atomic.Int32
 
@@ -74,21 +75,30 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	}
 	s.client = registry.New(ro)
 	s.ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	records, err := s.records()
-	if err != nil {
-		return nil, err
-	}
-	for id, r := range records {
-		s.images[id] = &Image{service: s, id: id, record: r}
-	}
+	// Another process that serves the folder is asked to end by way of the keeper, and then its lock is free.
 	if s.guard, err = newGuard(ctx, s); err != nil {
 		s.stop()
 		return nil, err
+	}
+	if s.lock, err = lock(ctx, root, lockWait); err != nil {
+		s.stop()
+		return nil, errors.Join(err, s.guard.close())
+	}
+	records, err := s.records()
+	if err != nil {
+		s.stop()
+		return nil, errors.Join(err, s.guard.close(), s.lock.Close())
+	}
+	for id, r := range records {
+		s.images[id] = &Image{service: s, id: id, record: r}
 	}
 	s.guard.start()
 	s.running.Go(s.saveAgainAndAgain)
 	return s, nil
 }
+
+// lockWait is how long a process that serves the folder may take to end.
+const lockWait = 5 * time.Second
 
 // saveEvery is how often the disk is told what is present. What is not told is only lost when the machine stops.
 const saveEvery = 5 * time.Second
@@ -105,6 +115,21 @@ func (s *Service) saveAgainAndAgain() {
 		for _, d := range s.opened() {
 			s.settle(d)
 		}
+		s.keepLimit()
+	}
+}
+
+// keepLimit drops what nothing mounts when the cache is larger than it may be.
+func (s *Service) keepLimit() {
+	if s.options.CacheLimit <= 0 {
+		return
+	}
+	c, err := s.Collect(s.ctx, s.options.CacheLimit)
+	if err != nil && s.ctx.Err() == nil {
+		s.log.Error("the cache cannot be made smaller", "error", err)
+	}
+	if len(c.Dropped) > 0 {
+		s.log.Info("content of images that nothing mounts was dropped", "devices", len(c.Dropped), "bytes", c.Bytes)
 	}
 }
 
@@ -130,7 +155,7 @@ func (s *Service) Close() error {
 		err = errors.Join(err, d.filler.Device().Close())
 	}
 	s.client.Close()
-	return err
+	return errors.Join(err, s.lock.Close())
 }
 
 // Mode is how images are filled.

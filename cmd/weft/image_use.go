@@ -18,6 +18,7 @@ import (
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/rafs"
 	"github.com/weft-dev/weft/image/tree"
+	"github.com/weft-dev/weft/lazy"
 )
 
 func (a *app) imageConvertCommand() *cobra.Command {
@@ -395,15 +396,27 @@ func (a *app) unpackTo(ctx context.Context, o *image.Opened, to string) error {
 }
 
 func (a *app) imageMountCommand() *cobra.Command {
-	var cache string
+	var cache, root, mode string
+	var lazily, background bool
 	c := &cobra.Command{
 		Use:   "mount IMAGE FOLDER",
-		Short: "Mount an image with the kernel, read-only and complete",
+		Short: "Mount an image with the kernel, read-only",
 		Long: `Mount an image on a folder. Everything is checked and fetched first; compressed blobs are decoded into the cache, where the next mount finds them. End it with
-"umount FOLDER". It needs root and Linux 6.12 or newer; the cache must not lie on tmpfs or overlayfs.`,
-		Example: "  weft image mount app.image /mnt\n  weft image mount registry.example.com/team/app:v1 /mnt --cache /var/cache/images",
-		Args:    cobra.ExactArgs(2),
+"umount FOLDER". It needs root and Linux 6.12 or newer; the cache must not lie on tmpfs or overlayfs.
+
+With --lazy only the metadata is fetched first, and content when it is read: the command stays, fills what is read, and unmounts when it is ended. Readers
+wait if it is killed, until it is started again with the same folder. See "weft lazy status".`,
+		Example: `  weft image mount app.image /mnt
+  weft image mount registry.example.com/team/app:v1 /mnt --cache /var/cache/images
+  weft image mount registry.example.com/team/app:v1 /mnt --lazy`,
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if lazily {
+				return a.mountLazily(cmd.Context(), args[0], args[1], root, lazy.Mode(mode), background)
+			}
+			if root != "" || mode != "" || background {
+				return output.Usagef("--root, --mode and --background go with --lazy")
+			}
 			found, err := a.openImage(cmd.Context(), args[0])
 			if err != nil {
 				return err
@@ -419,5 +432,9 @@ func (a *app) imageMountCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&cache, "cache", "", "`folder` for what has to be decoded (default ~/.cache/weft/images)")
+	c.Flags().BoolVar(&lazily, "lazy", false, "fetch content when it is read")
+	c.Flags().StringVar(&root, "root", "", rootUsage)
+	c.Flags().StringVar(&mode, "mode", "", "how the kernel is made to wait: fanotify, fuse or eager (default: what works here)")
+	c.Flags().BoolVar(&background, "background", false, "fetch the rest, too, when nobody waits")
 	return c
 }

@@ -1,0 +1,35 @@
+package lazy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// ErrBusy says that another process serves a folder.
+var ErrBusy = errors.New("another process serves the folder")
+
+// lock makes sure that one process serves a folder. It waits for one that is ending.
+func lock(ctx context.Context, root string, wait time.Duration) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(root, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(wait); ; {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) || ctx.Err() != nil {
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				err = fmt.Errorf("%s: %w", root, ErrBusy)
+			}
+			return nil, errors.Join(err, f.Close())
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
