@@ -1,0 +1,208 @@
+package attack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// Mode is what enforces levels in the cluster.
+type Mode string
+
+// The modes.
+const (
+	InProcess Mode = "in-process" // in the embedded API server
+	Webhook   Mode = "webhook"    // an authorization and an admission webhook
+	Managed   Mode = "managed"    // generated admission policies alone
+)
+
+// Modes are all modes, in the order of a table's columns.
+var Modes = []Mode{InProcess, Webhook, Managed}
+
+// Outcome is how an attempt ends.
+type Outcome string
+
+// The outcomes.
+const (
+	Denied   Outcome = "denied"      // by levels
+	Allowed  Outcome = "allowed"     // let through
+	NoEffect Outcome = "no effect"   // let through, and of no use
+	Reported Outcome = "reported"    // admission does not see it: weft level audit lists the right
+	Later    Outcome = "later stage" // needs the filtering proxy or approvals
+	Failed   Outcome = "failed"      // something else went wrong
+)
+
+// Actor is who tries.
+type Actor string
+
+// The actors.
+const (
+	Low    Actor = "low"    // a service account of a low namespace with cluster-admin's rights
+	High   Actor = "high"   // one of a high namespace, with the same rights
+	System Actor = "system" // a controller in kube-system
+	Node   Actor = "node"   // the agent of a node that is there
+)
+
+// Attempt is one request.
+type Attempt struct {
+	Name         string
+	As           Actor
+	Method, Path string            // LOW, HIGH stand for the two namespaces, NODE for a node on the high level
+	Body         string            // JSON
+	Type         string            // of the body, if it is not JSON
+	Header       map[string]string // further headers
+	Controller   string            // of System: the name of the account
+	Connects     bool              // opens a stream
+	OnlyReads    bool              // is not seen by generated policies
+	Missing      bool              // succeeds if it is told that something is not there
+	Expect       Outcome
+}
+
+// Row is an item of the catalogue.
+type Row struct {
+	Number   int // 0 for what must stay allowed
+	Title    string
+	Attempts []Attempt
+	Later    string // why it cannot be tried yet
+}
+
+// Result is what was seen.
+type Result struct {
+	Number   int     `json:"number,omitempty"`
+	Title    string  `json:"title"`
+	Attempt  string  `json:"attempt"`
+	Expected Outcome `json:"expected"`
+	Seen     Outcome `json:"seen"`
+	Cause    string  `json:"cause"`
+}
+
+// OK says whether what was expected was seen.
+func (r Result) OK() bool { return r.Expected == r.Seen }
+
+// Expected is the outcome of an attempt in a mode. Admission alone sees neither reads nor impersonation.
+func (a *Attempt) Expected(m Mode) Outcome {
+	if m == Managed && a.OnlyReads && a.Expect == Denied {
+		return Reported
+	}
+	return a.Expect
+}
+
+// Runner runs attempts against a cluster.
+type Runner struct {
+	Mode  Mode
+	Stage *Stage
+	// Progress, if set, hears of each result.
+	Progress func(Result)
+}
+
+// Run tries the whole catalogue. Only an ended context is an error.
+func (r *Runner) Run(ctx context.Context) ([]Result, error) {
+	var all []Result
+	tell := func(one Result) {
+		all = append(all, one)
+		if r.Progress != nil {
+			r.Progress(one)
+		}
+	}
+	for _, row := range Catalogue() {
+		if row.Later != "" {
+			tell(Result{row.Number, row.Title, row.Title, Later, Later, row.Later})
+		}
+		for i := range row.Attempts {
+			a := &row.Attempts[i]
+			seen, cause := r.try(ctx, a)
+			if err := ctx.Err(); err != nil {
+				return all, err
+			}
+			expected := a.Expected(r.Mode)
+			if expected == Reported && seen == Allowed {
+				seen, cause = Reported, "generated policies do not see it; weft level audit lists the right"
+			}
+			if a.Expect == NoEffect && seen == Allowed {
+				seen = NoEffect
+			}
+			tell(Result{row.Number, row.Title, a.Name, expected, seen, cause})
+		}
+	}
+	return all, nil
+}
+
+// patience is how long one attempt may take.
+const patience = 15 * time.Second
+
+func (r *Runner) try(ctx context.Context, a *Attempt) (Outcome, string) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	config := r.Stage.config(a)
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return Failed, err.Error()
+	}
+	url := strings.TrimSuffix(config.Host, "/") + r.Stage.fill(a.Path)
+	switch {
+	case a.Method == http.MethodGet, a.Connects:
+	case strings.Contains(url, "?"):
+		url += "&dryRun=All"
+	default:
+		url += "?dryRun=All"
+	}
+	request, err := http.NewRequestWithContext(ctx, a.Method, url, strings.NewReader(r.Stage.fill(a.Body)))
+	if err != nil {
+		return Failed, err.Error()
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json")
+	if a.Type != "" {
+		request.Header.Set("Content-Type", a.Type)
+	}
+	for k, v := range a.Header {
+		request.Header.Set(k, r.Stage.fill(v))
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return Failed, err.Error()
+	}
+	defer response.Body.Close()
+	body := make([]byte, 64<<10)
+	n, err := io.ReadAtLeast(response.Body, body, 1)
+	if err != nil && n == 0 {
+		body = nil
+	}
+	return outcome(response.StatusCode, body[:n], a)
+}
+
+func outcome(code int, body []byte, a *Attempt) (Outcome, string) {
+	var status struct {
+		Message string `json:"message"`
+	}
+	_ = json.Unmarshal(body, &status) // not every answer is a status
+	message := status.Message
+	if message == "" && code >= 400 {
+		message = string(bytes.TrimSpace(body))
+	}
+	switch {
+	case code < 300:
+		return Allowed, fmt.Sprintf("%d", code)
+	case strings.Contains(message, "levels:"):
+		return Denied, short(message[strings.Index(message, "levels:"):])
+	case a.Missing && code == http.StatusNotFound:
+		return Allowed, "404: tells that it is not there"
+	case a.Connects && (code == http.StatusBadRequest || code >= 500 || code == http.StatusNotFound && strings.Contains(message, "pod")):
+		return Allowed, fmt.Sprintf("%d after it was let through: %s", code, short(message)) // no node answers, or it was no upgrade
+	}
+	return Failed, fmt.Sprintf("%d: %s", code, short(message))
+}
+
+func short(s string) string {
+	if len(s) > 200 {
+		return s[:200] + "..."
+	}
+	return s
+}

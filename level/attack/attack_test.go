@@ -1,0 +1,164 @@
+package attack
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/kube/manifest"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/policy"
+	"github.com/weft-dev/weft/test/kube"
+)
+
+func TestMain(m *testing.M) { kube.Main(m) }
+
+const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: base}, {name: low}, {name: high}, {name: top}], exempt: [weft-admin]}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: kube-system}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: default}}
+`
+
+// define installs the definitions of levels.
+func define(t *testing.T, s *Stage) {
+	t.Helper()
+	definitions, err := api.CRDs.ReadDir("crds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range definitions {
+		data, err := api.CRDs.ReadFile("crds/" + d.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var m map[string]any
+		if err := yaml.Unmarshal(data, &m); err != nil {
+			t.Fatal(err)
+		}
+		u := &unstructured.Unstructured{Object: m}
+		if _, err := s.of(u).Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Every item has three attempts or a reason why it is not tried, and every number is there.
+func TestCatalogueIsComplete(t *testing.T) {
+	seen := map[int]bool{}
+	for _, row := range Catalogue() {
+		seen[row.Number] = true
+		if row.Later == "" && len(row.Attempts) < 3 && row.Number != 12 {
+			t.Errorf("%d %s has %d attempts, not three", row.Number, row.Title, len(row.Attempts))
+		}
+		for _, a := range row.Attempts {
+			if a.Name == "" || a.As == "" || a.Method == "" || a.Path == "" || a.Expect == "" {
+				t.Errorf("%d %s: an attempt is not complete: %+v", row.Number, row.Title, a)
+			}
+		}
+	}
+	for n := range 46 {
+		if !seen[n] {
+			t.Errorf("item %d is missing", n)
+		}
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	for _, c := range []struct {
+		code     int
+		body     string
+		connects bool
+		want     Outcome
+	}{
+		{200, `{}`, false, Allowed},
+		{403, `{"message":"pods is forbidden: levels: no"}`, false, Denied},
+		{403, `{"message":"forbidden by roles"}`, false, Failed},
+		{400, `{"message":"Upgrade request required"}`, true, Allowed},
+		{400, `{"message":"bad"}`, false, Failed},
+		{500, `no json`, false, Failed},
+	} {
+		if got, _ := outcome(c.code, []byte(c.body), &Attempt{Connects: c.connects}); got != c.want {
+			t.Errorf("%d %s: %s", c.code, c.body, got)
+		}
+	}
+}
+
+// Without levels the attempts succeed: a catalogue of requests that fail anyway would prove nothing. With generated policies they end as expected.
+func TestManaged(t *testing.T) {
+	server := kube.Start(t)
+	s, err := NewStage(server.Config, "low", "high")
+	if err != nil {
+		t.Fatal(err)
+	}
+	define(t, s)
+	if err := s.Prepare(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = s.Remove(ctx) // the server ends with the tests
+	})
+	run := func() map[string]Result {
+		all, err := (&Runner{Mode: Managed, Stage: s}).Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := map[string]Result{}
+		for _, r := range all {
+			by[r.Title+": "+r.Attempt] = r
+		}
+		return by
+	}
+	for name, r := range run() {
+		if r.Seen == Denied || r.Seen == Failed {
+			t.Errorf("without levels: %s: %s, %s", name, r.Seen, r.Cause)
+		}
+	}
+	objects, err := s.Objects(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := manifest.Reader{Stdin: strings.NewReader(registry)}.Read(t.Context(), "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range objects {
+		read = append(read, manifest.New(u, "stage"))
+	}
+	loaded, err := level.Load(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := policy.Compile(loaded.Model, policy.Options{Now: time.Now(), Setting: api.Enforce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range made.Objects {
+		if _, err := s.of(u).Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatalf("%s %s: %v", u.GetKind(), u.GetName(), err)
+		}
+	}
+	last := Attempt{As: Low, Method: post, Path: inLow + "/services", Body: `{"metadata":{"name":"weft-attack"},"spec":{"type":"ExternalName","externalName":"a.HIGH.svc"}}`}
+	r := &Runner{Mode: Managed, Stage: s}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		if seen, cause := r.try(t.Context(), &last); seen == Denied {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("the policies do not hold:", cause)
+		}
+	}
+	time.Sleep(time.Second) // they were made at once; the first ones hold by now
+	for name, r := range run() {
+		if !r.OK() {
+			t.Errorf("%s: expected %s, seen %s: %s", name, r.Expected, r.Seen, r.Cause)
+		}
+	}
+}
