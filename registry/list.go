@@ -36,7 +36,7 @@ func (c *Client) Tags(ctx context.Context, repo Repository) ([]string, error) {
 				return fmt.Errorf("the list of tags of %s is not the JSON document that is expected: %w", repo, err)
 			}
 			for _, t := range page.Tags {
-				if tagPattern.MatchString(t) {
+				if isTag(t) {
 					all = append(all, t)
 				}
 			}

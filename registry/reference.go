@@ -11,6 +11,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// isTag holds a tag to the specification. A count in the pattern would take as long to compile as all else in this package, in each program.
+func isTag(s string) bool { return len(s) <= 128 && tagCharacters.MatchString(s) }
+
 // DockerHub is the host that a reference without one means.
 const DockerHub = name.DefaultRegistry // index.docker.io
 
@@ -30,7 +33,7 @@ type Reference struct {
 // The grammar of distribution-spec ("Pulling manifests") and of the host as Docker's reference package reads it.
 var (
 	repositoryPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagCharacters     = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]*$`)
 	hostPattern       = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?$`)
 )
 
@@ -70,7 +73,7 @@ func parse(s string) (Reference, error) {
 	}
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
 		rest, r.Tag = rest[:i], rest[i+1:]
-		if !tagPattern.MatchString(r.Tag) {
+		if !isTag(r.Tag) {
 			return Reference{}, badReference(s, fmt.Sprintf("the tag %q must be letters, digits and _.- (at most 128, not beginning with . or -)", r.Tag))
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var ingestName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._:-]{0,199}$`)
+var ingestName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._:-]*$`) // at most 200 characters
 
 // Ingest is content on its way into the store. It survives Close and crashes and is continued with Resume. One process
 // and goroutine writes an ingest at a time.
@@ -74,7 +74,7 @@ func (s *Store) Resume(_ context.Context, name string, limit int64) (*Ingest, er
 }
 
 func (s *Store) ingestDir(name string) (string, error) {
-	if !ingestName.MatchString(name) {
+	if len(name) > 200 || !ingestName.MatchString(name) {
 		return "", fmt.Errorf("ingest name %q: expected letters, digits and ._:- (at most 200)", name)
 	}
 	return filepath.Join(s.dir, "ingest", name), nil

@@ -30,7 +30,7 @@ type rootFile struct {
 	Data    json.RawMessage `json:"data,omitempty"`
 }
 
-var rootElement = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._:@+-]{0,249}$`)
+var rootElement = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._:@+-]*$`) // at most 250 characters
 
 // leaf marks the files, so that a root "a" and a root "a/b" can exist side by side: no element begins with it.
 const leaf = "="
@@ -38,7 +38,7 @@ const leaf = "="
 func (s *Store) rootPath(name string) (string, error) {
 	elements := strings.Split(name, "/")
 	for _, e := range elements {
-		if !rootElement.MatchString(e) {
+		if len(e) > 250 || !rootElement.MatchString(e) {
 			return "", fmt.Errorf("root name %q: each part needs letters, digits and ._:@+- (at most 250), not beginning with a dot", name)
 		}
 	}

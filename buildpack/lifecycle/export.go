@@ -147,7 +147,7 @@ func (e *Exporter) Export(ctx context.Context, group spec.Group, build spec.Buil
 		return Exported{}, err
 	}
 	out.Metadata = md
-	image, err := e.image(ctx, parts, md, build, entrypoint)
+	image, err := e.image(parts, md, build, entrypoint)
 	if err != nil {
 		return Exported{}, err
 	}

@@ -2,10 +2,10 @@ package lifecycle
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +14,6 @@ import (
 
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/spec"
-	"github.com/weft-dev/weft/buildpack/target"
 )
 
 // document is an image without its layers.
@@ -43,8 +42,8 @@ func (e *Exporter) runImageMetadata(md *spec.LayersMetadata) error {
 	return nil
 }
 
-// image writes configuration and manifest. The layers of the run image go to the target here, unless it has them.
-func (e *Exporter) image(ctx context.Context, parts []*part, md spec.LayersMetadata, build spec.BuildMetadata, entrypoint string) (document, error) {
+// image writes configuration and manifest.
+func (e *Exporter) image(parts []*part, md spec.LayersMetadata, build spec.BuildMetadata, entrypoint string) (document, error) {
 	base, err := e.RunImage.ConfigFile()
 	if err != nil {
 		return document{}, err
@@ -54,10 +53,7 @@ func (e *Exporter) image(ctx context.Context, parts []*part, md spec.LayersMetad
 		return document{}, err
 	}
 	docker := manifest.MediaType == types.DockerManifestSchema2
-	layers, err := e.runImageLayers(ctx, manifest, base)
-	if err != nil {
-		return document{}, err
-	}
+	layers := slices.Clone(manifest.Layers) // transfer has brought them
 	created := v1.Time{Time: layer.ModTime}
 	if e.Created != 0 {
 		created = v1.Time{Time: time.Unix(e.Created, 0).UTC()}
@@ -153,26 +149,6 @@ func completeHistory(history []v1.History, layers int) []v1.History {
 		return full
 	}
 	return make([]v1.History, layers)
-}
-
-// runImageLayers makes sure that the target has the layers of the run image.
-func (e *Exporter) runImageLayers(ctx context.Context, manifest *v1.Manifest, config *v1.ConfigFile) ([]v1.Descriptor, error) {
-	if len(manifest.Layers) != len(config.RootFS.DiffIDs) {
-		return nil, errors.New("manifest and configuration of the run image name different numbers of layers")
-	}
-	var out []v1.Descriptor
-	for i, d := range manifest.Layers {
-		l, err := e.RunImage.LayerByDigest(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		blob := layer.Blob{DiffID: config.RootFS.DiffIDs[i], Digest: d.Digest, Size: d.Size}
-		if _, err := e.Target.Layer(ctx, target.Source{Name: "of the run image", Known: &blob, Existing: l}); err != nil {
-			return nil, err
-		}
-		out = append(out, d)
-	}
-	return out, nil
 }
 
 func encodeDocument(config *v1.ConfigFile, layers []v1.Descriptor, annotations map[string]string, docker bool) (document, error) {

@@ -25,6 +25,7 @@ type Rebaser struct {
 	Target target.Target
 	Names  []string
 	Force  bool
+	From   string // reference of the application's image, if it is in a registry: then Target is not asked for its layers there
 }
 
 // errForce is what a user can do about a refusal.
@@ -60,7 +61,7 @@ func (r *Rebaser) Rebase(ctx context.Context, app v1.Image, run NamedImage) (spe
 			return spec.Report{}, err
 		}
 	}
-	doc, err := r.document(ctx, app, run.Image, appConfig, runConfig, cut+1, md)
+	doc, err := r.document(ctx, app, run, appConfig, runConfig, cut+1, md)
 	if err != nil {
 		return spec.Report{}, err
 	}
@@ -211,12 +212,12 @@ func withoutDigest(image string) string {
 }
 
 // document writes configuration and manifest of the rebased image.
-func (r *Rebaser) document(ctx context.Context, app, run v1.Image, appConfig, runConfig *v1.ConfigFile, cut int, md spec.LayersMetadata) (document, error) {
+func (r *Rebaser) document(ctx context.Context, app v1.Image, run NamedImage, appConfig, runConfig *v1.ConfigFile, cut int, md spec.LayersMetadata) (document, error) {
 	appManifest, err := app.Manifest()
 	if err != nil {
 		return document{}, err
 	}
-	runManifest, err := run.Manifest()
+	runManifest, err := run.Image.Manifest()
 	if err != nil {
 		return document{}, err
 	}
@@ -241,7 +242,8 @@ func (r *Rebaser) document(ctx context.Context, app, run v1.Image, appConfig, ru
 		img    v1.Image
 		layers []v1.Descriptor
 		ids    []v1.Hash
-	}{{run, runManifest.Layers, runConfig.RootFS.DiffIDs}, {app, appManifest.Layers[cut:], appConfig.RootFS.DiffIDs[cut:]}}
+		from   string
+	}{{run.Image, runManifest.Layers, runConfig.RootFS.DiffIDs, run.Reference}, {app, appManifest.Layers[cut:], appConfig.RootFS.DiffIDs[cut:], r.From}}
 	var layers []v1.Descriptor
 	for _, s := range sources {
 		layers = append(layers, s.layers...)
@@ -251,7 +253,7 @@ func (r *Rebaser) document(ctx context.Context, app, run v1.Image, appConfig, ru
 				if err != nil {
 					return err
 				}
-				_, err = r.Target.Layer(gctx, target.Source{Name: d.Digest.String(), Existing: l,
+				_, err = r.Target.Layer(gctx, target.Source{Name: d.Digest.String(), Existing: l, From: s.from,
 					Known: &layer.Blob{DiffID: s.ids[i], Digest: d.Digest, Size: d.Size}})
 				return err
 			})

@@ -13,10 +13,33 @@ import (
 	"github.com/weft-dev/weft/buildpack/target"
 )
 
+// runImageLayers gives the layers of the run image.
+func (e *Exporter) runImageLayers() ([]target.Source, error) {
+	layers, err := blobsInOrder(e.RunImage)
+	if err != nil {
+		return nil, fmt.Errorf("read the run image: %w", err)
+	}
+	var out []target.Source
+	for _, l := range layers {
+		out = append(out, target.Source{Name: "of the run image", Known: &l.blob, Existing: l.layer, From: e.RunImageRef})
+	}
+	return out, nil
+}
+
 // transfer brings the layers to the target, several at once.
 func (e *Exporter) transfer(ctx context.Context, parts []*part, previous map[string]previousLayer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(maxParallelLayers)
+	run, err := e.runImageLayers()
+	if err != nil {
+		return err
+	}
+	for _, s := range run {
+		g.Go(func() error {
+			_, err := e.Target.Layer(ctx, s)
+			return err
+		})
+	}
 	for _, p := range parts {
 		g.Go(func() error { return e.transferOne(ctx, p, previous) })
 	}
@@ -54,7 +77,7 @@ func (e *Exporter) transferOne(ctx context.Context, p *part, previous map[string
 	return nil
 }
 
-// previousLayer is a layer of the previous image.
+// previousLayer is a layer of an image that is there.
 type previousLayer struct {
 	blob  layer.Blob
 	layer v1.Layer
@@ -66,6 +89,15 @@ func blobsOf(img v1.Image) (map[string]previousLayer, error) {
 	if img == nil {
 		return out, nil
 	}
+	layers, err := blobsInOrder(img)
+	for _, l := range layers {
+		out[l.blob.DiffID.String()] = l
+	}
+	return out, err
+}
+
+// blobsInOrder gives the layers of an image, the lowest first.
+func blobsInOrder(img v1.Image) ([]previousLayer, error) {
 	manifest, err := img.Manifest()
 	if err != nil {
 		return nil, err
@@ -77,13 +109,13 @@ func blobsOf(img v1.Image) (map[string]previousLayer, error) {
 	if len(manifest.Layers) != len(config.RootFS.DiffIDs) {
 		return nil, errors.New("manifest and configuration name different numbers of layers")
 	}
+	var out []previousLayer
 	for i, d := range manifest.Layers {
 		l, err := img.LayerByDigest(d.Digest)
 		if err != nil {
 			return nil, err
 		}
-		diffID := config.RootFS.DiffIDs[i]
-		out[diffID.String()] = previousLayer{layer.Blob{DiffID: diffID, Digest: d.Digest, Size: d.Size}, l}
+		out = append(out, previousLayer{layer.Blob{DiffID: config.RootFS.DiffIDs[i], Digest: d.Digest, Size: d.Size}, l})
 	}
 	return out, nil
 }

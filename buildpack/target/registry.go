@@ -60,6 +60,19 @@ func (r *Registry) Layer(ctx context.Context, s Source) (layer.Blob, error) {
 }
 
 func (r *Registry) known(ctx context.Context, s Source) error {
+	if from, err := registry.ParseReference(s.From); s.From != "" && err == nil && from.Host == r.repository.Host {
+		if from.Repository == r.repository {
+			return nil // an image here has it; if that is no longer so, the registry refuses the manifest
+		}
+		there, err := r.client.Exists(ctx, r.repository, descriptor(*s.Known).Digest)
+		if err != nil || there {
+			return err
+		}
+		mounted, err := r.client.Mount(ctx, r.repository, descriptor(*s.Known).Digest, from.Repository)
+		if err != nil || mounted {
+			return err
+		}
+	}
 	return r.client.PushBlob(ctx, r.repository, descriptor(*s.Known), func() (io.ReadCloser, error) {
 		if s.Existing == nil {
 			return nil, errors.New("the registry has lost it and there is no copy")

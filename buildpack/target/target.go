@@ -15,13 +15,15 @@ import (
 )
 
 // A Source gives the bytes of one layer. If Known is set, the compressed blob is known: a target that has it needs nothing, and
-// Existing gives the compressed bytes to one that lacks it. Otherwise Content is compressed on its way.
+// Existing gives the compressed bytes to one that lacks it, unless a registry can take it over From another of its repositories.
+// Otherwise Content is compressed on its way.
 type Source struct {
 	Name        string // for messages
 	Compression layer.Compression
 	Content     layer.Content
 	Known       *layer.Blob
 	Existing    v1.Layer
+	From        string // reference of an image that has the layer, if it is known and in a registry
 }
 
 // Target takes an image. Nothing can be seen under its name before Publish has returned.

@@ -435,6 +435,23 @@ func create(ctx context.Context, s *session) error {
 	return fail("export", s.export(ctx, md, group, built))
 }
 
+// lookUp starts to find a run image and gives what waits for it.
+func (s *session) lookUp(ctx context.Context, name string) func() (*lifecycle.NamedImage, error) {
+	if name == "" {
+		return nil
+	}
+	var found *lifecycle.NamedImage
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		if found, err = s.needRunImage(ctx, name); err == nil && s.daemon == nil {
+			_, err = found.Image.ConfigFile()
+		}
+		done <- err
+	}()
+	return func() (*lifecycle.NamedImage, error) { err := <-done; return found, err }
+}
+
 func rebase(ctx context.Context, s *session) error {
 	if len(s.args) == 0 {
 		return &failure{code: codeArguments, verb: "parse arguments", err: errors.New("at least one image argument is required")}
@@ -450,6 +467,7 @@ func rebase(ctx context.Context, s *session) error {
 	if err := s.begin(ctx, append(s.names(), from, runName)...); err != nil {
 		return err
 	}
+	run := s.lookUp(ctx, runName) // meanwhile
 	app, err := s.need(ctx, from)
 	if err != nil {
 		return fail("rebase", err)
@@ -469,20 +487,21 @@ func rebase(ctx context.Context, s *session) error {
 		if runName, err = s.bestMirror(ctx, known, from); err != nil {
 			return fail("rebase", err)
 		}
+		run = s.lookUp(ctx, runName)
 	}
-	run, err := s.needRunImage(ctx, runName)
+	base, err := run()
 	if err != nil {
 		return &failure{codeFailed, "access run image", err}
 	}
-	if err := errors.Join(s.whole(ctx, app), s.whole(ctx, run)); err != nil {
+	if err := errors.Join(s.whole(ctx, app), s.whole(ctx, base)); err != nil {
 		return fail("rebase", err)
 	}
 	to, err := s.target(s.args[0])
 	if err != nil {
 		return fail("rebase", err)
 	}
-	r := &lifecycle.Rebaser{API: s.api, Logger: s.log, Target: to, Names: s.names(), Force: s.is("force")}
-	report, err := r.Rebase(ctx, app.Image, *run)
+	r := &lifecycle.Rebaser{API: s.api, Logger: s.log, Target: to, Names: s.names(), Force: s.is("force"), From: app.Reference}
+	report, err := r.Rebase(ctx, app.Image, *base)
 	if err != nil {
 		return fail("rebase", err)
 	}

@@ -111,7 +111,7 @@ func (a *app) rebase(ctx context.Context, image string, f rebaseFlags) (err erro
 	if err := errors.Join(app.whole(), run.whole()); err != nil {
 		return err
 	}
-	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{at.name}, f.tags...), Force: f.force}
+	r := &lifecycle.Rebaser{API: api, Logger: quietLogger{a.print()}, Target: to, Names: append([]string{at.name}, f.tags...), Force: f.force, From: app.Reference}
 	report, err := r.Rebase(ctx, app.Image, run.NamedImage)
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ func manifestUnknown(reference string) error {
 
 // resolve finds the manifest of a tag or digest.
 func resolve(tx Tx, r *request) (digest.Digest, error) {
-	if tagPattern.MatchString(r.object) {
+	if isTag(r.object) {
 		rec, err := tx.Record(tagRecord(r.repository, r.object))
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", manifestUnknown(r.object)
@@ -111,7 +111,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *request) error {
 	}
 	tag := ""
 	d := digest.FromBytes(body)
-	if tagPattern.MatchString(r.object) {
+	if isTag(r.object) {
 		tag = r.object
 	} else if want, err := parseDigest(r.object); err != nil {
 		return &Error{Status: http.StatusBadRequest, Code: "MANIFEST_INVALID", Message: "expected a tag ([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}) or a digest", Detail: r.object}
@@ -149,7 +149,7 @@ func tagsOf(r *request, tag string) ([]string, error) {
 	}
 	tags := r.URL.Query()["tag"]
 	for _, t := range tags {
-		if !tagPattern.MatchString(t) {
+		if !isTag(t) {
 			return nil, &Error{Status: http.StatusBadRequest, Code: "MANIFEST_INVALID", Message: "the parameter tag is not a tag ([a-zA-Z0-9_][a-zA-Z0-9._-]{0,127})", Detail: t}
 		}
 	}
@@ -311,7 +311,7 @@ func (data *manifestData) collect(m anyManifest) error {
 // deleteManifest deletes a tag, or a manifest with the tags that lead to it.
 func (s *Server) deleteManifest(w http.ResponseWriter, r *request) error {
 	err := s.storage.Exclusive(r.Context(), func(tx Tx) error {
-		if tagPattern.MatchString(r.object) {
+		if isTag(r.object) {
 			return tx.Delete(tagRecord(r.repository, r.object))
 		}
 		d, err := parseDigest(r.object)

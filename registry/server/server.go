@@ -49,9 +49,12 @@ func New(c Config) *Server {
 // The grammar of names and tags: distribution-spec, "Pulling manifests".
 var (
 	namePattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]*$`)
 	pathPattern = regexp.MustCompile(`^/v2/(.+)/(blobs/uploads|blobs|manifests|tags|referrers)/([^/]*)$`)
 )
+
+// isTag tells a tag. A count in the pattern would make it slow to compile, in each program that has this package.
+func isTag(s string) bool { return len(s) <= 128 && tagPattern.MatchString(s) }
 
 const nameLimit = 240 // of a repository's name, in bytes: with host and tag it stays below what clients accept
 
