@@ -164,6 +164,9 @@ func (e *Engine) finish(delivering *sync.WaitGroup, stopOutputs context.CancelCa
 		<-done
 	}
 	e.leave()
+	if err := e.positions.Save(); err != nil {
+		e.log.Error("positions are not saved", "error", err)
+	}
 	for _, o := range e.outputs {
 		if err := o.output.Close(); err != nil {
 			o.log.Error("closing", "error", err)

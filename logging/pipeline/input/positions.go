@@ -66,6 +66,17 @@ func (p *Positions) Open(path, name string) (*PositionStore, error) {
 	return s, nil
 }
 
+// Save writes what changed in all stores.
+func (p *Positions) Save() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var failed []error
+	for _, s := range p.stores {
+		failed = append(failed, s.Save())
+	}
+	return errors.Join(failed...)
+}
+
 func (s *PositionStore) load() error {
 	info, err := os.Stat(s.path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -237,8 +237,7 @@ func (t *tail) close() {
 		t.watch.close()
 	}
 	for _, f := range t.files {
-		f.remember(t.store)
-		f.file.Close()
+		f.close(t.store)
 	}
 	if err := t.store.Save(); err != nil {
 		t.host.Log.Error("positions are not saved", "error", err)
@@ -414,8 +413,7 @@ func (t *tail) check() {
 		}
 		if t.ignoreActive && t.ignoreOlder > 0 && !f.dirty && now.Sub(info.ModTime()) > t.ignoreOlder && f.settled() {
 			t.host.Log.Debug("the file is too old", "file", f.name)
-			f.remember(t.store)
-			f.file.Close()
+			f.close(t.store)
 			t.unwatch(f)
 			delete(t.files, key)
 		}
@@ -449,7 +447,6 @@ func (t *tail) drop(key string, f *tailed) {
 	t.host.Log.Info("the file is not followed any more", "file", f.name)
 	t.store.Delete(key)
 	t.unwatch(f)
-	f.dropped()
 	f.file.Close()
 	delete(t.files, key)
 }

@@ -32,10 +32,10 @@ type tailed struct {
 	head           Position // fingerprint
 
 	mu          sync.Mutex
-	outstanding []*handed // in the order of the file
-	committed   int64     // up to where records are safe
-	generation  int       // of the content: a truncated file begins anew
-	gone        bool
+	outstanding []*handed      // in the order of the file
+	committed   int64          // up to where records are safe
+	generation  int            // of the content: a truncated file begins anew
+	closed      *PositionStore // where positions go once the input has ended
 }
 
 // handed is a batch that was handed over and is not safe yet.
@@ -69,6 +69,11 @@ func (f *tailed) hand(end int64) *flow.Ack {
 			f.committed = f.outstanding[0].end
 			f.outstanding = f.outstanding[1:]
 		}
+		if f.closed != nil { // what was on its way when the input ended
+			p := f.head
+			p.Name, p.Offset = f.name, f.committed
+			f.closed.Set(f.key, p)
+		}
 	})
 }
 
@@ -89,10 +94,13 @@ func (f *tailed) settled() bool {
 	return len(f.outstanding) == 0
 }
 
-func (f *tailed) dropped() {
+// close ends reading; positions of what is still on its way go to the store.
+func (f *tailed) close(store *PositionStore) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.gone = true
+	f.closed = store
+	f.mu.Unlock()
+	f.remember(store)
+	f.file.Close()
 }
 
 // fingerprint is over how many bytes a file is known again.
@@ -103,16 +111,15 @@ var sums = crc64.MakeTable(crc64.ECMA)
 // remember writes the position up to which all is safe.
 func (f *tailed) remember(store *PositionStore) {
 	f.mu.Lock()
-	committed := f.committed
-	f.mu.Unlock()
-	if want := min(committed, fingerprint); f.head.Head < want {
+	defer f.mu.Unlock()
+	if want := min(f.committed, fingerprint); f.head.Head < want {
 		var b [fingerprint]byte
 		if n, err := f.file.ReadAt(b[:want], 0); int64(n) == want && (err == nil || err == io.EOF) {
 			f.head = Position{Head: want, Sum: crc64.Checksum(b[:want], sums)}
 		}
 	}
 	p := f.head
-	p.Name, p.Offset = f.name, committed
+	p.Name, p.Offset = f.name, f.committed
 	store.Set(f.key, p)
 }
 

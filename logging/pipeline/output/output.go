@@ -54,6 +54,7 @@ func makers() map[string]maker {
 		"http":       newHTTP,
 		"es":         newElasticsearch,
 		"opensearch": newElasticsearch,
+		"kafka":      newKafka,
 		"loki":       newLoki,
 		"forward":    newForward,
 		"file":       newFile,
