@@ -182,6 +182,22 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("%s: %v\n%s", value, err, m.output())
 		}
 	}
+	// A binding of the build.
+	binding := files(t, map[string]string{"type": "ca-certificates", "provider": "test", "own.pem": pem})
+	opts.Env, opts.Volumes = nil, []buildpack.Volume{{Source: binding, Target: "/platform/bindings/own"}}
+	if result, err = buildpack.Build(t.Context(), opts); err != nil {
+		t.Fatalf("with a binding: %v\n%s", err, m.output())
+	}
+	if out, err := container(t, m.pull(result.Ref)).CombinedOutput(); err != nil || string(out) != "1\n1\n" {
+		t.Errorf("build and launch found the binding's certificate %q times (%v)", out, err)
+	}
+	if err := os.WriteFile(filepath.Join(binding, "own.pem"), []byte(pem+"-----BEGIN PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := buildpack.Build(t.Context(), opts); err == nil || !strings.Contains(m.output(), "has a private key") {
+		t.Errorf("a binding that changed to one with a key: %v\n%s", err, m.output())
+	}
+	opts.Volumes = nil
 	opts.Env = map[string]string{"BP_CA_CERTIFICATES_AT_LAUNCH": "true"}
 	opts.Buildpacks[1] = script(t, "t/show", "printf '[[processes]]\\ntype = \"web\"\\ncommand = [\"bash\", \"-c\", \"grep -c b3duIGF1dGhvcml0eQ== ${SSL_CERT_FILE:-/etc/passwd}\"]\\ndefault = true\\n' >$CNB_LAYERS_DIR/launch.toml\n")
 	if result, err = buildpack.Build(t.Context(), opts); err != nil {

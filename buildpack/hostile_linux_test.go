@@ -27,6 +27,10 @@ func scripted(t *testing.T, script string) string {
 			t.Fatal(err)
 		}
 	}
+	// Whoever may write there by its mode: that it is not writable is the sandbox' doing.
+	if err := os.Chmod(filepath.Join(source, "bp"), 0o777); err != nil { //nolint:gosec // that is the point
+		t.Fatal(err)
+	}
 	return source
 }
 

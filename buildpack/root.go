@@ -2,6 +2,7 @@ package buildpack
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,9 +58,36 @@ func (b *build) setRoot(w *work) error {
 		sandbox.Mount{Kind: sandbox.Bind, Source: f.Layers.Host, Target: f.Layers.Inside},
 		sandbox.Mount{Kind: sandbox.Bind, Source: filepath.Join(w.dir, "tmp"), Target: "/tmp"})
 	for _, v := range b.opts.Volumes {
+		if err := w.mountPoint(v); err != nil {
+			return fmt.Errorf("the volume %s: %w", v.Target, err)
+		}
 		w.mounts = append(w.mounts, sandbox.Mount{Kind: sandbox.Bind, Source: v.Source, Target: v.Target, ReadOnly: !v.Writable})
 	}
 	return nil
+}
+
+// mountPoint makes the place of a volume in the platform folder, for example of a binding: the sandbox sees that folder read-only.
+func (w *work) mountPoint(v Volume) error {
+	rel, ok := strings.CutPrefix(v.Target, w.folders.Platform.Inside+"/")
+	if !ok {
+		return nil
+	}
+	info, err := os.Stat(v.Source)
+	if err != nil {
+		return err
+	}
+	at := w.folders.Platform.Join(rel).Host
+	if info.IsDir() {
+		return os.MkdirAll(at, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(at, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // setCertificates tells programs where the certificates are if this machine stands for the build image: then not all of them know. The

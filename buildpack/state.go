@@ -183,6 +183,20 @@ func (b *build) computeFingerprint(ctx context.Context) (string, error) {
 		fmt.Sprintf("%q", b.opts.Buildpacks), b.opts.Layout)
 	item("build", b.opts.Workspace, b.opts.ExecEnv, fmt.Sprint(b.base.uid, b.base.gid), b.opts.Created.String(), b.opts.PreviousImage,
 		fmt.Sprintf("%v", b.opts.Volumes), b.base.root, b.base.run.name.Image)
+	for _, v := range b.opts.Volumes {
+		if v.Writable {
+			continue // builds change it themselves, as they do a cache
+		}
+		source, err := filepath.EvalSymlinks(v.Source)
+		if err != nil {
+			return "", fmt.Errorf("the volume %s: %w", v.Source, err)
+		}
+		sum, err := store.Mark(source) // as with buildpacks
+		if err != nil {
+			return "", fmt.Errorf("the volume %s: %w", v.Source, err)
+		}
+		item("volume", v.Target, sum)
+	}
 	runDigest, err := b.base.run.image.Digest()
 	if err != nil {
 		return "", err

@@ -38,11 +38,12 @@ func TestDescriptorErrors(t *testing.T) {
 		"api = \"0.10\"\n[buildpack]\nid = \"a\"\nversion = \"1\"\n[[targets]]\n[[order]]\n":                    "not both",
 		"api = \"0.10\"\n[buildpack\n":                                                                          "buildpack.toml:2:11:",
 		"x = " + strings.Repeat("[", 5000):                                                                      "nested brackets",
+		"# " + strings.Repeat("x", spec.MaxFile):                                                                "bytes long, at most",
 	}
 	for text, want := range tests {
 		_, err := spec.ReadDescriptor([]byte(text), "buildpack.toml")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "buildpack.toml") {
-			t.Errorf("%q: got %v, want %q", text, err, want)
+			t.Errorf("%.80q: got %v, want %q", text, err, want)
 		}
 	}
 }
