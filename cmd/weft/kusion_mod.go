@@ -112,7 +112,11 @@ func (k *kusionTool) modAdd() *cobra.Command {
 
 // kcl runs a verb of KCL in a folder.
 func (k *kusionTool) kcl(c *cobra.Command, dir string, args ...string) error {
-	t := &kcltool.Tool{In: k.app.in, Out: k.app.out, Err: k.app.err, Getenv: os.LookupEnv, Dir: dir, Version: ownVersions().Weft}
+	getenv := func(name string) (string, bool) {
+		value := k.app.getenv(name)
+		return value, value != ""
+	}
+	t := &kcltool.Tool{In: k.app.in, Out: k.app.out, Err: k.app.err, Getenv: getenv, Dir: dir, Version: ownVersions().Weft}
 	cmd := t.Command("kcl")
 	cmd.SetArgs(args)
 	return cmd.ExecuteContext(c.Context())

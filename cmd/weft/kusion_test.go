@@ -3,10 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weft-dev/weft/cmd/internal/kcltool"
+	"github.com/weft-dev/weft/registry/registrytest"
 )
 
 // kusionWorld is a home and a folder for Kusion's verbs.
@@ -126,6 +130,41 @@ func TestKusionFiles(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(text), "resources:\n    - id: v1:Namespace:shop\n") {
 		t.Errorf("the Spec is %s, %v", text, err)
 	}
+}
+
+// TestKusionModules logs in to a registry, pushes a module there, and pulls it for a stack, with and without the credentials.
+func TestKusionModules(t *testing.T) {
+	reg := registrytest.New(t, registrytest.Config{Basic: &registrytest.Basic{User: "me", Password: "hunter22"}})
+	w := newKusionWorld(t)
+	w.env["KCL_PKG_PATH"], w.env["DOCKER_CONFIG"] = filepath.Join(w.home, "packages"), filepath.Join(w.home, "docker")
+	w.write("caches/kcl.mod", "[package]\nname = \"caches\"\nversion = \"0.3.0\"\n")
+	w.write("caches/cache.k", "schema Cache:\n    size: int = 7\n")
+	app := filepath.Dir(w.write("app/kcl.mod", "[package]\nname = \"app\"\nversion = \"0.0.1\"\n[dependencies]\ncaches = { oci = \"oci://"+reg.Host+"/team/caches\", tag = \"0.3.0\" }\n"))
+	expect := func(code int, want string, args ...string) {
+		t.Helper()
+		got, out, errs := w.run(args...)
+		if got != code || !strings.Contains(out+errs, want) || strings.Contains(out+errs, "hunter22") {
+			t.Errorf("kusion %s: code %d\n%s%s\nwant %d, %q", strings.Join(args, " "), got, out, errs, code, want)
+		}
+	}
+	expect(1, "empty kusion module registry username", "mod", "login", reg.Host)
+	expect(1, "empty kusion module registry password", "mod", "login", reg.Host, "--username", "me")
+	expect(1, "401", "mod", "pull", app)
+	w.env["KUSION_MODULE_REGISTRY_USERNAME"], w.env["KUSION_MODULE_REGISTRY_PASSWORD"] = "me", "hunter22"
+	expect(0, "Login Succeeded", "mod", "login", reg.Host)
+	push := &kcltool.Tool{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard, Dir: w.path("caches"), Getenv: func(name string) (string, bool) { return w.env[name], w.env[name] != "" }}
+	c := push.Command("kcl")
+	c.SetArgs([]string{"mod", "push", "oci://" + reg.Host + "/team/caches"})
+	if err := c.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	expect(0, "", "mod", "pull", app)
+	if found, err := filepath.Glob(filepath.Join(w.env["KCL_PKG_PATH"], "*caches*", "cache.k")); err != nil || len(found) != 1 {
+		t.Errorf("pulled: %v, %v", found, err)
+	}
+	// Flags name the registry too, as upstream's do.
+	w.env["DOCKER_CONFIG"], w.env["KCL_PKG_PATH"] = filepath.Join(w.home, "other"), filepath.Join(w.home, "again")
+	expect(0, "Login Succeeded", "mod", "pull", app, "--host", reg.Host, "--username", "me", "--password", "hunter22")
 }
 
 // TestKusionReleases shows releases as upstream wrote them, and unlocks one that it left in progress.

@@ -209,7 +209,7 @@ func guestbook(t *testing.T, m *machine) {
 		t.Errorf("a run without a change changed objects\nbefore:\n%s\nafter:\n%s", before, after)
 	}
 
-	m.edit("page.html", "<h1>Guestbook</h1>", "<h1>Visitors</h1>")
+	m.edit("src/page.html", "<h1>Guestbook</h1>", "<h1>Visitors</h1>")
 	m.write("dev/k8s/note.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: note, namespace: guestbook-dev}\n")
 	third := m.up()
 	if got := third.actions(); got["Deployment/guestbook-dev-guestbook"] != "update" || got["Service/guestbook-dev-guestbook-public"] != "unchanged" || got["PersistentVolumeClaim/guestbook"] != "unchanged" || got["ConfigMap/note"] != "create" {
@@ -220,8 +220,13 @@ func guestbook(t *testing.T, m *machine) {
 	if err := os.Remove(filepath.Join(m.dir, "dev", "k8s", "note.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	if fourth := m.up(); fourth.actions()["ConfigMap/note"] != "delete" {
-		t.Errorf("an object that is no longer wanted: %v", fourth.actions())
+	prod, err := os.ReadFile(filepath.Join(m.dir, "prod", "main.k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write("dev/main.k", string(prod)) // more memory
+	if fourth := m.up(); fourth.actions()["ConfigMap/note"] != "delete" || fourth.actions()["Deployment/guestbook-dev-guestbook"] != "update" || !fourth.Images[0].Unchanged {
+		t.Errorf("an object that is no longer wanted, and a changed stack: %v, %+v", fourth.actions(), fourth.Images)
 	}
 
 	m.run("down")
@@ -289,7 +294,7 @@ func anotherCluster(t *testing.T, m *machine) {
 }
 
 func buildThatFails(t *testing.T, m *machine) {
-	m.edit("main.go", "func main() {", "func main() { undefinedThing()")
+	m.edit("src/main.go", "func main() {", "func main() { undefinedThing()")
 	cmd := exec.Command(m.weft, "up", filepath.Join(m.dir, m.stack), "--state", m.state)
 	cmd.Env = m.environment()
 	out, err := cmd.CombinedOutput()
