@@ -210,6 +210,61 @@ func TestEnvironments(t *testing.T) {
 	}
 }
 
+// TestSecretsOfTheCluster takes the value of a stack's secret from another Secret of the cluster: a missing one stops the plan, a changed
+// one is planned as a change, and no file holds the value.
+func TestSecretsOfTheCluster(t *testing.T) {
+	w := newWorld(t)
+	workspace := filepath.Join(w.home, "vaulted.yaml")
+	if err := os.WriteFile(workspace, []byte("secretStore: {provider: {kubernetes: {namespace: vault}}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := w.run("kusion", "workspace", "create", "vaulted", "-f", workspace); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	w.edit("project.yaml", "name: greeter", "name: vaulted")
+	w.edit("prod/stack.yaml", "namespace: greeter-prod", "namespace: vaulted")
+	w.edit("prod/main.k", `type: "token"`, "type: \"external\"\n                data: {\"token\": \"ref://session/token\"}")
+	args := append([]string{filepath.Join(w.dir, "prod"), "--workspace", "vaulted"}, image...)
+	w.do(1, "there is no Secret vault/session with the key token", append([]string{"plan"}, args...)...)
+	ctx := context.Background()
+	if _, err := w.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "vault"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	kept := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "session"}, StringData: map[string]string{"token": "hunter22-of-old"}}
+	kept, err := w.client.CoreV1().Secrets("vault").Create(ctx, kept, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := func() string {
+		t.Helper()
+		got, err := w.client.CoreV1().Secrets("vaulted").Get(ctx, "session", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(got.Data["token"])
+	}
+	apply := append([]string{"apply", "--yes", "--wait", "none"}, args...)
+	w.do(0, "created", apply...)
+	if used() != "hunter22-of-old" {
+		t.Errorf("the stack's Secret holds %q", used())
+	}
+	w.do(0, "Nothing to do", append([]string{"plan", "--detailed-exitcode"}, args...)...)
+	kept.StringData = map[string]string{"token": "hunter33-of-new"}
+	if _, err := w.client.CoreV1().Secrets("vault").Update(ctx, kept, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	out := w.do(2, "update", append([]string{"plan", "--detailed-exitcode"}, args...)...)
+	if strings.Contains(out, "hunter") {
+		t.Errorf("the plan shows the secret: %s", out)
+	}
+	w.do(0, "1 updated", apply...)
+	if used() != "hunter33-of-new" {
+		t.Errorf("after the change the stack's Secret holds %q", used())
+	}
+	w.hides("hunter22-of-old")
+	w.hides("hunter33-of-new")
+}
+
 // revisionOf is the number of a stack's first release.
 func (w *world) revisionOf(stack string) string {
 	w.t.Helper()
