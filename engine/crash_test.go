@@ -239,7 +239,11 @@ func TestCrashInRekey(t *testing.T) {
 		},
 		Run: func(ctx context.Context, dir string, hit func(string)) error {
 			before, next := identity(dir, "old"), identity(dir, "new")
-			both, err := seal.New(nil, []string{before, next})
+			old, err := seal.New(nil, []string{before})
+			if err != nil {
+				return err
+			}
+			both, err := seal.New(old.Recipients(), []string{before, next}) // encrypts to the old key and reads both
 			if err != nil {
 				return err
 			}

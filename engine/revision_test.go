@@ -338,6 +338,27 @@ func TestBadPlanFiles(t *testing.T) {
 	}
 }
 
+// TestInputsAreWrittenOnce has the end of an operation leave out what its begin said, and the state know it all the same when it is read.
+func TestInputsAreWrittenOnce(t *testing.T) {
+	r := newRig(t)
+	r.must(res{ID: "a", Inputs: tree{"value": "a-text-of-its-own"}})
+	r.must(res{ID: "a", Inputs: tree{"value": "another-text"}})
+	r.with(func(_ *engine.Engine, f *folder.Folder) {
+		if a := f.State.Record("a"); a == nil || !same(a.Inputs, tree{"value": "another-text"}) {
+			t.Errorf("the state knows %+v", a)
+		}
+	})
+	data, err := os.ReadFile(filepath.Join(r.dir, "state", "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, `"op":"end"`) && strings.Contains(line, `"inputs"`) {
+			t.Errorf("written again: %s", line)
+		}
+	}
+}
+
 func TestRekey(t *testing.T) {
 	r := newRig(t)
 	r.withKeys()

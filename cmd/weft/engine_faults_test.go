@@ -95,6 +95,38 @@ func TestTwoAppliesAtOnce(t *testing.T) {
 	}
 }
 
+// TestSlowAdmission has webhooks that take their time and time out: what the server gave up on is asked for again.
+func TestSlowAdmission(t *testing.T) {
+	b := newBench(t)
+	b.write("a.yaml", shop)
+	asked := map[string]int{}
+	b.intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPatch || r.URL.Query().Get("dryRun") != "" {
+			return false
+		}
+		b.mu.Lock()
+		asked[r.URL.Path]++
+		n := asked[r.URL.Path]
+		b.mu.Unlock()
+		if n > 2 {
+			time.Sleep(300 * time.Millisecond)
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"InternalError","code":500,"message":"Internal error occurred: failed calling webhook \"slow.example.com\": failed to call webhook: Post \"https://slow.default.svc/\": context deadline exceeded"}`))
+		return true
+	})
+	b.expect(0, "2 created", "", "apply", b.dir)
+	for path, n := range asked {
+		if n != 3 {
+			t.Errorf("%s was asked for %d times", path, n)
+		}
+	}
+	b.intercept(nil)
+	b.expect(0, "Nothing to do: 2 unchanged.", "", "plan", b.dir)
+}
+
 // TestDriftIsWatched prints what changed outside once, when it came and when it went, and outlives a server that does not answer.
 func TestDriftIsWatched(t *testing.T) {
 	b := newBench(t)

@@ -23,29 +23,36 @@ before the word kubectl. Everything after it is kubectl's own.`,
   weft --context production kubectl get nodes`,
 		DisableFlagParsing: true,
 		RunE: func(c *cobra.Command, args []string) error {
-			program, err := a.node()
-			if err != nil {
+			program, env, global, err := a.kubectl(c.Context())
+			if err != nil && (program == "" || !helpOnly(args)) {
 				return err
 			}
-			argv := []string{program, "kubectl"}
-			env := os.Environ()
-			switch {
-			case a.kubeconfig != "":
-				env = append(env, "KUBECONFIG="+a.kubeconfig)
-			case a.context == "":
-				config, err := a.embeddedKubeconfig(c.Context())
-				if err != nil && !helpOnly(args) {
-					return err
-				}
-				env = append(env, "KUBECONFIG="+config)
-			}
-			if a.context != "" {
-				argv = append(argv, "--context="+a.context)
-			}
+			argv := append([]string{program, "kubectl"}, global...)
 			// The program replaces this one, so that signals, the terminal and the exit code are its own.
 			return fmt.Errorf("start %s: %w", program, syscall.Exec(program, append(argv, args...), env))
 		},
 	}
+}
+
+// kubectl returns the program that is kubectl when its first argument says so, its environment, and the flags that name the cluster.
+// Without a cluster there is an error and the program all the same.
+func (a *app) kubectl(ctx context.Context) (program string, env, global []string, err error) {
+	if program, err = a.node(); err != nil {
+		return "", nil, nil, err
+	}
+	env = os.Environ()
+	switch {
+	case a.kubeconfig != "":
+		env = append(env, "KUBECONFIG="+a.kubeconfig)
+	case a.context == "":
+		var config string
+		config, err = a.embeddedKubeconfig(ctx)
+		env = append(env, "KUBECONFIG="+config)
+	}
+	if a.context != "" {
+		global = []string{"--context=" + a.context}
+	}
+	return program, env, global, err
 }
 
 // helpOnly says whether kubectl is asked for something that needs no cluster.

@@ -27,6 +27,7 @@ type kusionApply struct {
 	previewFlags
 	yes, dryRun, watch bool
 	timeout            int
+	forward            int // port; 0 for none
 }
 
 func (k *kusionTool) applyCommand() *cobra.Command {
@@ -39,10 +40,14 @@ backend, which upstream's kusion reads.`,
 		Example: `  kusion apply -w shop/dev
   kusion apply -D name=test -D age=18 --yes
   kusion apply --spec-file spec.yaml
-  kusion apply --yes --watch=false --timeout=120`,
+  kusion apply --yes --watch=false --timeout=120
+  kusion apply --yes --port-forward=8080`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := noArgs(c, args); err != nil {
 				return err
+			}
+			if f.forward < 0 || f.forward > 65535 {
+				return fmt.Errorf("invalid port number to forward: %d, must be between 1 and 65535", f.forward)
 			}
 			return k.apply(c.Context(), f)
 		},
@@ -52,6 +57,7 @@ backend, which upstream's kusion reads.`,
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "Preview the execution effect (always successful) without actually applying the changes")
 	c.Flags().BoolVar(&f.watch, "watch", true, "After creating/updating/deleting the requested object, watch for changes")
 	c.Flags().IntVar(&f.timeout, "timeout", 0, "The timeout duration for kusion apply command, measured in second(s)")
+	c.Flags().IntVar(&f.forward, "port-forward", 0, "Forward the specified port from local to service, until interrupted")
 	return c
 }
 
@@ -107,13 +113,18 @@ func (k *kusionTool) apply(ctx context.Context, f *kusionApply) error {
 		k.print("\nNo resource found in this stack.\n")
 		return nil
 	}
+	if f.forward > 0 { // found out before anything is done
+		if _, _, err := forwardable(o.session.set.Resources, f.forward); err != nil {
+			return err
+		}
+	}
 	p, err := k.plan(ctx, o, f.ignoreFields)
 	if err != nil {
 		return err
 	}
 	if !p.Changed() {
 		k.print("All resources are reconciled. No diff found\n")
-		return nil
+		return k.forwarded(ctx, o, f)
 	}
 	k.summary(o.meta, p)
 	if f.detail && f.all {
@@ -131,7 +142,7 @@ func (k *kusionTool) apply(ctx context.Context, f *kusionApply) error {
 	k.print("\nStart applying diffs ...\n")
 	if f.dryRun {
 		k.print("\nNOTE: Currently running in the --dry-run mode, the above configuration does not really take effect\n")
-		return nil
+		return k.forwarded(ctx, o, f)
 	}
 	result, err := o.session.run(drained, "apply", func(ctx context.Context) (*engine.Result, error) { return o.session.engine.Apply(ctx, p) })
 	o.session.follow.close()
@@ -143,7 +154,19 @@ func (k *kusionTool) apply(ctx context.Context, f *kusionApply) error {
 	}
 	k.print("\nApply complete! Resources: %d created, %d updated, %d deleted.\n", result.Done[engine.Create]+result.Done[engine.CreateReplacement],
 		result.Done[engine.Update]+result.Done[engine.Adopt]+result.Done[engine.Replace], result.Done[engine.Delete]+result.Done[engine.Forget])
-	return nil
+	return k.forwarded(ctx, o, f)
+}
+
+// forwarded ends an apply with what --port-forward asks for.
+func (k *kusionTool) forwarded(ctx context.Context, o *opened, f *kusionApply) error {
+	switch {
+	case f.forward == 0:
+		return nil
+	case f.dryRun:
+		k.print("NOTE: Portforward doesn't work in DryRun mode\n")
+		return nil
+	}
+	return k.forward(ctx, o, f.forward)
 }
 
 // makeable refuses a plan with resources that no driver can make, before anything is begun.

@@ -1,10 +1,14 @@
 package project
 
 import (
+	"bufio"
+	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestKusionStack takes a Kusion project from source to a page that answers, in one of its environments.
@@ -36,5 +40,40 @@ func TestKusionStack(t *testing.T) {
 	}
 	if got := page(); !strings.Contains(got, "rehearsal") {
 		t.Errorf("after the change the page is %q", got)
+	}
+	m.forwarded(t)
+}
+
+// forwarded reaches the page through a port of this machine, as long as kusion apply runs.
+func (m *machine) forwarded(t *testing.T) {
+	t.Helper()
+	m.edit("base/base.k", "port: 8080", "port: 18423\n                    targetPort: 8080")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, m.weft, "--state", m.state, "kusion", "apply", "-w", filepath.Join(m.dir, m.stack), "--yes", "--port-forward", "18423")
+	cmd.Env = m.environment()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Forwarding from 127.0.0.1:18423") {
+	}
+	if got := m.get("http://127.0.0.1:18423/"); !strings.Contains(got, "rehearsal") {
+		t.Errorf("through the forwarded port the page is %q", got)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	var last string
+	for lines.Scan() {
+		last = lines.Text()
+	}
+	if err := cmd.Wait(); err != nil || last != "Portforward has been completed!" {
+		t.Errorf("after the interrupt: %v, %q", err, last)
 	}
 }

@@ -70,6 +70,13 @@ func (w *world) run(args ...string) (int, string, string) {
 		}
 	}
 	cmd.Env = append(cmd.Env, "HOME="+w.home, "KUSION_HOME="+filepath.Join(w.home, "kusion"))
+	if os.Getenv("WEFT_NODE") == "" {
+		node, err := filepath.Abs(filepath.Join(root, "bin/weft-node"))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		cmd.Env = append(cmd.Env, "WEFT_NODE="+node)
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -152,6 +159,9 @@ func TestEnvironments(t *testing.T) {
 		}
 		w.apply(0, "All resources are reconciled. No diff found", stack)
 	}
+	w.kusion(1, "cannot forward port 9: 0 of the stack's Services have it", "apply --yes --port-forward 9", "dev", image...)
+	w.kusion(1, "must be between 1 and 65535", "apply --yes --port-forward 65536", "dev", image...)
+	w.kusion(1, "forward port 8080 to Service greeter-dev-greeter-private", "apply --yes --port-forward 8080", "dev", image...) // its pods do not run
 	secret, err := w.client.CoreV1().Secrets("greeter-prod").Get(context.Background(), "session", metav1.GetOptions{})
 	if err != nil || len(secret.Data["token"]) != 54 {
 		t.Fatalf("the made-up secret is %q, %v", secret.Data["token"], err)
