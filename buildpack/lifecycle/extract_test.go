@@ -96,6 +96,17 @@ func TestExtractRefuses(t *testing.T) {
 	}
 }
 
+// TestExtractStopsBeforeTheDiskIsFull: a layer that says that it is larger than any is refused before a byte of it is written.
+func TestExtractStopsBeforeTheDiskIsFull(t *testing.T) {
+	var head bytes.Buffer
+	if err := tar.NewWriter(&head).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "/layers/big", Mode: 0o644, Size: maxLayerSize + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := extract(t, head.Bytes()); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("it gave %v", err)
+	}
+}
+
 func FuzzExtract(f *testing.F) {
 	f.Add(archive(f, &tar.Header{Typeflag: tar.TypeReg, Name: "/layers/a/b", Mode: 0o644}))
 	f.Add(archive(f, &tar.Header{Typeflag: tar.TypeSymlink, Name: "/layers/a", Linkname: "../../x"}, &tar.Header{Typeflag: tar.TypeReg, Name: "/layers/a/b"}))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -283,6 +284,44 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// TestReusedContentIsHeld: what a build finds in containerd stays for it, whatever happens to the image that had it.
+func TestReusedContentIsHeld(t *testing.T) {
+	m := start(t)
+	c := m.connect("")
+	img := someImage(t, 1)
+	first := c.NewTarget("")
+	if err := errors.Join(first.Put(t.Context(), img, []string{"app"}), first.Close()); err != nil {
+		t.Fatal(err)
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := layer.Blob{}
+	if known.Digest, err = layers[0].Digest(); err != nil {
+		t.Fatal(err)
+	}
+	second := c.NewTarget("")
+	if _, err := second.Layer(t.Context(), target.Source{Name: "x", Known: &known}); err != nil {
+		t.Fatal(err)
+	}
+	third := c.NewTarget("")
+	if err := errors.Join(third.Put(t.Context(), someImage(t, 1), []string{"app"}), third.Close()); err != nil {
+		t.Fatal(err)
+	}
+	m.collect("k8s.io")
+	if m.blobs("k8s.io")[known.Digest.String()] == nil {
+		t.Error("the layer that the second build reuses is gone")
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m.collect("k8s.io")
+	if m.blobs("k8s.io")[known.Digest.String()] != nil {
+		t.Error("the layer stays though nothing needs it")
+	}
+}
+
 // unpacked checks that the snapshots of an image are there and have a container's files.
 func (m *machine) unpacked(c *containerd.Client, img v1.Image) {
 	m.t.Helper()
@@ -331,7 +370,7 @@ func TestBroken(t *testing.T) {
 	boom := errors.New("the disk is full")
 	to := c.NewTarget("")
 	_, err := to.Layer(t.Context(), target.Source{Name: "x", Compression: layer.Gzip, Content: func(w io.Writer) error {
-		if _, err := w.Write(bytes.Repeat([]byte("content"), 1<<20)); err != nil {
+		if _, err := io.CopyN(w, rand.NewChaCha8([32]byte{}), 8<<20); err != nil { // it does not become smaller
 			return err
 		}
 		return boom
