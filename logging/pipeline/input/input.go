@@ -38,6 +38,7 @@ func makers() map[string]maker {
 		"forward": newForward,
 		"http":    newHTTP,
 		"syslog":  newSyslog,
+		"systemd": newSystemd,
 		"tail":    newTail,
 		"tcp":     newTCP,
 	}

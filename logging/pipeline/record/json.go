@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -180,10 +181,7 @@ func (j *jsonReader) number(dst []byte) ([]byte, error) {
 		}
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil && (math.IsInf(f, 0) || f == 0) {
-		err = nil // beyond what 64 bits hold
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // beyond what 64 bits hold is infinite or 0
 		j.at = start
 		return dst, j.fail("a number")
 	}

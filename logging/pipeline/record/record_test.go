@@ -1,0 +1,122 @@
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestJSONThereAndBack(t *testing.T) {
+	for _, text := range []string{`{}`, `[]`, `{"a":1,"b":-1.5,"c":"x","d":null,"e":true,"f":[1,[2,{"g":[]}]]}`, `"\"\\\n\t\u0001"`, `18446744073709551615`, `-9223372036854775808`,
+		`{"a":1,"a":2}`, `[` + strings.Repeat("1,", 70000) + `1]`, `"` + strings.Repeat("ü", 40000) + `"`, `"😀"`} {
+		value, n, err := FromJSON(nil, []byte(text))
+		if err != nil || n != len(text) {
+			t.Errorf("%.40s: %d, %v", text, n, err)
+			continue
+		}
+		if size, err := Skip(value); err != nil || size != len(value) {
+			t.Errorf("%.40s: Skip gives %d of %d, %v", text, size, len(value), err)
+		}
+		if got := string(AppendJSON(nil, value)); got != text {
+			t.Errorf("%.60s\nbecame %.60s", text, got)
+		}
+	}
+	for text, want := range map[string]string{`"\ud83d\ude00"`: `"😀"`, `"\ud83d"`: `"` + "\uFFFD" + `"`, `"\u00e4\/"`: `"ä/"`, ` 1e3 `: `1000.0`, `1e999`: `null`} {
+		value, _, err := FromJSON(nil, []byte(text))
+		if got := string(AppendJSON(nil, value)); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
+		}
+	}
+}
+
+func TestBadJSON(t *testing.T) {
+	for _, text := range []string{``, `{`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,}`, `{a:1}`, `[1,]`, `[1 2]`, `"a`, `"\x"`, `"\u12"`, `tru`, `nul`, `-`, `{"a":1]`, strings.Repeat("[", 1000), strings.Repeat(`{"a":`, 1000)} {
+		if _, _, err := FromJSON(nil, []byte(text)); err == nil {
+			t.Errorf("%.20q is taken", text)
+		}
+	}
+}
+
+func TestBadMessagePack(t *testing.T) {
+	for name, c := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"nothing": {nil, ErrShort}, "unknown": {[]byte{0xc1}, ErrMalformed}, "short text": {[]byte{0xa5, 'a'}, ErrShort}, "long map": {[]byte{0xdf, 0xff, 0xff, 0xff, 0xff}, ErrShort},
+		"long array": {[]byte{0xdd, 0x7f, 0xff, 0xff, 0xff, 1}, ErrShort}, "long binary": {[]byte{0xc6, 0xff, 0xff, 0xff, 0xff, 1}, ErrShort}, "deep": {[]byte(strings.Repeat("\x91", 1000) + "\x01"), ErrDeep},
+	} {
+		if _, err := Skip(c.data); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	body, _, err := FromJSON(nil, []byte(`{"a":{"b c":[10,{"d":"x"}]},"a.b":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{"$a['b c'][0]": "10", "$a['b c'][1]['d']": `"x"`, "a.b": "1", "$a['b c'][2]": "none", "$x": "none", "$a[0]": "none"} {
+		p, err := ParsePath(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "none"
+		if v, ok := p.Find(body); ok {
+			got = string(AppendJSON(nil, v))
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	for _, bad := range []string{"$", "$a[", "$a['b", "$a[x]", "$a[-1]", "$a]b"} {
+		if p, err := ParsePath(bad); err == nil && bad != "$a]b" {
+			t.Errorf("%s is a path: %v", bad, p)
+		}
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	for _, s := range []string{`{"a":[1,-2.5e3,"x\u00e4\n",null,true]}`, `[[[]]]`, `"\ud83d\ude00"`, `1e`, `{"a":1}{"b":2}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		value, n, err := FromJSON(nil, text)
+		if err != nil {
+			return
+		}
+		if size, err := Skip(value); err != nil || size != len(value) {
+			t.Fatalf("%q becomes what cannot be skipped: %v", text, err)
+		}
+		back := AppendJSON(nil, value)
+		if !json.Valid(back) {
+			t.Fatalf("%q becomes %q, which is no JSON", text, back)
+		}
+		var a, b any
+		if utf8.Valid(text) && json.Unmarshal(text[:n], &a) == nil && json.Unmarshal(back, &b) == nil && !reflect.DeepEqual(a, b) && !strings.ContainsAny(string(text), "eE.") && len(text) < 15 {
+			t.Fatalf("%q becomes %q", text, back)
+		}
+	})
+}
+
+func FuzzEvents(f *testing.F) {
+	f.Add(AppendEvent(nil, Time{1, 2}, nil, []byte{0x81, 0xa1, 'a', 1}))
+	f.Add([]byte{0x92, 0xce, 0, 0, 0, 1, 0x80})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := NewReader(data)
+		for r.Next() {
+			for fields := FieldsOf(r.Body); fields.Next(); {
+				AppendJSON(nil, fields.Value)
+			}
+			var again Event
+			made := AppendEvent(nil, r.Time, r.Meta, r.Body)
+			again, err := ReadEvent(made)
+			if err != nil || string(again.Body) != string(r.Body) {
+				t.Fatalf("%x: %v", made, err)
+			}
+		}
+	})
+}
