@@ -102,8 +102,8 @@ func TestDamaged(t *testing.T) {
 		if at > 256 && at < used-3000 {
 			at = used - 3000 // hash tables, which are not read
 		}
-		for _, change := range []byte{0xff, 0x01} {
-			if _, err := file.WriteAt([]byte{data[at] ^ change}, int64(at)); err != nil {
+		for _, value := range []byte{data[at] ^ 0xff, data[at] ^ 1, 0x20} {
+			if _, err := file.WriteAt([]byte{value}, int64(at)); err != nil {
 				t.Fatal(err)
 			}
 			drain(name)
