@@ -159,8 +159,8 @@ func TestKilledLosesNothing(t *testing.T) {
 				case total = <-written:
 				case <-time.After(time.Duration(200+kill*60) * time.Millisecond):
 				}
-				cmd.Process.Kill()
-				cmd.Wait()
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
 				s.answer(200)
 			}
 			last := agentCommand("-c", conf)
@@ -168,7 +168,7 @@ func TestKilledLosesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.await(t, total)
-			last.Process.Signal(syscall.SIGTERM)
+			_ = last.Process.Signal(syscall.SIGTERM)
 			if err := last.Wait(); err != nil {
 				t.Error(err)
 			}
@@ -216,7 +216,7 @@ func TestReload(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cmd.Process.Kill()
+	defer func() { _ = cmd.Process.Kill() }()
 	written := make(chan int)
 	go func() { written <- writeAndRotate(t, filepath.Join(dir, "a.log")) }()
 	total := 0
@@ -225,7 +225,7 @@ func TestReload(t *testing.T) {
 		case total = <-written:
 		case <-time.After(150 * time.Millisecond):
 			if n, _ := s.count(); n > 0 { // it is up: a signal before would end it
-				cmd.Process.Signal(syscall.SIGHUP)
+				_ = cmd.Process.Signal(syscall.SIGHUP)
 			}
 		}
 	}
@@ -238,16 +238,16 @@ func TestReload(t *testing.T) {
 	if err := os.WriteFile(conf, append(good, "[INPUT]\n    Name nosuch\n"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Process.Signal(syscall.SIGHUP)
+	_ = cmd.Process.Signal(syscall.SIGHUP)
 	time.Sleep(200 * time.Millisecond)
 	f, err := os.OpenFile(filepath.Join(dir, "a.log"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(f, "after\n")
+	_, _ = io.WriteString(f, "after\n")
 	f.Close()
 	s.await(t, total+1)
-	cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -290,7 +290,7 @@ func TestCommandLine(t *testing.T) {
 		var out, errs bytes.Buffer
 		cmd := agentCommand(strings.Fields(c.args)...)
 		cmd.Stdout, cmd.Stderr = &out, &errs
-		cmd.Run()
+		_ = cmd.Run()
 		if code := cmd.ProcessState.ExitCode(); code != c.code || !strings.Contains(out.String(), c.out) || !strings.Contains(errs.String(), c.err) {
 			t.Errorf("%s: %d, %q, %q", c.args, code, out.String(), errs.String())
 		}

@@ -53,7 +53,6 @@ func (o *outputPart) title() string {
 type delivery struct {
 	chunk *chunk
 	tries int
-	gone  bool // dropped for room
 }
 
 // add queues a chunk. It drops the oldest ones if those that wait are more than storage.total_limit_size.

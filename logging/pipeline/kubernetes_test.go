@@ -24,10 +24,10 @@ func TestKubernetesFilter(t *testing.T) {
 		}
 		switch r.URL.Path {
 		case "/api/v1/namespaces/shop/pods/web-1":
-			io.WriteString(w, `{"metadata":{"uid":"u1","labels":{"b":"2","a":"1"},"annotations":{"fluentbit.io/exclude_stderr":"true","fluentbit.io/parser-app":"kv"}},
+			_, _ = io.WriteString(w, `{"metadata":{"uid":"u1","labels":{"b":"2","a":"1"},"annotations":{"fluentbit.io/exclude_stderr":"true","fluentbit.io/parser-app":"kv"}},
 				"spec":{"nodeName":"n1"},"status":{"podIP":"10.0.0.1","containerStatuses":[{"name":"app","image":"img:1","imageID":"docker-pullable://img@sha256:x"}]}}`)
 		case "/api/v1/namespaces/shop":
-			io.WriteString(w, `{"metadata":{"labels":{"team":"x"}}}`)
+			_, _ = io.WriteString(w, `{"metadata":{"labels":{"team":"x"}}}`)
 		default:
 			w.WriteHeader(http.StatusNotFound)
 		}

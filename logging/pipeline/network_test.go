@@ -125,8 +125,8 @@ func TestForwardModes(t *testing.T) {
 	// What is longer than the limit, malformed or nested too deep ends the connection and nothing else.
 	for _, bad := range [][]byte{bytes.Repeat([]byte{0xc1}, 10), append([]byte{0xdb, 0, 0xff, 0xff, 0xff}, make([]byte, 100<<10)...), bytes.Repeat([]byte{0x91}, 1000), {0x92, 1, 2}} {
 		c := dial(t, "tcp", "127.0.0.1:"+port)
-		c.Write(bad)
-		c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_, _ = c.Write(bad)
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 		if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "timeout") {
 			t.Errorf("% x is not refused", bad[:4])
 		}
@@ -163,7 +163,7 @@ func newServer(t *testing.T) *server {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(status)
-		io.WriteString(w, s.answer)
+		_, _ = io.WriteString(w, s.answer)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -342,11 +342,11 @@ func TestTCPAndSyslog(t *testing.T) {
     Mode unix_udp
     Path DIR/sock
 `, ports[0], ports[1], ports[2])+toFile, pipeline.Options{})
-	io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[0]), `{"a":1} {"b":{"c":"}"}}`)
-	io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[1]), "line one\r\nline two\n")
-	io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[1]), strings.Repeat("x", 5000))
-	io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[2]), "<13>Jan  2 03:04:05 host app[77]: hi\n41 <14>Jan  2 03:04:06 host app[78]: two\nmore<1")
-	io.WriteString(dial(t, "unixgram", filepath.Join(dir, "sock")), "<13>Jan  2 03:04:05 app[77]: local")
+	_, _ = io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[0]), `{"a":1} {"b":{"c":"}"}}`)
+	_, _ = io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[1]), "line one\r\nline two\n")
+	_, _ = io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[1]), strings.Repeat("x", 5000))
+	_, _ = io.WriteString(dial(t, "tcp", "127.0.0.1:"+ports[2]), "<13>Jan  2 03:04:05 host app[77]: hi\n41 <14>Jan  2 03:04:06 host app[78]: two\nmore<1")
+	_, _ = io.WriteString(dial(t, "unixgram", filepath.Join(dir, "sock")), "<13>Jan  2 03:04:05 app[77]: local")
 	for _, want := range []string{`{"a":1}`, `{"b":{"c":"}"}}`, `{"log":"line one"}`, `{"log":"line two"}`,
 		`"pri":"13","time":"Jan  2 03:04:05","host":"host","ident":"app","pid":"77","message":"hi"`, `"message":"two`, `"ident":"app","pid":"77","message":"local"`} {
 		awaitThat(t, func() string { return fmt.Sprint(strings.Count(read(filepath.Join(dir, "out")), want)) }, "1")

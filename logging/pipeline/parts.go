@@ -43,7 +43,6 @@ type inputPart struct {
 	records, size   atomic.Int64
 	pauses          atomic.Int64
 	dropped         atomic.Int64
-	filterDrops     atomic.Int64
 	storageFailures atomic.Int64
 }
 
@@ -106,6 +105,9 @@ type scratch struct{ a, b []byte }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+// maxTag bounds a tag in bytes; chunks on the disk hold no longer ones.
+const maxTag = 4096
+
 // maxEmits bounds how often filters may send the same records anew.
 const maxEmits = 32
 
@@ -113,6 +115,11 @@ const maxEmits = 32
 func (in *inputPart) Append(ctx context.Context, b flow.Batch) error {
 	if len(b.Data) == 0 {
 		return ctx.Err()
+	}
+	if len(b.Tag) > maxTag {
+		in.log.Error("a tag is too long; its records are dropped", "tag", b.Tag[:100]+"...", "limit", maxTag)
+		in.dropped.Add(int64(b.Count))
+		return nil
 	}
 	in.records.Add(int64(b.Count))
 	in.size.Add(int64(len(b.Data)))
@@ -164,11 +171,33 @@ func (in *inputPart) store(ctx context.Context, r *route, b flow.Batch) error {
 		in.engine.unrouted.Add(int64(b.Count))
 		return nil
 	}
-	if in.over() {
-		if err := in.wait(ctx); err != nil {
+	for tries := 0; ; tries++ {
+		if in.over() {
+			if err := in.wait(ctx); err != nil {
+				return err
+			}
+		}
+		err := in.put(r, b)
+		if !errors.Is(err, errStorage) {
 			return err
 		}
+		// A full disk passes: the input waits instead of losing records.
+		in.storageFailures.Add(1)
+		if tries%60 == 0 {
+			in.log.Error("paused: the storage takes nothing; it is tried again each second", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
 	}
+}
+
+var errStorage = errors.New("storing a chunk")
+
+// put adds the batch to the open chunk of its tag.
+func (in *inputPart) put(r *route, b flow.Batch) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.closed {
@@ -183,8 +212,7 @@ func (in *inputPart) store(ctx context.Context, r *route, b flow.Batch) error {
 		in.open[b.Tag] = c
 	}
 	if err := c.append(b); err != nil {
-		in.storageFailures.Add(1)
-		return fmt.Errorf("storing a chunk: %w", err)
+		return fmt.Errorf("%w: %w", errStorage, err)
 	}
 	in.bytes.Add(int64(len(b.Data)))
 	if c.size >= fullChunk {
@@ -201,8 +229,7 @@ func (in *inputPart) back(c *chunk) error {
 	}
 	file, err := in.engine.folder.Create(in.title(), c.tag)
 	if err != nil {
-		in.storageFailures.Add(1)
-		return fmt.Errorf("storing a chunk: %w", err)
+		return fmt.Errorf("%w: %w", errStorage, err)
 	}
 	c.file = file
 	in.engine.up.Add(1)

@@ -282,3 +282,20 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+// A storage that takes nothing holds the input up, and loses nothing.
+func TestStorageThatFails(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "storage"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	obstacle := filepath.Join(dir, "storage", "tail.0") // a file where the input's folder should be
+	write(t, obstacle, "")
+	write(t, filepath.Join(dir, "a.log"), "1\n2\n")
+	start(t, dir, "[SERVICE]\n    Flush 0.05\n    storage.path DIR/storage\n"+strings.Replace(tailToFile, "    Tag t\n", "    Tag t\n    storage.type filesystem\n", 1), pipeline.Options{})
+	time.Sleep(300 * time.Millisecond)
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	await(t, filepath.Join(dir, "out"), "{\"log\":\"1\"}\n{\"log\":\"2\"}\n")
+}

@@ -148,10 +148,9 @@ func (e *Engine) parts() []*inputPart {
 
 // health remembers the counts of failures at the beginning of the present period.
 type health struct {
-	mu                  sync.Mutex
-	from                time.Time
-	errors, retries     int64
-	lastErrors, lastTry int64
+	mu              sync.Mutex
+	from            time.Time
+	errors, retries int64
 }
 
 func (h *health) start(e *Engine, now time.Time) {

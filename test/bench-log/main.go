@@ -198,7 +198,7 @@ func measureIdle(dir, agent string, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func (f *forward) Run(ctx context.Context, sink flow.Sink) error {
 	}
 	f.host.Log.Info("listening", "address", listener.Addr())
 	return transport.Serve(ctx, listener, f.host.Log, func(ctx context.Context, conn net.Conn) {
-		if err := f.serve(ctx, conn, sink); err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		if err := f.serve(ctx, conn, sink); !errors.Is(err, io.EOF) && ctx.Err() == nil {
 			f.host.Log.Error("a connection is closed", "from", conn.RemoteAddr(), "error", err)
 		}
 	})

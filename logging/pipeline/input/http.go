@@ -93,7 +93,7 @@ func (in *httpInput) Run(ctx context.Context, sink flow.Sink) error {
 
 func (in *httpInput) handle(w http.ResponseWriter, r *http.Request, sink flow.Sink) {
 	if in.health && r.Method == http.MethodGet && r.URL.Path == "/health" {
-		io.WriteString(w, "ok\n")
+		_, _ = io.WriteString(w, "ok\n")
 		return
 	}
 	if r.Method != http.MethodPost && r.Method != http.MethodPut {

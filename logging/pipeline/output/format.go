@@ -3,7 +3,6 @@ package output
 import (
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
@@ -103,6 +102,3 @@ func appendDecimalTime(b []byte, t record.Time) []byte {
 	}
 	return append(b, nsec...)
 }
-
-// sleepless is a deadline for writing that even a pipeline at its end may take.
-const sleepless = 10 * time.Second
