@@ -31,7 +31,8 @@ func (t Tool) policies() *cobra.Command {
 		Long: "Policies makes ValidatingAdmissionPolicies, a MutatingAdmissionPolicy and cluster roles of the levels, clearances, namespaces and labelled objects in files. An API\n" +
 			"server of 1.36 or newer enforces them by itself, also where nobody may set its flags. They are made of what there is now: make them anew when labels or clearances change.\n" +
 			"What they cannot do is told on standard error. With --static the policies that guard all these are written for the API server's folder of static manifests.",
-		Example: `  kubectl get registries,clearances,namespaces,nodes,secrets -A -o yaml | weft level policies - | kubectl apply --server-side -f -
+		Example: `  kubectl get registries,clearances,namespaces,nodes,secrets -A -o yaml > levels.yaml
+  weft level policies levels.yaml | kubectl apply --server-side -f -
   weft level policies levels/ --setting Enforce --static /etc/kubernetes/admission/ValidatingAdmissionPolicy`,
 		Args: cobra.MinimumNArgs(1),
 	}
