@@ -96,6 +96,9 @@ func BenchmarkSeal(b *testing.B) {
 		b.Fatal(err)
 	}
 	k, err := New(nil, []string{id.String()})
+	if err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		if _, err = k.Seal([]byte("hunter2")); err != nil {
 			b.Fatal(err)

@@ -114,7 +114,7 @@ func (e event) setFile(f fileID)    { f.write(e.memory[24:]) }
 func (e event) clear() {
 	n, _ := e.load()
 	clear(e.buffer())
-	atomic.StoreUint64(e.state(), n<<8|free)
+	atomic.StoreUint64(e.state(), n<<8) // free, which is 0
 }
 
 // fileID names a file on this machine.
