@@ -130,7 +130,7 @@ func (im *Image) keep(change func([]mount) []mount) error {
 	defer im.mu.Unlock()
 	before := im.record.Mounts
 	im.record.Mounts = change(slices.Clone(before))
-	if err := im.service.save(im.id, im.record); err != nil {
+	if err := im.service.saveMounts(im.id, im.record.Mounts); err != nil {
 		im.record.Mounts = before
 		return err
 	}
@@ -196,8 +196,7 @@ func (im *Image) completeOnDisk(i int) bool {
 	if err != nil {
 		return false
 	}
-	info, err := im.service.cache.Stat(key)
-	return err == nil && info.Complete
+	return im.service.cache.Complete(key)
 }
 
 // Stats says what is there of the image, and what was done for it.

@@ -28,7 +28,7 @@ type record struct {
 	Devices []string            `json:"devices"`           // keys in the order of the device table; "" with a path
 	Stored  []string            `json:"stored"`            // for each device the digest of the blob in the store that is the device, or ""
 	Bytes   int64               `json:"bytes"`
-	Mounts  []mount             `json:"mounts"`
+	Mounts  []mount             `json:"-"` // kept as mounts.json
 }
 
 type mount struct {
@@ -48,6 +48,43 @@ func (s *Service) save(id string, r *record) error {
 		return err
 	}
 	return cache.Replace(s.imageFile(id, "image.json"), b)
+}
+
+// saveMounts writes where an image is mounted. It is not flushed: a process that ends leaves it whole, and a machine that ends has no mounts.
+func (s *Service) saveMounts(id string, list []mount) error {
+	b, err := json.Marshal(mounts{recordVersion, list})
+	if err != nil {
+		return err
+	}
+	name := s.imageFile(id, "mounts.json")
+	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(name+".new", name)
+}
+
+type mounts struct {
+	Version int     `json:"version"`
+	Mounts  []mount `json:"mounts"`
+}
+
+func (s *Service) readMounts(id string) ([]mount, error) {
+	name := s.imageFile(id, "mounts.json")
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 { // a machine that lost its power may leave it empty
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var m mounts
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if m.Version != recordVersion {
+		return nil, fmt.Errorf("%s: format version %d, this program reads version %d; use a newer program or another folder", name, m.Version, recordVersion)
+	}
+	return m.Mounts, nil
 }
 
 func (s *Service) readRecord(id string) (*record, error) {
@@ -71,7 +108,8 @@ func (s *Service) readRecord(id string) (*record, error) {
 			return nil, fmt.Errorf("%s: devices: %w", name, err)
 		}
 	}
-	return &r, nil
+	r.Mounts, err = s.readMounts(id)
+	return &r, err
 }
 
 // records reads those of all images. One that cannot be read is told to the log and left out.

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/fanotify"
 	"github.com/weft-dev/weft/lazy/filler"
@@ -81,7 +82,7 @@ func (w *watch) open(key cache.Key) (memory, error) {
 		return memory{}, err
 	}
 	return memory{file, func(blocks int64) (present, read cache.Bits, err error) {
-		d, maps, err := w.client.Keep(key, blocks, file)
+		d, maps, err := w.client.Keep(key, blocks, file, "")
 		if err != nil {
 			return present, read, err
 		}
@@ -165,24 +166,43 @@ func (w *watch) mark(im *Image, i int) error {
 	if im.record.Stored[i] != "" {
 		return nil
 	}
-	if info, err := s.cache.Stat(key); err == nil && info.Complete {
+	if s.cache.Complete(key) {
 		return nil
-	}
-	if _, err := s.device(key); err != nil {
-		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	path := s.cache.Path(key)
 	d, ok := w.kept[key]
-	if !ok || d.Marked {
+	switch {
+	case ok && d.Marked:
 		return nil
+	case ok:
+		if err := w.client.Mark(d, path); err != nil {
+			return err
+		}
+		d.Marked = true
+	default:
+		// The rest is opened when somebody reads. Until then the keeper's map says that nothing is present, which does no harm.
+		if d, err = w.keepMarked(key, path); err != nil {
+			return err
+		}
 	}
-	if err := w.client.Mark(d, s.cache.Path(key)); err != nil {
-		return err
-	}
-	d.Marked = true
 	w.kept[key] = d
 	return nil
+}
+
+func (w *watch) keepMarked(key cache.Key, path string) (keeper.Device, error) {
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return keeper.Device{}, err
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		return keeper.Device{}, err
+	}
+	d, maps, err := w.client.Keep(key, st.Size()/chunk.Block, file, path)
+	return d, errors.Join(err, maps.Close(), w.remember(key, file))
 }
 
 func (w *watch) unmount(_ context.Context, _ *Image, target string) error { return unmount(target) }

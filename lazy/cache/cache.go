@@ -216,6 +216,21 @@ func (c *Cache) readMap(k Key, blocks int64) (Bits, error) {
 	return b, nil
 }
 
+// Complete says whether the disk knows that nothing is missing of a device.
+func (c *Cache) Complete(k Key) bool {
+	p, err := os.ReadFile(c.file(k, "map"))
+	if err != nil {
+		return false
+	}
+	st, err := os.Stat(c.Path(k))
+	if err != nil {
+		return false
+	}
+	blocks := st.Size() / chunk.Block
+	b, err := decodeMap(p, blocks)
+	return err == nil && b.All(0, blocks)
+}
+
 // Drop removes a device. Nothing may have it mounted. Removing one that is not there is no error.
 func (c *Cache) Drop(k Key) error {
 	// Without a table it is no device any more, however far the removal comes.

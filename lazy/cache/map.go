@@ -17,7 +17,7 @@ import (
 //
 //	0   8   magic "WEFTMAP\x00"
 //	8   4   format version, 1
-//	12  4   1 if all blocks are present, else 0
+//	12  4   1 if all blocks are present, else 0; for people, the bits count
 //	16  8   number of blocks N
 //	24  8   0
 //	32  32  blake3 of what follows

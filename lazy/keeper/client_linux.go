@@ -409,6 +409,16 @@ func (c *Client) Devices() []Device {
 type Maps struct {
 	Present cache.Bits // blocks whose readers the keeper lets go on
 	Read    cache.Bits // blocks that somebody read while the device was marked
+
+	memory []byte
+}
+
+// Close ends the use of the maps.
+func (m Maps) Close() error {
+	if len(m.memory) == 0 {
+		return nil
+	}
+	return unix.Munmap(m.memory)
 }
 
 // Open gives the maps of a device, and its content to be written.
@@ -427,27 +437,36 @@ func (c *Client) Open(d Device) (Maps, *os.File, error) {
 	return maps(m, d.Blocks), os.NewFile(uintptr(a.fds[0]), d.Key.String()), nil
 }
 
-// Keep gives a device to the keeper: content must have been opened for writing before the file was marked.
-func (c *Client) Keep(key cache.Key, blocks int64, content *os.File) (Device, Maps, error) {
+// Keep gives a device to the keeper: content must have been opened for writing before the file was marked. With a path, the file is marked as
+// Mark does.
+func (c *Client) Keep(key cache.Key, blocks int64, content *os.File, path string) (Device, Maps, error) {
+	marked := byte(0)
+	if path != "" {
+		// Nobody reads it yet, so it may be marked before the keeper knows it.
+		if err := c.held.Load().group.Mark(path); err != nil {
+			return Device{}, Maps{}, err
+		}
+		marked = 1
+	}
 	fd, m, err := memory("weft-present", mapSize(blocks))
 	if err != nil {
 		return Device{}, Maps{}, err
 	}
 	defer unix.Close(fd)
 	request := append([]byte("D"), key[:]...)
-	a, err := c.ask(binary.NativeEndian.AppendUint64(request, uint64(blocks)), int(content.Fd()), fd)
+	a, err := c.ask(append(binary.NativeEndian.AppendUint64(request, uint64(blocks)), marked), int(content.Fd()), fd)
 	if err == nil && len(a.body) != 4 {
 		err = ErrGone
 	}
 	if err != nil {
 		return Device{}, Maps{}, fmt.Errorf("giving a device to the keeper: %w", err)
 	}
-	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks}, maps(m, blocks), nil
+	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks, Marked: marked == 1}, maps(m, blocks), nil
 }
 
 func maps(m []byte, blocks int64) Maps {
 	present, read := split(m, blocks)
-	return Maps{present, read}
+	return Maps{present, read, m}
 }
 
 // Mark lets readers of a device's file wait for events.

@@ -37,7 +37,7 @@
 // errno (4 bytes):
 //
 //	A                attach: group, table, eventfd that counts new events, and the memory for secrets as descriptors
-//	D KEY BLOCKS     keep a device, with its two descriptors (content; maps of the blocks present and of those read): its slot
+//	D KEY BLOCKS 0|1 keep a device, marked or not, with its two descriptors (content; maps of the blocks present and of those read): its slot
 //	G SLOT           the two descriptors of a device
 //	M SLOT 0|1       say that the device is marked or not
 //	X SLOT           forget a device

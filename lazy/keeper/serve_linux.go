@@ -113,8 +113,8 @@ func (k *keeper) request(w *worker) bool {
 	}
 	fds := received(rights[:rn])
 	switch {
-	case p[0] == 'D' && n == 41 && len(fds) == 2:
-		slot, err := k.keep([32]byte(p[1:33]), int64(binary.NativeEndian.Uint64(p[33:])), fds)
+	case p[0] == 'D' && n == 42 && len(fds) == 2:
+		slot, err := k.keep([32]byte(p[1:33]), int64(binary.NativeEndian.Uint64(p[33:])), int(p[41]), fds)
 		reply(w.conn, errno(err), binary.NativeEndian.AppendUint32(nil, uint32(slot)))
 		return true
 	case p[0] == 'G' && n == 5:
@@ -170,7 +170,7 @@ func received(rights []byte) []int {
 }
 
 // keep takes the descriptors of a device.
-func (k *keeper) keep(key [32]byte, blocks int64, fds []int) (int, error) {
+func (k *keeper) keep(key [32]byte, blocks int64, marked int, fds []int) (int, error) {
 	file, err := identify(fds[0])
 	content, err1 := hold(fds[0], nil)
 	present, err2 := hold(fds[1], nil)
@@ -184,6 +184,7 @@ func (k *keeper) keep(key [32]byte, blocks int64, fds []int) (int, error) {
 		return 0, errors.Join(unix.ENOSPC, unix.Close(content), unix.Close(present))
 	}
 	k.table.device(i).set(key, blocks, file, content, present)
+	k.table.device(i).setNumber(12, marked)
 	if err := k.know(i); err != nil {
 		k.forget(i)
 		return 0, err

@@ -1,0 +1,221 @@
+package lazy
+
+import (
+	"crypto/rand"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/image"
+)
+
+const (
+	benchChunk = 64 << 10
+	benchSize  = 48 << 20
+)
+
+// bench is a mounted image of one file, and the same file beside it on the disk.
+type bench struct {
+	image         *Image
+	mounted, disk *os.File
+	content       string
+}
+
+func newBench(b *testing.B) *bench {
+	needWatch(b)
+	dir := filepath.Join(stateDir(b), "content")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	data := make([]byte, benchSize)
+	_, _ = rand.Read(data)
+	if err := os.WriteFile(filepath.Join(dir, "file"), data, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	to := filepath.Join(stateDir(b), "image")
+	if _, err := image.Build(b.Context(), to, image.Options{ChunkSize: benchChunk}, image.Folder(dir)); err != nil {
+		b.Fatal(err)
+	}
+	s := openService(b, Options{Root: stateDir(b), Mode: Fanotify, Learn: -1})
+	b.Cleanup(func() { s.Close() })
+	im, err := s.Prepare(b.Context(), Request{Reference: to})
+	if err != nil {
+		b.Fatal(err)
+	}
+	target := mountImage(b, im)
+	x := &bench{image: im, mounted: openRandom(b, filepath.Join(target, "file")), disk: openRandom(b, filepath.Join(dir, "file")), content: dir}
+	b.Cleanup(func() {
+		x.mounted.Close()
+		_ = im.Unmount(b.Context(), target)
+	})
+	return x
+}
+
+func openFile(b *testing.B, name string) *os.File {
+	f, err := os.Open(name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return f
+}
+
+func openRandom(b *testing.B, name string) *os.File {
+	f := openFile(b, name)
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { f.Close() })
+	return f
+}
+
+// forget drops the pages of a file from memory.
+func forget(b *testing.B, f *os.File) {
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// median reads 4 KiB at each offset and gives the median time.
+func median(b *testing.B, f *os.File, offsets []int64) time.Duration {
+	times := make([]time.Duration, len(offsets))
+	p := make([]byte, 4096)
+	for i, o := range offsets {
+		began := time.Now()
+		if _, err := f.ReadAt(p, o); err != nil {
+			b.Fatal(err)
+		}
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	return times[len(times)/2]
+}
+
+// pages are distinct pages in random order, of all chunks but the last.
+func pages(n int) []int64 {
+	r := mathrand.New(mathrand.NewPCG(1, uint64(n)))
+	list := r.Perm((benchSize - benchChunk) / 4096)
+	out := make([]int64, n)
+	for i := range out {
+		out[i] = int64(list[i]) * 4096
+	}
+	return out
+}
+
+func report(b *testing.B, d time.Duration, name string) {
+	b.ReportMetric(float64(d.Nanoseconds())/1000, name)
+}
+
+// BenchmarkReads measures random reads of 4 KiB in each state of a device, from a folder, chunks of 64 KiB, not compressed: medians in
+// microseconds, and ratios to the same reads of the disk's own file system in the same run.
+func BenchmarkReads(b *testing.B) {
+	for b.Loop() {
+		x := newBench(b)
+		var touch []int64
+		for i := range int64(benchSize/benchChunk - 1) {
+			touch = append(touch, i*benchChunk+(i*7%16)*4096)
+		}
+		mathrand.New(mathrand.NewPCG(1, 1)).Shuffle(len(touch), func(i, j int) { touch[i], touch[j] = touch[j], touch[i] })
+		report(b, median(b, x.mounted, touch), "first-µs")
+
+		forget(b, x.mounted)
+		report(b, median(b, x.mounted, pages(3000)), "marked-µs")
+
+		if err := x.image.Fetch(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if st := x.image.Stats(); st.Complete != st.Devices {
+			b.Fatalf("the image is not complete: %+v", st)
+		}
+		warm(b, x) // the device, which is dropped from memory when it is complete
+		forget(b, x.mounted)
+		report(b, median(b, x.mounted, pages(3000)), "unmarked-µs")
+
+		// As programs read: in large steps.
+		forget(b, x.mounted)
+		forget(b, x.disk)
+		mounted, disk := openFile(b, x.mounted.Name()), openFile(b, x.disk.Name())
+		whole(b, mounted)
+		whole(b, disk)
+		var random, sequential []float64
+		for i := range 9 {
+			list := pages(4000 + i)
+			random = append(random, ratio(median(b, mounted, list), median(b, disk, list)))
+			sequential = append(sequential, ratio(whole(b, mounted), whole(b, disk)))
+		}
+		mounted.Close()
+		slices.Sort(random)
+		slices.Sort(sequential)
+		b.ReportMetric(random[4], "warm-random/disk")
+		b.ReportMetric(sequential[4], "warm-sequential/disk")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+// whole reads a file to its end, twice, and times the second.
+func whole(b *testing.B, f *os.File) time.Duration {
+	var d time.Duration
+	for range 2 {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{f}, make([]byte, 128<<10)); err != nil {
+			b.Fatal(err)
+		}
+		d = time.Since(began)
+	}
+	return d
+}
+
+func warm(b *testing.B, x *bench) {
+	whole(b, x.mounted)
+	whole(b, x.disk)
+}
+
+// BenchmarkMount measures how long the mounting of an image takes that is prepared, and that nothing is there of.
+func BenchmarkMount(b *testing.B) {
+	needWatch(b)
+	dir := filepath.Join(stateDir(b), "content")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := mathrand.NewChaCha8([32]byte{1})
+	if _, err := io.CopyN(f, r, 256<<20); err != nil {
+		b.Fatal(err)
+	}
+	f.Close()
+	to := filepath.Join(stateDir(b), "image")
+	if _, err := image.Build(b.Context(), to, image.Options{Stripe: 16 << 20}, image.Folder(dir)); err != nil {
+		b.Fatal(err)
+	}
+	s := openService(b, Options{Root: stateDir(b), Mode: Fanotify, Learn: -1})
+	defer s.Close()
+	im, err := s.Prepare(b.Context(), Request{Reference: to})
+	if err != nil {
+		b.Fatal(err)
+	}
+	target := b.TempDir()
+	for b.Loop() {
+		if err := im.Mount(b.Context(), target, MountOptions{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := im.Unmount(b.Context(), target); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(im.Stats().Devices), "devices")
+}
