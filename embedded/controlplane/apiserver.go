@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
-	"k8s.io/apiserver/pkg/authorization/authorizer"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -138,7 +137,7 @@ func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) 
 	if err != nil {
 		return nil, err
 	}
-	authorize(config, cfg.Authorizer)
+	standInFront(config, cfg)
 	if err := replaceBootstrapHooks(config.KubeAPIs.ControlPlane.Generic); err != nil {
 		return nil, err
 	}
@@ -157,16 +156,18 @@ func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) 
 	return &apiServer{run: prepared.Run, loopback: server.GenericAPIServer.LoopbackClientConfig}, nil
 }
 
-// authorize puts wrap in front of the authorizers of all servers in the chain.
-func authorize(config *app.Config, wrap func(authorizer.Authorizer) authorizer.Authorizer) {
-	if wrap == nil {
-		return
-	}
+// standInFront puts the authorizer and the admission door of cfg in front of those of all servers in the chain.
+func standInFront(config *app.Config, cfg Config) {
 	for _, generic := range []*genericapiserver.Config{
 		config.KubeAPIs.ControlPlane.Generic,
 		&config.ApiExtensions.GenericConfig.Config,
 		&config.Aggregator.GenericConfig.Config,
 	} {
-		generic.Authorization.Authorizer = wrap(generic.Authorization.Authorizer)
+		if cfg.Authorizer != nil {
+			generic.Authorization.Authorizer = cfg.Authorizer(generic.Authorization.Authorizer)
+		}
+		if cfg.Admission != nil {
+			generic.AdmissionControl = cfg.Admission(generic.AdmissionControl)
+		}
 	}
 }

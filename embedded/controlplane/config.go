@@ -10,6 +10,7 @@ import (
 	"net"
 	"path/filepath"
 
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/weft-dev/weft/embedded/pki"
@@ -39,6 +40,8 @@ type Config struct {
 
 	// Authorizer, when set, stands in front of the configured authorizers of all three servers of the chain.
 	Authorizer func(next authorizer.Authorizer) authorizer.Authorizer
+	// Admission, when set, stands in front of the admission plugins of all three servers of the chain.
+	Admission func(next admission.Interface) admission.Interface
 }
 
 const (

@@ -16,12 +16,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	door "github.com/weft-dev/weft/embedded/admission"
 	"github.com/weft-dev/weft/embedded/pki"
+	"github.com/weft-dev/weft/level"
+	judging "github.com/weft-dev/weft/level/admission"
 )
 
 // high refuses changes of objects called high-*, whoever asks.
@@ -40,6 +45,8 @@ var plane = struct {
 	admin kubernetes.Interface
 	err   error
 	stop  func() error
+
+	kubeconfig string
 }{}
 
 func TestMain(m *testing.M) {
@@ -91,7 +98,11 @@ func start() (kubernetes.Interface, error) {
 		Components: filepath.Join(dir, "components"), Plugins: filepath.Join(dir, "plugins"), AdmissionManifests: filepath.Join(dir, "admission"),
 		Advertise: net.IPv4(10, 44, 0, 1), ServiceCIDR: []string{"10.43.0.0/16"},
 		Authorizer: func(next authorizer.Authorizer) authorizer.Authorizer { return high{next} },
+		Admission: func(next admission.Interface) admission.Interface {
+			return door.New(next, &judging.Judge{Snapshot: levels.Load})
+		},
 	}
+	levels.Store(level.NewSnapshot(&level.Model{Registry: registry(api.Audit)}, time.Now()))
 	for _, d := range []string{cfg.Run, cfg.Components, filepath.Join(cfg.AdmissionManifests, "ValidatingAdmissionPolicy")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -143,6 +154,7 @@ func start() (kubernetes.Interface, error) {
 			return errors.New("does not end")
 		}
 	}
+	plane.kubeconfig = kubeconfig
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, err
