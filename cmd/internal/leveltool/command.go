@@ -20,7 +20,7 @@ type Tool struct {
 
 // Commands are the verbs of `weft level`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies()}
+	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net()}
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "bind", "escalate", "approve", "sign", "use", "*"}
