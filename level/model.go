@@ -97,6 +97,7 @@ type Model struct {
 	Namespaces []Namespace
 	Objects    []Object
 	Nodes      []string // names of nodes that are there: their agents are not bound by levels
+	Exempt     []string // users of the installation's own programs, beside those of the Registry
 	Frozen     []Frozen // namespaces that are being re-graded
 }
 

@@ -47,7 +47,8 @@ type objectKey struct {
 }
 
 // controlPlane are the users of Kubernetes' own components, which levels never bind.
-var controlPlane = []string{"system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy"}
+// The last is how API servers call kubelets, which ask what it may.
+var controlPlane = []string{"system:apiserver", "system:kube-controller-manager", "system:kube-scheduler", "system:kube-proxy", "kube-apiserver-kubelet-client"}
 
 const nodePrefix = "system:node:"
 
@@ -71,7 +72,7 @@ func NewSnapshot(m *Model, now time.Time) *Snapshot {
 	for _, name := range controlPlane {
 		s.exempt[name] = true
 	}
-	for _, name := range m.Registry.spec.Exempt {
+	for _, name := range slices.Concat(m.Registry.spec.Exempt, m.Exempt) {
 		s.exempt[name] = true
 	}
 	for _, name := range m.Nodes {

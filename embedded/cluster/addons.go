@@ -106,7 +106,7 @@ func (c *cluster) announceMetrics(ctx context.Context) error {
 // view a namespace see its metrics.
 func (c *cluster) grantMetrics(ctx context.Context) error {
 	rule := apirbac.PolicyRule
-	err := c.grant(ctx, "weft:metrics", "weft:agent",
+	err := c.grant(ctx, "weft:metrics", agentUser,
 		rule().WithAPIGroups("").WithResources("nodes/metrics").WithVerbs("get"),
 		rule().WithAPIGroups("").WithResources("pods", "nodes").WithVerbs("get", "list", "watch"),
 		rule().WithAPIGroups("authentication.k8s.io").WithResources("tokenreviews").WithVerbs("create"),
@@ -116,7 +116,7 @@ func (c *cluster) grantMetrics(ctx context.Context) error {
 	}
 	reader := apirbac.RoleBinding("weft:metrics", metav1.NamespaceSystem).
 		WithRoleRef(apirbac.RoleRef().WithAPIGroup(rbacv1.GroupName).WithKind("Role").WithName("extension-apiserver-authentication-reader")).
-		WithSubjects(apirbac.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName("weft:agent"))
+		WithSubjects(apirbac.Subject().WithAPIGroup(rbacv1.GroupName).WithKind(rbacv1.UserKind).WithName(agentUser))
 	if _, err := c.client.RbacV1().RoleBindings(metav1.NamespaceSystem).Apply(ctx, reader, ownedApply); err != nil {
 		return fmt.Errorf("granting the metrics API its rights: %w", err)
 	}
@@ -133,7 +133,7 @@ func (c *cluster) grantMetrics(ctx context.Context) error {
 // grantAddons lets the agent do what the addons need.
 func (c *cluster) grantAddons(ctx context.Context) error {
 	rule := apirbac.PolicyRule
-	return c.grant(ctx, "weft:addons", "weft:agent",
+	return c.grant(ctx, "weft:addons", agentUser,
 		rule().WithAPIGroups("").WithResources("persistentvolumeclaims").WithVerbs("get", "list", "watch"),
 		rule().WithAPIGroups("").WithResources("persistentvolumes").WithVerbs("get", "list", "watch", "create", "delete"),
 		rule().WithAPIGroups("storage.k8s.io").WithResources("storageclasses").WithVerbs("get", "list", "watch", "create", "patch"),

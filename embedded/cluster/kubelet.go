@@ -12,6 +12,13 @@ import (
 	"github.com/weft-dev/weft/embedded/pki"
 )
 
+// The users of this program's parts. Levels do not bind them.
+const (
+	supervisorUser = "weft:supervisor"
+	agentUser      = "weft:agent"
+	dnsUser        = "weft:dns"
+)
+
 // nodeCertificates makes the certificates and kubeconfig files of kubelet and kube-proxy.
 func nodeCertificates(s State) error {
 	folder := s.PKI()
@@ -24,8 +31,8 @@ func nodeCertificates(s State) error {
 		{Name: "kubelet", CommonName: "system:node:" + nodeName, Organization: []string{"system:nodes"}, Client: true},
 		{Name: "kubelet-server", CommonName: nodeName, DNSNames: []string{nodeName}, IPs: ips, Server: true},
 		{Name: "kube-proxy", CommonName: "system:kube-proxy", Client: true},
-		{Name: "dns", CommonName: "weft:dns", Client: true},
-		{Name: "agent", CommonName: "weft:agent", Client: true},
+		{Name: "dns", CommonName: dnsUser, Client: true},
+		{Name: "agent", CommonName: agentUser, Client: true},
 		{Name: "metrics", CommonName: "metrics", DNSNames: []string{metricsService + "." + metav1.NamespaceSystem + ".svc"}, IPs: ips[:1], Server: true},
 	}
 	for _, r := range requests {

@@ -89,7 +89,7 @@ func (c *cluster) announceDNS(ctx context.Context) error {
 	if _, err := c.client.DiscoveryV1().EndpointSlices(namespace).Apply(ctx, slice, ownedApply); err != nil {
 		return fmt.Errorf("announcing DNS: %w", err)
 	}
-	return c.grant(ctx, "weft:dns", "weft:dns",
+	return c.grant(ctx, "weft:dns", dnsUser,
 		apirbac.PolicyRule().WithAPIGroups("").WithResources("endpoints", "services", "pods", "namespaces").WithVerbs("list", "watch"),
 		apirbac.PolicyRule().WithAPIGroups("discovery.k8s.io").WithResources("endpointslices").WithVerbs("list", "watch"))
 }

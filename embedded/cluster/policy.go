@@ -37,7 +37,7 @@ func (c *cluster) closeNetwork() error {
 
 // grantPolicies lets the agent read what policies depend on.
 func (c *cluster) grantPolicies(ctx context.Context) error {
-	return c.grant(ctx, "weft:policy", "weft:agent",
+	return c.grant(ctx, "weft:policy", agentUser,
 		apirbac.PolicyRule().WithAPIGroups("").WithResources("pods", "namespaces", "nodes").WithVerbs("list", "watch"),
 		apirbac.PolicyRule().WithAPIGroups("networking.k8s.io").WithResources("networkpolicies").WithVerbs("list", "watch"),
 		apirbac.PolicyRule().WithAPIGroups("policy.networking.k8s.io").WithResources("clusternetworkpolicies").WithVerbs("list", "watch"),

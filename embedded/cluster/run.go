@@ -17,6 +17,7 @@ import (
 
 	"github.com/weft-dev/weft/embedded/cgroup"
 	"github.com/weft-dev/weft/embedded/controlplane"
+	"github.com/weft-dev/weft/embedded/pki"
 	"github.com/weft-dev/weft/supervise"
 	"github.com/weft-dev/weft/supervise/control"
 )
@@ -287,7 +288,15 @@ func (c *cluster) certificates() error {
 	if err := controlplane.Kubeconfig(folder, ca, "admin", c.hostURL()).Write(c.state.Kubeconfig()); err != nil {
 		return err
 	}
-	config, err := clientcmd.BuildConfigFromFlags("", c.state.Kubeconfig())
+	// The supervisor is not the administrator: levels may bind that one.
+	if _, err := ca.Issue(pki.Request{Name: "supervisor", CommonName: supervisorUser, Organization: []string{controlplane.AdminGroup}, Client: true}); err != nil {
+		return err
+	}
+	own := c.state.component("supervisor")
+	if err := controlplane.Kubeconfig(folder, ca, "supervisor", c.hostURL()).Write(own); err != nil {
+		return err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", own)
 	if err != nil {
 		return err
 	}

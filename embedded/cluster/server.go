@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
 
+	k8sauthorizer "k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/rest"
 
+	"github.com/weft-dev/weft/embedded/authorizer"
 	"github.com/weft-dev/weft/embedded/controlplane"
 )
 
@@ -70,8 +73,23 @@ func RunServer(ctx context.Context, file string) error {
 		AuthorizationConfig: sc.AuthorizationConfig,
 		AdmissionManifests:  sc.AdmissionManifests,
 		ExtraArgs:           sc.ExtraArgs,
+		Guard:               func(loopback *rest.Config) (*controlplane.Guard, error) { return guard(s, loopback) },
 	}
 	return controlplane.Run(ctx, cfg, func(*rest.Config) { signalReady(readyFD) })
+}
+
+// guard puts levels in front of the API server. They deny nothing until the cluster has a Registry.
+func guard(s State, loopback *rest.Config) (*controlplane.Guard, error) {
+	l, err := authorizer.NewLevels(loopback, s.LevelsOff(), s.LevelsAudit(), []string{agentUser, dnsUser, supervisorUser}, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	if err != nil {
+		return nil, err
+	}
+	return &controlplane.Guard{
+		Authorizer: func(next k8sauthorizer.Authorizer) k8sauthorizer.Authorizer {
+			return authorizer.New(l.Door, l.Feed.Known(), next)
+		},
+		Outer: l.Streams.Outer, Inner: l.Streams.Inner, Run: l.Run,
+	}, nil
 }
 
 func inheritedListener(fd uintptr) (net.Listener, error) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"github.com/weft-dev/weft/embedded/pki"
+	"github.com/weft-dev/weft/supervise/control"
 )
 
 // identityVersion is the version of the identity file's format.
@@ -56,6 +57,12 @@ func (s State) Log(component string) string { return s.path("logs", component+".
 
 // Data holds what has to survive: etcd, the registry's store, containerd's content, volumes.
 func (s State) Data(what string) string { return s.path("data", what) }
+
+// LevelsOff is the file that opens the door of levels while it is there.
+func (s State) LevelsOff() string { return s.path(control.LevelsOff) }
+
+// LevelsAudit is the chain of audit records of levels.
+func (s State) LevelsAudit() string { return s.path(control.LevelsAudit) }
 
 func (s State) identityFile() string { return s.path("cluster.json") }
 

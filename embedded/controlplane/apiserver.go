@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -116,6 +117,7 @@ func newAPIServerOptions(cfg Config) (*options.ServerRunOptions, error) {
 // apiServer is a server that is ready to run.
 type apiServer struct {
 	run      func(context.Context) error
+	guard    func(context.Context) error // may be nil
 	loopback *rest.Config
 }
 
@@ -137,7 +139,14 @@ func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) 
 	if err != nil {
 		return nil, err
 	}
-	standInFront(config, cfg)
+	guard := &Guard{}
+	if cfg.Guard != nil {
+		if guard, err = cfg.Guard(config.KubeAPIs.ControlPlane.Generic.LoopbackClientConfig); err != nil {
+			return nil, err
+		}
+	}
+	standInFront(config, guard)
+	filter(&config.Aggregator.GenericConfig.Config, guard)
 	if err := replaceBootstrapHooks(config.KubeAPIs.ControlPlane.Generic); err != nil {
 		return nil, err
 	}
@@ -153,21 +162,35 @@ func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) 
 	if err != nil {
 		return nil, err
 	}
-	return &apiServer{run: prepared.Run, loopback: server.GenericAPIServer.LoopbackClientConfig}, nil
+	return &apiServer{run: prepared.Run, guard: guard.Run, loopback: server.GenericAPIServer.LoopbackClientConfig}, nil
 }
 
-// standInFront puts the authorizer and the admission door of cfg in front of those of all servers in the chain.
-func standInFront(config *app.Config, cfg Config) {
+// filter puts a guard around the filters of the server that takes all requests; it hands them to the others without filters of their own.
+func filter(generic *genericapiserver.Config, guard *Guard) {
+	build := generic.BuildHandlerChainFunc
+	generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+		if guard.Inner != nil {
+			handler = guard.Inner(c.LongRunningFunc, handler)
+		}
+		if handler = build(handler, c); guard.Outer != nil {
+			handler = guard.Outer(handler)
+		}
+		return handler
+	}
+}
+
+// standInFront puts the authorizer and the admission door of a guard in front of those of all servers in the chain.
+func standInFront(config *app.Config, guard *Guard) {
 	for _, generic := range []*genericapiserver.Config{
 		config.KubeAPIs.ControlPlane.Generic,
 		&config.ApiExtensions.GenericConfig.Config,
 		&config.Aggregator.GenericConfig.Config,
 	} {
-		if cfg.Authorizer != nil {
-			generic.Authorization.Authorizer = cfg.Authorizer(generic.Authorization.Authorizer)
+		if guard.Authorizer != nil {
+			generic.Authorization.Authorizer = guard.Authorizer(generic.Authorization.Authorizer)
 		}
-		if cfg.Admission != nil {
-			generic.AdmissionControl = cfg.Admission(generic.AdmissionControl)
+		if guard.Admission != nil {
+			generic.AdmissionControl = guard.Admission(generic.AdmissionControl)
 		}
 	}
 }

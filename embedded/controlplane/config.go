@@ -7,11 +7,15 @@
 package controlplane
 
 import (
+	"context"
 	"net"
+	"net/http"
 	"path/filepath"
 
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/client-go/rest"
 
 	"github.com/weft-dev/weft/embedded/pki"
 )
@@ -38,10 +42,21 @@ type Config struct {
 	FeatureGates        map[string]bool
 	ExtraArgs           []string // further flags of kube-apiserver
 
-	// Authorizer, when set, stands in front of the configured authorizers of all three servers of the chain.
+	// Guard, when set, makes what stands in front of the server. loopback reaches it with rights above all authorizers, once it serves.
+	Guard func(loopback *rest.Config) (*Guard, error)
+}
+
+// Guard is what stands in front of a server. Each part may be nil.
+type Guard struct {
+	// Authorizer stands in front of the configured authorizers of all three servers of the chain.
 	Authorizer func(next authorizer.Authorizer) authorizer.Authorizer
-	// Admission, when set, stands in front of the admission plugins of all three servers of the chain.
+	// Admission stands in front of the admission plugins of all three servers of the chain.
 	Admission func(next admission.Interface) admission.Interface
+	// Outer stands in front of all filters, Inner behind them. long says which requests are streams.
+	Outer func(next http.Handler) http.Handler
+	Inner func(long func(*http.Request, *request.RequestInfo) bool, next http.Handler) http.Handler
+	// Run works until the context ends; it begins before the server serves. An error ends the control plane.
+	Run func(context.Context) error
 }
 
 const (

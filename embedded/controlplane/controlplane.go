@@ -81,6 +81,14 @@ func Run(ctx context.Context, cfg Config, ready func(loopback *rest.Config)) err
 		}
 		return nil
 	})
+	if server.guard != nil {
+		group.Go(func() error {
+			if err := server.guard(serverCtx); err != nil {
+				return fmt.Errorf("levels: %w", err)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		select {
 		case err := <-etcd.Err():

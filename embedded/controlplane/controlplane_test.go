@@ -97,9 +97,13 @@ func start() (kubernetes.Interface, error) {
 		Data: filepath.Join(dir, "etcd"), Run: filepath.Join(dir, "run"), PKI: pki.Folder{Path: filepath.Join(dir, "pki")},
 		Components: filepath.Join(dir, "components"), Plugins: filepath.Join(dir, "plugins"), AdmissionManifests: filepath.Join(dir, "admission"),
 		Advertise: net.IPv4(10, 44, 0, 1), ServiceCIDR: []string{"10.43.0.0/16"},
-		Authorizer: func(next authorizer.Authorizer) authorizer.Authorizer { return high{next} },
-		Admission: func(next admission.Interface) admission.Interface {
-			return door.New(next, &judging.Judge{Snapshot: levels.Load})
+		Guard: func(*rest.Config) (*Guard, error) {
+			return &Guard{
+				Authorizer: func(next authorizer.Authorizer) authorizer.Authorizer { return high{next} },
+				Admission: func(next admission.Interface) admission.Interface {
+					return door.New(next, &judging.Judge{Snapshot: levels.Load})
+				},
+			}, nil
 		},
 	}
 	levels.Store(level.NewSnapshot(&level.Model{Registry: registry(api.Audit)}, time.Now()))

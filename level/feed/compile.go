@@ -206,7 +206,7 @@ func (f *Feed) rebuild(now time.Time) {
 		}
 		m.Namespaces = append(m.Namespaces, level.Namespace{Name: a.GetName(), Label: label, Workspace: level.WorkspaceOf(a.GetLabels())})
 	}
-	m.Nodes = f.nodeNames()
+	m.Nodes, m.Exempt = f.nodeNames(), f.Exempt
 	labelled, wrong := f.labelled(m.Registry, "")
 	problems = append(problems, wrong...)
 	for _, all := range labelled {

@@ -57,7 +57,9 @@ type Feed struct {
 	Patience time.Duration
 	// Changed, if set, is called after every new state, one call at a time.
 	Changed func(*State)
-	Log     *slog.Logger
+	// Exempt are users of the installation's own programs, which levels do not bind.
+	Exempt []string
+	Log    *slog.Logger
 
 	config    *rest.Config
 	objects   dynamic.Interface

@@ -9,6 +9,12 @@ import (
 	"strings"
 )
 
+// Files of levels in a state folder. While LevelsOff is there the door of the API server is open; LevelsAudit is the chain of its audit records.
+const (
+	LevelsOff   = "levels-off"
+	LevelsAudit = "logs/levels-audit.jsonl"
+)
+
 // The mark of a state folder.
 const (
 	MarkName   = "weft-state.json" // the file that makes a folder a state folder

@@ -78,7 +78,7 @@ func Start(t testing.TB) Server {
 			cluster.skip = reason
 			return
 		}
-		cluster.server, cluster.err = start(program, cluster.args)
+		cluster.server, cluster.err = startShared(program, cluster.args)
 	})
 	switch {
 	case cluster.skip != "" && os.Getenv("CI") != "":
@@ -156,25 +156,67 @@ func find() (program, reason string) {
 type server struct {
 	Server
 	state string
+	kept  bool // the folder outlives the server
 	cmd   *exec.Cmd
 	ended chan error
 }
 
 const statePrefix = "weft-test-"
 
-func start(program string, args []string) (*server, error) {
+func startShared(program string, args []string) (*server, error) {
 	sweep()
 	state, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", statePrefix, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
+	s, err := start(program, state, args)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(state))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if err := s.awaitDefaults(ctx); err != nil {
+		return nil, errors.Join(err, s.stop())
+	}
+	return s, nil
+}
+
+// Own starts a server of the test's own in a folder, in which an earlier one may have run, with further flags of weft-node. The function that is returned
+// ends it in order; at the end of the test it ends anyway. Nothing is asked of it as the administrator.
+func Own(t testing.TB, dir string, flags ...string) (s Server, stop func()) {
+	t.Helper()
+	program, reason := find()
+	switch {
+	case program == "" && os.Getenv("CI") != "":
+		t.Fatal(reason)
+	case program == "":
+		t.Skip(reason)
+	}
+	own, err := start(program, dir, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own.kept = true
+	stop = sync.OnceFunc(func() {
+		if t.Failed() {
+			t.Log(own.logs())
+		}
+		if err := own.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return own.Server, stop
+}
+
+func start(program, state string, flags []string) (*server, error) {
 	s := &server{state: state, ended: make(chan error, 1)}
 	log, err := os.Create(filepath.Join(state, "output.log"))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	s.cmd = exec.Command(program, append([]string{"run", "--state", filepath.Join(state, "cluster"), "--mode", "api", "--ephemeral"}, args...)...)
+	s.cmd = exec.Command(program, append([]string{"run", "--state", filepath.Join(state, "cluster"), "--mode", "api", "--ephemeral"}, flags...)...)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	started := make(chan error)
 	go s.run(started)
@@ -204,7 +246,7 @@ func (s *server) awaitReady() error {
 				return err
 			}
 			s.Config.QPS = -1
-			return s.awaitDefaults(ctx)
+			return nil
 		}
 		select {
 		case err := <-s.ended:
@@ -247,6 +289,9 @@ func (s *server) stop() error {
 			_ = s.cmd.Process.Kill()
 			<-s.ended //nolint:errcheck // it was killed
 		}
+	}
+	if s.kept {
+		return err
 	}
 	return errors.Join(err, os.RemoveAll(s.state))
 }

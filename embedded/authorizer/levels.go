@@ -1,0 +1,96 @@
+package authorizer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/weft-dev/weft/level/chain"
+	"github.com/weft-dev/weft/level/door"
+	"github.com/weft-dev/weft/level/feed"
+)
+
+// offEvery is how often the file is looked for that opens the door.
+const offEvery = 200 * time.Millisecond
+
+// Levels is everything that levels need in the process of an API server.
+type Levels struct {
+	Door    *door.Door
+	Streams *Streams
+	Feed    *feed.Feed
+
+	offFile  string
+	reporter door.Reporter
+}
+
+// NewLevels prepares levels for the server that loopback reaches with rights above all authorizers. Until Run knows the levels the door denies.
+// The door is open while offFile is there: who can write that holds the machine anyway. auditFile takes the chain of audit records. exempt are
+// the users of the installation's own programs.
+func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string, log *slog.Logger) (*Levels, error) {
+	f, err := feed.New(loopback)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := dynamic.NewForConfig(loopback)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	records, err := chain.Open(auditFile)
+	if err != nil {
+		return nil, fmt.Errorf("opening the audit records of levels: %w", err)
+	}
+	l := &Levels{Feed: f, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records}}
+	l.Streams = NewStreams(l.Door)
+	f.Log, f.Exempt = log, exempt
+	f.Changed = func(*feed.State) { l.Streams.Check() }
+	l.reporter = door.Reporter{Door: l.Door, Name: "authorizer", Objects: objects, Log: log}
+	return l, l.look()
+}
+
+// look opens or closes the door as the file says.
+func (l *Levels) look() error {
+	_, err := os.Stat(l.offFile)
+	switch {
+	case err == nil:
+		l.Door.SetOff(true)
+	case errors.Is(err, fs.ErrNotExist):
+		if l.Door.Off() {
+			l.Door.SetOff(false)
+			l.Streams.Check()
+		}
+	default:
+		return err // it stays as it is
+	}
+	return nil
+}
+
+// Run follows the cluster until the context ends.
+func (l *Levels) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	running.Go(func() { l.reporter.Run(ctx) })
+	running.Go(func() {
+		ticker := time.NewTicker(offEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if err := l.look(); err != nil {
+				l.reporter.Log.Error("looking whether levels are off", "error", err)
+			}
+		}
+	})
+	err := l.Feed.Run(ctx)
+	running.Wait()
+	return errors.Join(err, l.Door.Chain.Close())
+}

@@ -1,0 +1,370 @@
+package levels
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	weftkube "github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/chain"
+	"github.com/weft-dev/weft/level/door"
+	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/manager/webhook"
+	"github.com/weft-dev/weft/test/kube"
+)
+
+func TestMain(m *testing.M) { kube.Main(m) }
+
+// supervisor is a user of the embedded cluster's own, which stands for the components of a cluster here.
+const supervisor = "weft:supervisor"
+
+// place is a cluster that asks a webhook, and the webhook, each of which may be down.
+type place struct {
+	t         *testing.T
+	dir       string
+	authority *webhook.Authority
+	address   string
+	stopping  func()
+	own       *rest.Config // as the supervisor
+}
+
+func newPlace(t *testing.T) *place {
+	p := &place{t: t, dir: t.TempDir()}
+	p.authority = &webhook.Authority{Keeper: webhook.FileKeeper(filepath.Join(p.dir, "authority.json"))}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.address = l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bundle, err := p.authority.Bundle(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key, err := p.authority.Client(t.Context(), "apiserver")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, err := Kubeconfig("https://"+p.address+Path, bundle, certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := AuthorizationConfiguration(filepath.Join(p.dir, "webhook.kubeconfig"), Account{"weft", "levels"}, []string{supervisor})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"webhook.kubeconfig": kubeconfig, "authorization.yaml": config} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func (p *place) startCluster() (stop func()) {
+	p.t.Helper()
+	_, stop = kube.Own(p.t, p.dir, "--authorization-config", filepath.Join(p.dir, "authorization.yaml"))
+	var err error
+	if p.own, err = clientcmd.BuildConfigFromFlags("", filepath.Join(p.dir, "cluster", "components", "supervisor.kubeconfig")); err != nil {
+		p.t.Fatal(err)
+	}
+	p.own.QPS = -1
+	return stop
+}
+
+func (p *place) startWebhook() (stop func()) {
+	p.t.Helper()
+	l, err := net.Listen("tcp", p.address)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	s := &Server{Config: p.own, Authority: p.authority, Hosts: []string{"127.0.0.1"}, Name: "test", AuditFile: filepath.Join(p.dir, "audit.jsonl"), Exempt: []string{supervisor}, Log: slog.New(slog.DiscardHandler)}
+	go func() { done <- s.Serve(ctx, l) }()
+	ended := false
+	stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := <-done; err != nil {
+			p.t.Error(err)
+		}
+	}
+	p.t.Cleanup(stop)
+	return stop
+}
+
+func (p *place) as(user string) kubernetes.Interface {
+	config := rest.CopyConfig(p.own)
+	if user != "" {
+		config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: []string{"system:authenticated"}}
+	}
+	c, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+func (p *place) apply(resource, text string) {
+	p.t.Helper()
+	objects, err := dynamic.NewForConfig(p.own)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var o map[string]any
+	if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+		p.t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{Object: o}
+	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
+	if _, err := objects.Resource(gvr).Apply(p.t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) install() {
+	p.t.Helper()
+	client, err := weftkube.New(p.own)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	all, err := level.Definitions()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, d := range all {
+		if _, err := client.ApplyObject(p.t.Context(), d, true, true); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	if err := client.Wait(p.t.Context(), all, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) namespace(name string, labels map[string]string) {
+	p.t.Helper()
+	_, err := p.as("").CoreV1().Namespaces().Create(p.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}, metav1.CreateOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// reads is what comes of a user's list of secrets in a namespace: "ok", or who denied it.
+func (p *place) reads(user, namespace string) string {
+	_, err := p.as(user).CoreV1().Secrets(namespace).List(p.t.Context(), metav1.ListOptions{})
+	switch {
+	case err == nil:
+		return "ok"
+	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "levels: your clearance does not reach"):
+		return "levels"
+	case apierrors.IsForbidden(err):
+		return "forbidden"
+	case apierrors.IsInternalError(err) && strings.Contains(err.Error(), p.address): // how an API server says that its webhook is down
+		return "closed"
+	}
+	return err.Error()
+}
+
+func (p *place) eventually(what string, try func() string, want string) {
+	p.t.Helper()
+	got := ""
+	for range 600 {
+		if got = try(); got == want {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	p.t.Fatalf("%s: got %q, want %q", what, got, want)
+}
+
+const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: high}], doors: {webhook: Enforce}}}`
+
+// TestClosedAndAliveFromAStoppedCluster stops and starts the cluster and the webhook, which is set to Deny, in every order.
+func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
+	p := newPlace(t)
+	stopCluster := p.startCluster() // with every replica of the webhook down
+	p.eventually("the controllers work", func() string { return p.account("default") }, "ok")
+	if got := p.reads("alice", "default"); got != "closed" {
+		t.Errorf("nobody can say whether alice may: %s", got)
+	}
+	stopWebhook := p.startWebhook()
+	p.install()
+	p.apply("registries", registry)
+	p.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: bob}, spec: {subjects: [{kind: User, name: bob}], label: high}}`)
+	p.namespace("upper", map[string]string{api.LevelLabel: "high"})
+	for _, user := range []string{"alice", "bob"} {
+		_, err := p.as("").RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user},
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	judged := func() string {
+		return strings.Join([]string{p.reads("alice", "default"), p.reads("alice", "upper"), p.reads("alice", ""), p.reads("bob", "upper"), p.reads("bob", "kube-system"), p.reads("carol", "default")}, " ")
+	}
+	want := "ok levels levels ok ok forbidden"
+	p.eventually("with the webhook", judged, want)
+	p.eventually("the door reports", func() string { return p.door() }, "Webhook Enforce Ready")
+
+	stopWebhook()
+	p.eventually("without the webhook", judged, strings.TrimSpace(strings.Repeat("closed ", 6)))
+	stopCluster()
+	stopCluster = p.startCluster()
+	p.namespace("after", nil)
+	p.eventually("the controllers work, from a stopped cluster without a webhook", func() string { return p.account("after") }, "ok")
+	if got := judged(); strings.Contains(got, "ok") {
+		t.Errorf("from a stopped cluster without a webhook: %s", got)
+	}
+	stopWebhook = p.startWebhook()
+	p.eventually("the door is closed again by itself, and open for others", judged, want)
+	stopWebhook()
+	stopCluster()
+	events := map[string]int{}
+	if _, err := chain.Verify(filepath.Join(p.dir, "audit.jsonl"), func(r chain.Record) { events[r.Event+" "+r.User]++ }); err != nil || events["Denied alice"] == 0 {
+		t.Error(events, err)
+	}
+}
+
+func (p *place) account(namespace string) string {
+	_, err := p.as("").CoreV1().ServiceAccounts(namespace).Get(p.t.Context(), "default", metav1.GetOptions{})
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func (p *place) door() string {
+	objects, err := dynamic.NewForConfig(p.own)
+	if err != nil {
+		return err.Error()
+	}
+	u, err := objects.Resource(door.Resource).Get(p.t.Context(), "webhook-test", metav1.GetOptions{})
+	if err != nil {
+		return err.Error()
+	}
+	text := func(field string) string { s, _, _ := unstructured.NestedString(u.Object, "report", field); return s }
+	return text("kind") + " " + text("setting") + " " + text("state")
+}
+
+// testDoor is a door over a snapshot.
+func testDoor(t testing.TB, setting api.DoorSetting) *door.Door {
+	t.Helper()
+	r, err := level.NewRegistry(api.RegistrySpec{Levels: []api.Level{{Name: "low"}, {Name: "high"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	high := level.Label{Rank: 1}
+	s := &feed.State{Known: true, Doors: api.Doors{Webhook: setting}, Snapshot: level.NewSnapshot(&level.Model{Registry: r, Namespaces: []level.Namespace{{Name: "upper", Label: &high}}}, time.Now())}
+	return &door.Door{Kind: door.Webhook, State: func() *feed.State { return s }}
+}
+
+func review(user, namespace string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":%q,"groups":["system:authenticated"],"resourceAttributes":{"verb":"get","version":"v1","resource":"secrets","namespace":%q,"name":"x"}}}`, user, namespace)
+}
+
+func TestReviews(t *testing.T) {
+	for _, c := range []struct {
+		setting api.DoorSetting
+		body    string
+		want    string
+	}{
+		{api.Enforce, string(review("alice", "upper")), `"denied":true`},
+		{api.Enforce, string(review("alice", "other")), `"status":{"allowed":false}`},
+		{api.Audit, string(review("alice", "upper")), `"status":{"allowed":false}`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"alice","nonResourceAttributes":{"verb":"get","path":"/healthz"}}}`, `"status":{"allowed":false}`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"alice","resourceAttributes":{"verb":"get","namespace":"upper"}}}`, `"denied":true`},
+		{api.Enforce, `x`, `no JSON`},
+		{api.Enforce, `{} {}`, `more than one`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1beta1","kind":"SubjectAccessReview"}`, `apiVersion: is "authorization.k8s.io/v1beta1", expected authorization.k8s.io/v1`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"TokenReview"}`, `kind: is "TokenReview"`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":7}}`, `spec.user: is number, expected string`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{}}`, `neither resourceAttributes nor`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"resourceAttributes":{},"nonResourceAttributes":{}}}`, `both`},
+		{api.Enforce, `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"resourceAttributes":{},"groups":["g"` + strings.Repeat(`,"g"`, maxGroups) + `]}}`, `at most 10000`},
+	} {
+		got := ""
+		if answer, err := (Authorize{testDoor(t, c.setting)}).Review(t.Context(), []byte(c.body)); err != nil {
+			got = err.Error()
+		} else if text, err := json.Marshal(answer); err != nil {
+			t.Fatal(err)
+		} else {
+			got = string(text)
+		}
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%.200s: got %s, want %s", c.body, got, c.want)
+		}
+	}
+}
+
+func TestWithoutLevels(t *testing.T) {
+	config, err := AuthorizationConfiguration("/etc/kubernetes/levels.kubeconfig", Account{"weft", "levels"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, found, err := WithoutLevels(config)
+	if err != nil || !found || strings.Contains(string(changed), AuthorizerName) || !strings.Contains(string(changed), "RBAC") || !strings.Contains(string(changed), "Node") {
+		t.Error(string(changed), found, err)
+	}
+	if again, found, err := WithoutLevels(changed); err != nil || found || string(again) != string(changed) {
+		t.Error(string(again), found, err)
+	}
+	for text, want := range map[string]string{"kind: Config": "expected AuthorizationConfiguration", "kind: AuthorizationConfiguration": "expected a list", "\t": "no YAML"} {
+		if _, _, err := WithoutLevels([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func FuzzReview(f *testing.F) {
+	f.Add(review("alice", "upper"))
+	f.Add([]byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"u","groups":null,"extra":{"a":["b"]},"resourceAttributes":{"verb":"*","resource":"*","group":"*"}}}`))
+	d := testDoor(f, api.Enforce)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		answer, err := Authorize{d}.Review(t.Context(), body)
+		if err != nil {
+			return
+		}
+		text, err := json.Marshal(answer)
+		if err != nil || strings.Contains(string(text), `"allowed":true`) {
+			t.Errorf("%s %v", text, err)
+		}
+	})
+}
+
+func BenchmarkReview(b *testing.B) {
+	a, body := Authorize{testDoor(b, api.Enforce)}, review("alice", "other")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := a.Review(b.Context(), body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

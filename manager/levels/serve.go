@@ -1,0 +1,79 @@
+package levels
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+
+	"github.com/weft-dev/weft/level/chain"
+	"github.com/weft-dev/weft/level/door"
+	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/manager/webhook"
+)
+
+// Path is where SubjectAccessReviews are taken.
+const Path = "/authorize"
+
+// Server is a replica of the webhook.
+type Server struct {
+	Config    *rest.Config // of the cluster, as an account that reads everything and that levels do not bind
+	Authority *webhook.Authority
+	Hosts     []string // names and addresses under which API servers call it
+	Name      string   // of the replica: its Door is webhook-NAME
+	AuditFile string   // empty for none
+	Exempt    []string // users of the installation's own programs
+	Log       *slog.Logger
+}
+
+// Serve answers on the listener until the context ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	f, err := feed.New(s.Config)
+	if err != nil {
+		return err
+	}
+	f.Log, f.Exempt = s.Log, s.Exempt
+	objects, err := dynamic.NewForConfig(s.Config)
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	d := &door.Door{Kind: door.Webhook, State: f.State}
+	if s.AuditFile != "" {
+		if d.Chain, err = chain.Open(s.AuditFile); err != nil {
+			return fmt.Errorf("opening the audit records: %w", err)
+		}
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	reporter := door.Reporter{Door: d, Name: "webhook-" + s.Name, Objects: objects, Log: s.Log}
+	running.Go(func() { reporter.Run(ctx) })
+	var feeding error
+	running.Go(func() {
+		if feeding = f.Run(ctx); feeding != nil {
+			stop()
+		}
+	})
+	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{Path: {Handler: Authorize{d}, Client: true}}, Ready: func() error {
+		state := f.State()
+		switch {
+		case !state.Known:
+			return errors.New("the levels of the cluster are not known yet")
+		case state.Stale:
+			return errors.New("the levels may be out of date")
+		}
+		return nil
+	}}
+	err = server.Serve(ctx, l)
+	stop()
+	running.Wait()
+	if d.Chain != nil {
+		err = errors.Join(err, d.Chain.Close())
+	}
+	return errors.Join(err, feeding)
+}
