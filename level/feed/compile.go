@@ -58,7 +58,7 @@ func (f *Feed) publish() {
 				next.Snapshot = old.Snapshot // a stale one does not change
 			}
 		}
-	} else if declared := f.asUnstructured(registries); len(declared) > 0 {
+	} else if len(f.unreadable) > 0 {
 		next.Stale = true // there are levels, but nobody can say which
 		next.Problems = append(slices.Clone(f.unreadable), problems...)
 	}
