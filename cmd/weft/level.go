@@ -15,6 +15,6 @@ func (a *app) levelCommand() *cobra.Command {
   weft level simulate levels/ --with new-clearances.yaml`,
 	}
 	group(c)
-	c.AddCommand(leveltool.Tool{Print: a.print, Stdin: a.in}.Commands()...)
+	c.AddCommand(leveltool.Tool{Print: a.print, Stdin: a.in, Cluster: a.managedCluster}.Commands()...)
 	return c
 }

@@ -165,6 +165,15 @@ func TestNothingKnownYet(t *testing.T) {
 	}
 }
 
+// A door that is off lets everything through.
+func TestOff(t *testing.T) {
+	j := judge(t, api.Enforce)
+	j.Off = func() bool { return true }
+	if got := j.Review(request(t, "lois", admissionv1.Create, "pods", mounting)); !got.Allowed || got.AuditAnnotations != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
 func pod(namespace, name, cpu string) string {
 	return fmt.Sprintf(`{metadata: {name: %s, namespace: %s}, spec: {containers: [{name: c, image: i, resources: {requests: {cpu: %s, memory: 100Mi}}}]}}`, name, namespace, cpu)
 }

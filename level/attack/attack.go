@@ -206,3 +206,30 @@ func short(s string) string {
 	}
 	return s
 }
+
+// Await waits until levels hold: a door follows the Registry, and an API server its policies, a moment later.
+func (r *Runner) Await(ctx context.Context) error {
+	// The last of what is made for each mode.
+	last := Attempt{As: Low, Method: http.MethodPost, Path: "/api/v1/namespaces/LOW/services", Body: `{"metadata":{"name":"weft-attack"},"spec":{"type":"ExternalName","externalName":"a.HIGH.svc"}}`}
+	deadline := time.Now().Add(time.Minute)
+	for {
+		seen, cause := r.try(ctx, &last)
+		if seen == Denied {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("levels do not hold in this cluster a minute after they were set to: a low account makes a Service that leads into a higher namespace (%s)", cause)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Second): // the others were made at once and hold by now
+		return nil
+	}
+}

@@ -1,12 +1,14 @@
 package leveltool
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/level"
@@ -16,11 +18,13 @@ import (
 type Tool struct {
 	Print func() *output.Printer
 	Stdin io.Reader
+	// Cluster is how to reach the cluster that a user means; nil where there is none.
+	Cluster func(context.Context) (*rest.Config, error)
 }
 
 // Commands are the verbs of `weft level`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net()}
+	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.attack()}
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "bind", "escalate", "approve", "sign", "use", "*"}

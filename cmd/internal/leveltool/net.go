@@ -301,4 +301,3 @@ func (t Tool) netPolicies() *cobra.Command {
 	}
 	return c
 }
-
