@@ -111,7 +111,8 @@ func eventually(t *testing.T, f *Feed, what string, ok func(*State) bool) {
 	t.Fatalf("never: %s; %+v", what, f.State())
 }
 
-const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {authorizer: Enforce}}}`
+// registry enforces at the door that the server of the tests does not have: its own would deny the administrator.
+const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {webhook: Enforce}}}`
 
 // denied judges a read of a secret.
 func denied(s *State, user, namespace, name string) bool {
@@ -141,7 +142,7 @@ func TestFollowsTheCluster(t *testing.T) {
 	w.install()
 	w.apply("registries", registry)
 	eventually(t, f, "the registry", func(s *State) bool {
-		return s.Snapshot != nil && s.Doors.Authorizer == api.Enforce && s.Doors.Webhook == api.Audit
+		return s.Snapshot != nil && s.Doors.Webhook == api.Enforce && s.Doors.Authorizer == api.Audit
 	})
 	w.label(map[string]string{api.LevelLabel: "middle"})
 	eventually(t, f, "the namespace's label", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
@@ -179,7 +180,7 @@ func TestFollowsTheCluster(t *testing.T) {
 	eventually(t, f, "the wrong registry is told", func(s *State) bool { return len(s.Problems) > 0 && denied(s, "alice", w.Namespace, "x") })
 	late := w.feed(w.Config)
 	eventually(t, late, "a late one knows that it knows nothing", func(s *State) bool {
-		return s.Known && s.Snapshot == nil && s.Stale && s.Doors.Authorizer == api.Enforce && len(s.Problems) > 0
+		return s.Known && s.Snapshot == nil && s.Stale && s.Doors.Webhook == api.Enforce && len(s.Problems) > 0
 	})
 	w.apply("registries", registry)
 	eventually(t, late, "the registry is repaired", func(s *State) bool { return s.Snapshot != nil && !s.Stale && len(s.Problems) == 0 })
