@@ -13,6 +13,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/admission"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
@@ -53,6 +56,19 @@ func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string
 	f.Changed = func(*feed.State) { l.Streams.Check() }
 	l.reporter = door.Reporter{Door: l.Door, Name: "authorizer", Objects: objects, Log: log}
 	return l, l.look()
+}
+
+// Judge judges what is written by the same levels. While nothing is known of levels it lets everything through: the authorizer, which stands in
+// front of it, has then denied whatever may not go on.
+func (l *Levels) Judge() *admission.Judge {
+	return &admission.Judge{
+		Snapshot: func() *level.Snapshot { return l.Feed.State().Snapshot },
+		Off: func() bool {
+			s := l.Feed.State()
+			return l.Door.Off() || s.Snapshot == nil && !s.Stale
+		},
+		Setting: func() api.DoorSetting { return l.Feed.State().Doors.Admission },
+	}
 }
 
 // look opens or closes the door as the file says.

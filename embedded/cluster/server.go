@@ -9,9 +9,11 @@ import (
 	"os"
 	"strconv"
 
+	k8sadmission "k8s.io/apiserver/pkg/admission"
 	k8sauthorizer "k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/rest"
 
+	"github.com/weft-dev/weft/embedded/admission"
 	"github.com/weft-dev/weft/embedded/authorizer"
 	"github.com/weft-dev/weft/embedded/controlplane"
 )
@@ -88,7 +90,8 @@ func guard(s State, loopback *rest.Config) (*controlplane.Guard, error) {
 		Authorizer: func(next k8sauthorizer.Authorizer) k8sauthorizer.Authorizer {
 			return authorizer.New(l.Door, l.Feed.Known(), next)
 		},
-		Outer: l.Streams.Outer, Inner: l.Streams.Inner, Run: l.Run,
+		Admission: func(next k8sadmission.Interface) k8sadmission.Interface { return admission.New(next, l.Judge()) },
+		Outer:     l.Streams.Outer, Inner: l.Streams.Inner, Run: l.Run,
 	}, nil
 }
 
