@@ -45,7 +45,6 @@ type place struct {
 	dir       string
 	authority *webhook.Authority
 	address   string
-	stopping  func()
 	own       *rest.Config // as the supervisor
 }
 
