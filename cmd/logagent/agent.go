@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline"
@@ -23,6 +24,16 @@ type agent struct {
 	level   *slog.LevelVar
 	stderr  io.Writer
 	asked   chan chan error // reloads asked for over HTTP
+
+	mu   sync.Mutex
+	read []string // the files of the configuration that was read last
+}
+
+// files are those whose change leads to a reload.
+func (a *agent) files() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.read
 }
 
 // tell prints the faults of a configuration, a line each.
@@ -35,8 +46,11 @@ func (a *agent) load() (*config.File, error) {
 	c := a.command
 	file := &config.File{Format: config.Classic, Read: []string{commandLine.File}}
 	if c.file != "" {
-		var err error
-		if file, err = config.Load(c.file, config.Options{Parsers: true, MissingParsers: a.missing}); err != nil {
+		name, err := inFolder(c.file)
+		if err != nil {
+			return nil, err
+		}
+		if file, err = config.Load(name, config.Options{Parsers: true, MissingParsers: a.missing}); err != nil {
 			return nil, err
 		}
 	}
@@ -52,6 +66,9 @@ func (a *agent) load() (*config.File, error) {
 		}
 		file.Sections = append(file.Sections, parsers.Sections...)
 	}
+	a.mu.Lock()
+	a.read = file.Read
+	a.mu.Unlock()
 	for _, s := range c.sections {
 		_, match := s.Get("match")
 		_, regex := s.Get("match_regex")
@@ -103,13 +120,20 @@ func (a *agent) ask() error {
 }
 
 // run runs the pipeline until ctx ends. A reload reads the configuration first: one that cannot be used changes nothing.
-func (a *agent) run(ctx context.Context, hangup <-chan os.Signal) error {
+func (a *agent) run(ctx context.Context, hangup chan os.Signal) error {
 	a.asked = make(chan chan error)
 	positions := input.NewPositions()
 	engine, err := a.engine(positions, 0)
 	if err != nil {
 		a.tell(err)
 		return errConfig
+	}
+	if a.command.watch {
+		ctx, stop := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		defer stop()
+		watching.Go(func() { watch(ctx, a.files, hangup) })
 	}
 	for reloads := 0; ; reloads++ {
 		next, err := a.until(ctx, engine, hangup, positions, reloads)

@@ -14,16 +14,18 @@ import (
 
 // command is the command line, which as in Fluent Bit is also a way to write a configuration: -i tail -p path=x -o stdout.
 type command struct {
-	file      string
-	sections  []*config.Section
-	service   *config.Section
-	logFile   string
-	level     slog.Level
-	levelSet  bool
-	dryRun    bool
-	help      bool
-	version   bool
-	hotReload bool
+	file       string
+	sections   []*config.Section
+	service    *config.Section
+	logFile    string
+	level      slog.Level
+	levelSet   bool
+	dryRun     bool
+	help       bool
+	version    bool
+	hotReload  bool
+	watch      bool
+	parserList []string
 }
 
 // option is one option of the command line.
@@ -60,7 +62,7 @@ func options() []option {
 		}
 	}
 	return []option{
-		{"c", "config", "FILE", "the configuration, classic or YAML", func(c *command, v string) error { c.file = v; return nil }},
+		{"c", "config", "FILE", "the configuration, classic or YAML, or a folder with a fluent-bit.yaml or fluent-bit.conf", func(c *command, v string) error { c.file = v; return nil }},
 		{"i", "input", "INPUT", "begins an input", begin(config.Input)},
 		{"F", "filter", "FILTER", "begins a filter", begin(config.Filter)},
 		{"o", "output", "OUTPUT", "begins an output", begin(config.Output)},
@@ -86,6 +88,7 @@ func options() []option {
 		}},
 		{"q", "quiet", "", "says nothing", flag(func(c *command) { c.level, c.levelSet = pipeline.LevelOff, true })},
 		{"Y", "enable-hot-reload", "", "reads the configuration anew on SIGHUP", flag(func(c *command) { c.hotReload = true })},
+		{"", "watch", "", "reads the configuration anew when one of its files changes", flag(func(c *command) { c.watch, c.hotReload = true, true })},
 		{"g", "grace", "SECONDS", "time to deliver what waits at the end (5)", service("grace")},
 		{"h", "help", "", "shows this", flag(func(c *command) { c.help = true })},
 		{"V", "version", "", "shows the version", flag(func(c *command) { c.version = true })},
@@ -165,7 +168,10 @@ Runs log pipelines: the configurations of Fluent Bit, classic and YAML.
 Options
 `)
 	for _, o := range options() {
-		name := "-" + o.short + ", --" + o.long
+		name := "--" + o.long
+		if o.short != "" {
+			name = "-" + o.short + ", " + name
+		}
 		if o.value != "" {
 			name += "=" + o.value
 		}

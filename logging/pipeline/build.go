@@ -32,6 +32,7 @@ type Options struct {
 	Positions *input.Positions            // where inputs of an earlier configuration stopped; may be nil
 	Reload    func() error                // asks for a reload; nil if there is none
 	Reloads   int                         // so far
+	Records   []flow.Batch                // come instead of what the configuration's inputs bring; the engine ends after them. For tests of configurations
 }
 
 // service is the options of the service section.
@@ -119,7 +120,9 @@ func (b *builder) build() {
 	for _, s := range b.file.Sections {
 		switch s.Kind {
 		case config.Input:
-			b.input(s)
+			if b.options.Records == nil {
+				b.input(s)
+			}
 		case config.Filter:
 			b.filter(s)
 		case config.Output:
@@ -130,7 +133,9 @@ func (b *builder) build() {
 	}
 	e := b.engine
 	e.router.filters, e.router.outputs = e.filters, e.outputs
-	if len(b.file.All(config.Input)) == 0 {
+	if b.options.Records != nil {
+		b.replay()
+	} else if len(b.file.All(config.Input)) == 0 {
 		b.fail(config.Position{File: b.name()}, "the configuration has no input; add an [INPUT]")
 	}
 }
@@ -267,10 +272,13 @@ func (b *builder) input(s *config.Section) {
 		if e.folder == nil {
 			o.Failf("storage.type", "storage.type filesystem needs storage.path in the [SERVICE] section")
 		}
-	case "", "memory", "memrb":
+	case "memrb":
+		in.ring = true
+	case "", "memory":
 	default:
 		o.Failf("storage.type", "there is no storage.type %q; there are memory and filesystem", kind)
 	}
+	in.rate = newGate(o)
 	in.pauseUp = o.Bool("storage.pause_on_chunks_overlimit")
 	o.Ignore("log_suppress_interval", "threaded", "thread.ring_buffer.capacity", "thread.ring_buffer.window")
 	if !o.Bool("routable") && o.Has("routable") {

@@ -26,8 +26,15 @@ func (e *Engine) metrics() []metric {
 	for _, in := range e.parts() {
 		add("fluentbit_input_records_total", "Number of input records.", "name", in.title(), in.records.Load())
 		add("fluentbit_input_bytes_total", "Number of input bytes.", "name", in.title(), in.size.Load())
-		gauge("fluentbit_input_ingestion_paused", "Is the input paused or not?", "name", in.title(), truth(in.paused.Load()))
+		gauge("fluentbit_input_ingestion_paused", "Is the input paused or not?", "name", in.title(), truth(in.paused.Load() || in.rate != nil && in.rate.limited.Load()))
 		add("fluentbit_input_pauses_total", "Number of times the input was paused.", "name", in.title(), in.pauses.Load())
+		if in.rate != nil {
+			gauge("fluentbit_input_rate_gate_limited", "Is the input paused because of its rate limit?", "name", in.title(), truth(in.rate.limited.Load()))
+		}
+		if in.ring {
+			add("fluentbit_input_memrb_dropped_chunks", "Number of memrb dropped chunks.", "name", in.title(), in.ringChunks.Load())
+			add("fluentbit_input_memrb_dropped_bytes", "Number of memrb dropped bytes.", "name", in.title(), in.ringBytes.Load())
+		}
 		gauge("fluentbit_input_storage_memory_bytes", "Bytes of this input in memory.", "name", in.title(), in.bytes.Load())
 		gauge("fluentbit_input_storage_overlimit", "Is the input memory usage overlimit?", "name", in.title(), truth(in.over()))
 	}

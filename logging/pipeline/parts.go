@@ -31,6 +31,8 @@ type inputPart struct {
 	limit      int64       // of bytes in memory
 	filesystem bool
 	pauseUp    bool // storage.pause_on_chunks_overlimit
+	ring       bool // storage.type memrb: the oldest records make room for new ones
+	rate       *gate
 
 	mu     sync.Mutex
 	open   map[string]*chunk
@@ -43,6 +45,9 @@ type inputPart struct {
 	records, size   atomic.Int64
 	pauses          atomic.Int64
 	dropped         atomic.Int64
+	ringChunks      atomic.Int64
+	ringBytes       atomic.Int64
+	filterDrops     atomic.Int64
 	storageFailures atomic.Int64
 }
 
@@ -121,6 +126,11 @@ func (in *inputPart) Append(ctx context.Context, b flow.Batch) error {
 		in.dropped.Add(int64(b.Count))
 		return nil
 	}
+	if in.rate != nil {
+		if err := in.pass(ctx, b.Count, len(b.Data)); err != nil {
+			return err
+		}
+	}
 	in.records.Add(int64(b.Count))
 	in.size.Add(int64(len(b.Data)))
 	r := in.engine.router.find(b.Tag)
@@ -172,7 +182,13 @@ func (in *inputPart) store(ctx context.Context, r *route, b flow.Batch) error {
 		return nil
 	}
 	for tries := 0; ; tries++ {
-		if in.over() {
+		if in.ring {
+			if !in.makeRoom(int64(len(b.Data))) {
+				in.dropped.Add(int64(b.Count))
+				in.ringBytes.Add(int64(len(b.Data)))
+				return nil
+			}
+		} else if in.over() {
 			if err := in.wait(ctx); err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ type Tool struct {
 
 // Commands are the verbs of `weft log`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.render(), t.lint(), t.explain(), t.diff(), t.convert(), t.plugins()}
+	return []*cobra.Command{t.render(), t.lint(), t.explain(), t.diff(), t.convert(), t.run(), t.test(), t.plugins()}
 }
 
 func (t Tool) loader(c *cobra.Command) *loader {

@@ -29,6 +29,13 @@ func (b *builder) images() error {
 	if err := writeImage(folder, "pause", images.Pause(pause)); err != nil {
 		return err
 	}
+	agent, err := os.ReadFile(filepath.Join(b.out, "logagent"))
+	if err != nil {
+		return err
+	}
+	if err := writeImage(folder, "logagent", images.Logagent(agent)); err != nil {
+		return err
+	}
 	busybox, err := os.ReadFile(busyboxPath)
 	if err != nil {
 		say("!", "images/testpod.tar", fmt.Sprintf("not written, only tests need it; install busybox-static (%v)", err))

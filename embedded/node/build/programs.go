@@ -36,6 +36,9 @@ type program struct {
 	warning string
 }
 
+// mainModule is the folder of Weft's main module, of which only the log agent is built here.
+const mainModule = "../.."
+
 const plugins = "github.com/containernetworking/plugins/plugins/"
 
 // programs lists everything that is built, given what the C compiler can do.
@@ -58,6 +61,7 @@ func programs(c features) []program {
 		program{name: "weft-init", pkg: "./cmd/weft-init", trim: true},
 		program{name: "weft-pause", pkg: "./cmd/weft-pause", trim: true},
 		program{name: "weft-testpod", pkg: "./cmd/weft-testpod", trim: true},
+		program{name: "logagent", module: mainModule, pkg: "./cmd/logagent", trim: true},
 		program{name: "weft-dns", module: "../dns", pkg: "./cmd/weft-dns", vars: "-X github.com/coredns/coredns/coremain.GitCommit=" + corednsVersion},
 	)
 	for i := range list {
@@ -97,7 +101,7 @@ func (p program) stamp(sources string) string {
 	return fmt.Sprintf("%s\n%s\n%s\n%s\n%t %t\n%s\n", sources, p.pkg, p.tags, p.ldflags(), p.cgo, p.trim, os.Getenv("GOFLAGS"))
 }
 
-// sources digests the Go files and module files of the two modules, and the
+// sources digests the Go files and module files of each module, and the
 // version of Go.
 func sources(ctx context.Context) (map[string]string, error) {
 	version, err := exec.CommandContext(ctx, "go", "version").Output()
@@ -105,21 +109,23 @@ func sources(ctx context.Context) (map[string]string, error) {
 		return nil, fmt.Errorf("go version: %w", err)
 	}
 	digests := map[string]string{}
-	for _, folder := range []string{".", "../dns"} {
+	for module, parts := range map[string][]string{".": {"."}, "../dns": {"../dns"}, mainModule: {"../../cmd/logagent", "../../logging", "../../go.mod", "../../go.sum"}} {
 		sum := sha256.New()
 		sum.Write(version)
-		err := filepath.WalkDir(folder, func(name string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || !isSource(name) {
+		for _, part := range parts {
+			err := filepath.WalkDir(part, func(name string, entry fs.DirEntry, err error) error {
+				if err != nil || entry.IsDir() || !isSource(name) {
+					return err
+				}
+				content, err := os.ReadFile(name)
+				fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
 				return err
+			})
+			if err != nil {
+				return nil, err
 			}
-			content, err := os.ReadFile(name)
-			fmt.Fprintf(sum, "%s %d\n%s", name, len(content), content)
-			return err
-		})
-		if err != nil {
-			return nil, err
 		}
-		digests[folder] = hex.EncodeToString(sum.Sum(nil))
+		digests[module] = hex.EncodeToString(sum.Sum(nil))
 	}
 	return digests, nil
 }

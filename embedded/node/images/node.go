@@ -9,8 +9,9 @@ import (
 // Names of the images; the registry part is never asked, for the images are
 // imported and not pulled.
 const (
-	PauseName   = "weft.local/pause:1"
-	TestpodName = "weft.local/testpod:1"
+	PauseName    = "weft.local/pause:1"
+	LogagentName = "weft.local/logagent:1"
+	TestpodName  = "weft.local/testpod:1"
 )
 
 // Pause is the image of every pod's first process.
@@ -21,6 +22,30 @@ func Pause(program []byte) Image {
 		Config: v1.ImageConfig{
 			User:       "65535:65535",
 			Entrypoint: []string{"/pause"},
+		},
+	}
+}
+
+// Logagent is the agent of log pipelines. Its paths are those of Fluent
+// Operator's images, so that resources need no other change than that of the
+// image: the configuration is a mounted Secret, and is read anew when that
+// changes. It reads the node's files, so it is root unless a resource says
+// otherwise.
+func Logagent(program []byte) Image {
+	return Image{
+		Name: LogagentName,
+		Files: []File{
+			{Path: "/fluent-bit/bin/fluent-bit", Mode: 0o755, Content: program},
+			{Path: "/fluent-bit/bin/fluent-bit-watcher", Mode: 0o755, Target: "/fluent-bit/bin/fluent-bit", Hard: true},
+			{Path: "/fluent-bit/config", Mode: 0o755, Dir: true},
+			{Path: "/fluent-bit/etc/fluent-bit.conf", Mode: 0o644, Content: []byte("@INCLUDE /fluent-bit/config/fluent-bit.conf\n")},
+			{Path: "/tmp", Mode: 0o1777, Dir: true},
+		},
+		Config: v1.ImageConfig{
+			Entrypoint:   []string{"/fluent-bit/bin/fluent-bit", "--watch", "--listen=0.0.0.0"},
+			Cmd:          []string{"--config=/fluent-bit/config"},
+			ExposedPorts: map[string]struct{}{"2020/tcp": {}},
+			WorkingDir:   "/",
 		},
 	}
 }

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/weft-dev/weft/logging/pipeline"
+)
+
+// publish writes a configuration as kubelet does: a new folder, to which one link is turned.
+func publish(t *testing.T, folder, version, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(folder, version), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, version, "fluent-bit.conf"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(version, filepath.Join(folder, "new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(folder, "new"), filepath.Join(folder, "..data")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A mounted Secret that changes is read anew without a restart; one that cannot be used changes nothing.
+func TestWatch(t *testing.T) {
+	folder, out := t.TempDir(), t.TempDir()
+	text := func(file string) string {
+		return fmt.Sprintf("[SERVICE]\n  Flush 0.1\n[INPUT]\n  Name dummy\n  Tag t\n  Rate 50\n[OUTPUT]\n  Name file\n  Match *\n  Path %s\n  File %s\n", out, file)
+	}
+	publish(t, folder, "..1", text("first"))
+	if err := os.Symlink("..data/fluent-bit.conf", filepath.Join(folder, "fluent-bit.conf")); err != nil {
+		t.Fatal(err)
+	}
+	command, err := parseArguments([]string{"--watch", "-c", folder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &agent{command: command, log: pipeline.NewLogger(t.Output(), new(slog.LevelVar)), level: new(slog.LevelVar), stderr: t.Output()}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.run(ctx, make(chan os.Signal, 1)) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	size := func(name string) int64 {
+		info, err := os.Stat(filepath.Join(out, name))
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	grows := func(name string) {
+		t.Helper()
+		for before, end := size(name), time.Now().Add(30*time.Second); size(name) <= before; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("no records in %s", name)
+			}
+		}
+	}
+	grows("first")
+	publish(t, folder, "..2", text("second"))
+	grows("second")
+	publish(t, folder, "..3", "[INPUT]\n  Name no-such-input\n")
+	time.Sleep(2 * watchEvery) // time enough to read it
+	grows("second")
+	publish(t, folder, "..4", text("third"))
+	grows("third")
+}
+
+func TestFolderWithoutConfiguration(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := inFolder(folder); err == nil {
+		t.Error("an empty folder was taken")
+	}
+	if err := os.WriteFile(filepath.Join(folder, "fluent-bit.yaml"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := inFolder(folder); err != nil || filepath.Base(file) != "fluent-bit.yaml" {
+		t.Errorf("%s %v", file, err)
+	}
+}
