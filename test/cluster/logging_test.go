@@ -55,7 +55,7 @@ spec: {tail: {path: /var/log/containers/*.log, excludePath: "*_kube-system_*,*_N
 apiVersion: fluentbit.fluent.io/v1alpha2
 kind: ClusterOutput
 metadata: {name: NS, labels: {for: NS}}
-spec: {match: kube.*, file: {path: /out, file: rest, format: template, template: "{log}{message}"}}
+spec: {match: kube.*, file: {path: /out, file: rest, format: template, template: "{log}"}}
 ---
 `
 
@@ -70,7 +70,7 @@ spec: {outputSelector: {}}
 apiVersion: fluentbit.fluent.io/v1alpha2
 kind: Output
 metadata: {name: own}
-spec: {match: "*", file: {path: /out, file: NS, format: template, template: "{log}{message}"}}
+spec: {match: "*", file: {path: /out, file: NS, format: template, template: "{log}"}}
 ---
 `) + shell("talk", `i=0; while :; do echo "line $i from `+namespace+`"; i=$((i+1)); sleep 1; done`)
 }
@@ -143,7 +143,7 @@ func TestLogging(t *testing.T) {
 		}
 	})
 	t.Run("a change is taken without a restart", func(t *testing.T) {
-		apply(tenants[0], "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: Output\nmetadata: {name: second}\nspec: {match: '*', file: {path: /out, file: second, format: template, template: '{log}{message}'}}\n")
+		apply(tenants[0], "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: Output\nmetadata: {name: second}\nspec: {match: '*', file: {path: /out, file: second, format: template, template: '{log}'}}\n")
 		lines(tenants[0], "second", 2)
 		if again := p.agentPod(t); again.UID != agent.UID || again.Status.ContainerStatuses[0].RestartCount != 0 {
 			t.Errorf("the agent was started again: %s, then %s", agent.UID, again.UID)
@@ -154,10 +154,10 @@ func TestLogging(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		apply(p, strings.ReplaceAll("apiVersion: fluentbit.fluent.io/v1alpha2\nkind: ClusterOutput\nmetadata: {name: NS-refused, labels: {for: NS}}\nspec: {match: kube.*, datadog: {apikey: x}}\n", "NS", p.ns))
+		apply(p, strings.ReplaceAll("apiVersion: fluentbit.fluent.io/v1alpha2\nkind: ClusterOutput\nmetadata: {name: NS-refused, labels: {for: NS}}\nspec: {match: kube.*, gelf: {host: gelf.invalid, port: 12201, mode: udp, shortMessageKey: log}}\n", "NS", p.ns))
 		p.until("the refusal", func() (bool, string) {
 			out := p.kubectl("get", "clusterfluentbitconfigs", p.ns, "-o", `jsonpath={.status.conditions[?(@.type=="Accepted")]}`)
-			return strings.Contains(out, "RefusedByEngine") && strings.Contains(out, "datadog"), out
+			return strings.Contains(out, "RefusedByEngine") && strings.Contains(out, "gelf"), out
 		})
 		after, err := p.Clients.CoreV1().Secrets(p.ns).Get(t.Context(), p.ns, metav1.GetOptions{})
 		if err != nil || string(after.Data["fluent-bit.conf"]) != string(before.Data["fluent-bit.conf"]) {
