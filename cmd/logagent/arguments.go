@@ -14,18 +14,17 @@ import (
 
 // command is the command line, which as in Fluent Bit is also a way to write a configuration: -i tail -p path=x -o stdout.
 type command struct {
-	file       string
-	sections   []*config.Section
-	service    *config.Section
-	logFile    string
-	level      slog.Level
-	levelSet   bool
-	dryRun     bool
-	help       bool
-	version    bool
-	hotReload  bool
-	watch      bool
-	parserList []string
+	file      string
+	sections  []*config.Section
+	service   *config.Section
+	logFile   string
+	level     slog.Level
+	levelSet  bool
+	dryRun    bool
+	help      bool
+	version   bool
+	hotReload bool
+	watch     bool
 }
 
 // option is one option of the command line.

@@ -47,7 +47,6 @@ type inputPart struct {
 	dropped         atomic.Int64
 	ringChunks      atomic.Int64
 	ringBytes       atomic.Int64
-	filterDrops     atomic.Int64
 	storageFailures atomic.Int64
 }
 

@@ -268,7 +268,7 @@ func readCaught(path string) ([]flowRecord, error) {
 		var values []any
 		d := json.NewDecoder(strings.NewReader("[" + rest))
 		if err := d.Decode(&values); !ok || err != nil && err != io.EOF || len(values) < 2 {
-			return nil, fmt.Errorf("what came out cannot be read: %q, %v", line, err)
+			return nil, fmt.Errorf("what came out cannot be read: %q, %w", line, err)
 		}
 		body, _ := values[len(values)-1].(map[string]any)
 		all = append(all, flowRecord{tag, body})
