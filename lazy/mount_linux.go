@@ -26,7 +26,7 @@ func newGuard(ctx context.Context, s *Service) (guard, error) {
 		}
 		return w, nil
 	}
-	return nil, fmt.Errorf("unknown mode %q: expected fanotify, fuse or eager", s.options.Mode)
+	return nil, fmt.Errorf("unknown mode %q: expected fanotify or eager", s.options.Mode)
 }
 
 // served says which processes look after a folder.

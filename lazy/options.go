@@ -20,9 +20,8 @@ type Mode string
 
 // The modes.
 const (
-	Auto     Mode = ""         // fanotify, or else FUSE
+	Auto     Mode = ""         // fanotify; ErrCannot where it cannot work
 	Fanotify Mode = "fanotify" // the kernel asks before it reads from a device: Linux 6.15, the folder on ext4, xfs or btrfs, CAP_SYS_ADMIN
-	FUSE     Mode = "fuse"     // a file system of this process: everywhere where /dev/fuse is
 	Eager    Mode = "eager"    // the kernel mounts the image when all of it is there
 )
 

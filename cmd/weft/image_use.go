@@ -434,7 +434,7 @@ wait if it is killed, until it is started again with the same folder. See "weft 
 	c.Flags().StringVar(&cache, "cache", "", "`folder` for what has to be decoded (default ~/.cache/weft/images)")
 	c.Flags().BoolVar(&lazily, "lazy", false, "fetch content when it is read")
 	c.Flags().StringVar(&root, "root", "", rootUsage)
-	c.Flags().StringVar(&mode, "mode", "", "how the kernel is made to wait: fanotify, fuse or eager (default: what works here)")
+	c.Flags().StringVar(&mode, "mode", "", "fanotify: the kernel makes readers wait; eager: all is fetched before (default fanotify)")
 	c.Flags().BoolVar(&background, "background", false, "fetch the rest, too, when nobody waits")
 	return c
 }
