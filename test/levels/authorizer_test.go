@@ -130,11 +130,7 @@ func (h *house) levels(setting api.DoorSetting, users ...string) {
 		h.t.Fatal(err)
 	}
 	for _, user := range users {
-		_, err := h.as("").RbacV1().ClusterRoleBindings().Create(h.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user},
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}}, metav1.CreateOptions{})
-		if err != nil {
-			h.t.Fatal(err)
-		}
+		h.grant(user)
 	}
 	for _, label := range []string{"low", "middle", "high"} {
 		_, err := h.as("").CoreV1().Namespaces().Create(h.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: label, Labels: map[string]string{api.LevelLabel: label}}}, metav1.CreateOptions{})
@@ -143,6 +139,16 @@ func (h *house) levels(setting api.DoorSetting, users ...string) {
 		}
 	}
 	h.set(setting)
+}
+
+// grant lets a user do everything as far as roles are concerned.
+func (h *house) grant(user string) {
+	h.t.Helper()
+	_, err := h.as("").RbacV1().ClusterRoleBindings().Create(h.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user},
+		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}}, metav1.CreateOptions{})
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 type report struct{ api.DoorReport }

@@ -20,11 +20,13 @@ type Tool struct {
 	Stdin io.Reader
 	// Cluster is how to reach the cluster that a user means; nil where there is none.
 	Cluster func(context.Context) (*rest.Config, error)
+	// Off opens the door of the embedded API server, or closes it; nil where there is none.
+	Off func(bool) error
 }
 
 // Commands are the verbs of `weft level`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.attack()}
+	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.enable(), t.status(), t.off(), t.attack()}
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "bind", "escalate", "approve", "sign", "use", "*"}

@@ -1,0 +1,188 @@
+package leveltool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/cmd/internal/output"
+)
+
+// down is after how long without a word a door counts as down (api.DoorReport, Renewed).
+const down = 15 * time.Second
+
+// Down is the state of a door that tells nothing any more.
+const doorDown = "Down"
+
+// status is what is known of levels in a cluster.
+type status struct {
+	Levels []string     `json:"levels"` // the lowest first
+	Set    api.Doors    `json:"settings"`
+	Doors  []doorStatus `json:"doors"`
+}
+
+type doorStatus struct {
+	Name  string `json:"name"`
+	State string `json:"state"` // Ready, Stale, Off or Down
+	api.DoorReport
+}
+
+func (t Tool) status() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the doors of levels are, and whom they denied what",
+		Long: "Status shows each door with what it does with a denial, whether it follows the cluster, and the requests that it denied, or would have denied. It ends with\n" +
+			"1 if a door is down, open, or has lost sight of the cluster.",
+		Example: `  weft level status
+  weft level status -o json`,
+		Args: cobra.NoArgs,
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, err := t.doors(cmd.Context())
+		if err != nil {
+			return err
+		}
+		found, err := d.status(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if err := t.Print().Result(found, func(p *output.Page) { statusPage(p, found) }); err != nil {
+			return err
+		}
+		for _, x := range found.Doors {
+			if x.State != string(api.DoorReady) {
+				return output.Exit{Code: output.Failed}
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+func (d *doors) status(ctx context.Context) (*status, error) {
+	u, err := d.registry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var r api.Registry
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &r); err != nil {
+		return nil, fmt.Errorf("the Registry: %w", err)
+	}
+	found := &status{Levels: []string{}, Set: r.Spec.Doors, Doors: []doorStatus{}}
+	for _, l := range r.Spec.Levels {
+		found.Levels = append(found.Levels, l.Name)
+	}
+	all, err := d.reports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	for i := range all {
+		found.Doors = append(found.Doors, doorStatus{all[i].Name, stateOf(&all[i].Report, now), all[i].Report})
+	}
+	return found, nil
+}
+
+func stateOf(r *api.DoorReport, now time.Time) string {
+	if now.Sub(r.Renewed.Time) > down {
+		return doorDown
+	}
+	return string(r.State)
+}
+
+func statusPage(p *output.Page, s *status) {
+	p.Line("levels: %s", strings.Join(s.Levels, " < "))
+	p.Line("objects that are written: %s (spec.doors.admission of the Registry)", set(s.Set.Admission))
+	if len(s.Doors) == 0 {
+		p.Line("no door has told anything yet")
+	}
+	rows := [][]output.Cell{}
+	for _, x := range s.Doors {
+		colour := output.Green
+		if x.State != string(api.DoorReady) {
+			colour = output.Red
+		}
+		problems := strings.Join(x.Problems, "; ")
+		rows = append(rows, append(output.Row(x.Name, string(x.Setting)), output.Cell{Text: x.State, Colour: colour}, output.Cell{Text: problems}))
+	}
+	if len(rows) > 0 {
+		p.Line("")
+		p.Table([]string{"door", "setting", "state", "problems"}, rows)
+	}
+	denials := [][]output.Cell{}
+	var more int64
+	for _, x := range s.Doors {
+		more += x.MoreDenied
+		for _, d := range x.Denied {
+			who := d.User
+			if d.Component {
+				who += " (component)"
+			}
+			denials = append(denials, output.Row(who, d.Verb, what(d), d.Namespace, d.Cause, fmt.Sprint(d.Count)))
+		}
+	}
+	if len(denials) > 0 {
+		p.Line("")
+		p.Line("denied, or let through though levels are against it:")
+		p.Table([]string{"user", "verb", "what", "namespace", "cause", "times"}, denials)
+	}
+	if more > 0 {
+		p.Line("and %d more", more)
+	}
+}
+
+func set(s api.DoorSetting) api.DoorSetting {
+	if s == "" {
+		return api.Audit
+	}
+	return s
+}
+
+// what is the resource of a denial.
+func what(d api.Denial) string {
+	w := d.Resource
+	if d.Group != "" {
+		w += "." + d.Group
+	}
+	if d.Subresource != "" {
+		w += "/" + d.Subresource
+	}
+	if w == "" {
+		return "-"
+	}
+	return w
+}
+
+func (t Tool) off() *cobra.Command {
+	var undo bool
+	c := &cobra.Command{
+		Use:   "off",
+		Short: "Open the door of the embedded API server, to end a lock-out",
+		Long: "Off lets every request through the door of levels in the embedded API server, whatever the Registry says, within a second. It needs no right in the cluster, but\n" +
+			"the state folder. With --undo the door closes again. Elsewhere, delete the WebhookConfiguration or the authorizer's entry as an administrator of the machine.",
+		Example: `  weft level off
+  weft level off --undo`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().BoolVar(&undo, "undo", false, "close the door again")
+	c.RunE = func(*cobra.Command, []string) error {
+		if t.Off == nil {
+			return errors.New("there is no embedded cluster here")
+		}
+		if err := t.Off(!undo); err != nil {
+			return err
+		}
+		text := "the door of levels is open until `weft level off --undo`"
+		if undo {
+			text = "the door of levels does what the Registry says"
+		}
+		return t.Print().Result(map[string]bool{"off": !undo}, func(p *output.Page) { p.Line("%s", text) })
+	}
+	return c
+}
