@@ -91,8 +91,9 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
-// Without levels the attempts succeed: a catalogue of requests that fail anyway would prove nothing. With generated policies they end as expected.
-func TestManaged(t *testing.T) {
+// Without levels the attempts succeed: a catalogue of requests that fail anyway would prove nothing. With generated policies they end as expected, and with the
+// doors in the process of the API server.
+func TestAttacks(t *testing.T) {
 	server := kube.Start(t)
 	s, err := NewStage(server.Config, "low", "high")
 	if err != nil {
@@ -108,8 +109,8 @@ func TestManaged(t *testing.T) {
 		_ = s.Remove(ctx) // the server ends with the tests
 	})
 	var last []Result
-	run := func() map[string]Result {
-		all, err := (&Runner{Mode: Managed, Stage: s}).Run(t.Context())
+	run := func(mode Mode) map[string]Result {
+		all, err := (&Runner{Mode: mode, Stage: s}).Run(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +121,7 @@ func TestManaged(t *testing.T) {
 		}
 		return by
 	}
-	for name, r := range run() {
+	for name, r := range run(Managed) {
 		if r.Seen == Denied || r.Seen == Failed {
 			t.Errorf("without levels: %s: %s, %s", name, r.Seen, r.Cause)
 		}
@@ -152,20 +153,42 @@ func TestManaged(t *testing.T) {
 	if err := (&Runner{Mode: Managed, Stage: s}).Await(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for name, r := range run() {
-		if !r.OK() {
-			t.Errorf("%s: expected %s, seen %s: %s", name, r.Expected, r.Seen, r.Cause)
+	seen := map[Mode][]Result{}
+	expected := func(mode Mode) {
+		for name, r := range run(mode) {
+			if !r.OK() {
+				t.Errorf("%s: %s: expected %s, seen %s: %s", mode, name, r.Expected, r.Seen, r.Cause)
+			}
+		}
+		seen[mode] = last
+	}
+	expected(Managed)
+	for _, u := range made.Objects {
+		if err := s.of(u).Delete(t.Context(), u.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
 		}
 	}
+	enforcing := read[0].DeepCopy()
+	if err := unstructured.SetNestedStringMap(enforcing.Object, map[string]string{"authorizer": "Enforce", "admission": "Enforce"}, "spec", "doors"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.of(enforcing).Create(t.Context(), enforcing, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Runner{Mode: InProcess, Stage: s}).Await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(11 * time.Second) // an API server remembers for 10 s that somebody was let act as another (k8s.io/apiserver, endpoints/filters/impersonation/cache.go)
+	expected(InProcess)
 	if path := os.Getenv("UPDATE"); path != "" {
-		page := "# Attacks on levels\n\n    UPDATE=$PWD/docs/levels-attacks.md go test -run Managed ./level/attack\n\n" + introduction + Table(map[Mode][]Result{Managed: last})
+		page := "# Attacks on levels\n\n    UPDATE=$PWD/docs/levels-attacks.md go test -run Attacks ./level/attack\n\n" + introduction + Table(seen)
 		if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-const introduction = `A run of the catalogue of ` + "`weft level attack`" + ` against the API server of the tests, in the mode managed: generated admission policies alone. The attacker is a service
+const introduction = `A run of the catalogue of ` + "`weft level attack`" + ` against the API server of the tests, in the modes in-process and managed (generated admission policies alone). The attacker is a service
 account of a low level that is cluster-admin. Without levels each of these requests succeeds, which the test sees first. *reported* means that policies do not
 see it and that the right to do so stands above the account's clearance; *later stage* needs the filtering proxy, approvals or another test.
 
