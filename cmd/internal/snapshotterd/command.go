@@ -1,0 +1,74 @@
+// Package snapshotterd is the verb that serves containerd with snapshots, of the programs lazyd and weft.
+package snapshotterd
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+// UsageError says that flags or a configuration cannot be used.
+type UsageError struct{ err error }
+
+func (e *UsageError) Error() string { return e.err.Error() }
+func (e *UsageError) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+// flags of the verb.
+type flags struct {
+	root, address, metrics, store, hosts, mode, level string
+	config                                            string
+	mountOptions                                      []string
+	asyncRemove, slowChown, volatile                  bool
+	background, share                                 bool
+	limit                                             int64
+}
+
+// Where snapshots and the socket are if nothing is said.
+const (
+	defaultRoot    = "/var/lib/weft/snapshotter"
+	defaultAddress = "/run/weft/snapshotter.sock"
+)
+
+// Command is the verb under a name.
+func Command(name string) *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   name,
+		Short: "Serve containerd with snapshots: images that have an EROFS or Nydus form are mounted before they are downloaded",
+		Long: `Serve containerd with snapshots, as a proxy plugin. An image that has an EROFS or Nydus form, as weft build and nydusify push it,
+is mounted at once and fetched while it is read. Every other image, and every one that cannot be mounted, is unpacked as
+containerd's overlayfs snapshotter does it; log and metrics say why.
+
+containerd's configuration needs:
+
+  [proxy_plugins.weft]
+    type = "snapshot"
+    address = "` + defaultAddress + `"
+    capabilities = ["rebase"]
+    [proxy_plugins.weft.exports]
+      root = "` + defaultRoot + `"
+      enable_remote_snapshot_annotations = "true"`,
+		Example: "  " + name + " --root " + defaultRoot + " --address " + defaultAddress,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), f, cmd.ErrOrStderr()) },
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w; see --help", err) })
+	s := cmd.Flags()
+	s.StringVar(&f.root, "root", defaultRoot, "folder of the snapshots and of what is fetched, on ext4, xfs or btrfs")
+	s.StringVar(&f.address, "address", defaultAddress, "Unix socket that containerd asks")
+	s.StringVar(&f.metrics, "metrics", "", "address for Prometheus, for example 127.0.0.1:9110 (empty: none)")
+	s.StringVar(&f.store, "store", "", "folder of the machine's content store: what is complete there is not fetched")
+	s.StringVar(&f.hosts, "registry-hosts", "", "folder of folders HOST with a hosts.toml, as containerd's config_path")
+	s.StringVar(&f.mode, "mode", "auto", "how mounted images are filled: fanotify, fuse, eager, or auto for the first that this machine has")
+	s.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
+	s.StringArrayVar(&f.mountOptions, "mount-option", nil, "option of every overlay mount (repeatable)")
+	s.BoolVar(&f.asyncRemove, "async-remove", true, "remove files of deleted snapshots when containerd cleans up, not at once")
+	s.BoolVar(&f.slowChown, "slow-chown", false, "where the kernel cannot map owners, give all files of an image to them")
+	s.BoolVar(&f.volatile, "volatile", false, "do not sync what containers write: faster, and lost when the machine stops")
+	s.BoolVar(&f.background, "background", true, "fetch the rest of mounted images when nothing else is to be done")
+	s.BoolVar(&f.share, "share", false, "push what was learned about an image's start beside the image")
+	s.Int64Var(&f.limit, "limit", 0, "bytes per second that come from registries (0: no limit)")
+	return cmd
+}

@@ -1,0 +1,129 @@
+package snapshotterd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/weft-dev/weft/lazy"
+	"github.com/weft-dev/weft/lazy/snapshotter"
+	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/store"
+)
+
+// run serves until the context ends.
+func run(ctx context.Context, f flags, out io.Writer) (err error) {
+	o, log, err := f.options(out)
+	if err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("mounting needs root: run it with sudo")
+	}
+	listener, err := snapshotter.Listen(ctx, f.address)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	service, err := lazy.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.Close()) }()
+	client := registry.New(o.Registry)
+	defer client.Close()
+	metrics := snapshotter.NewMetrics()
+	metrics.Serve(service)
+	s, err := snapshotter.New(snapshotter.Options{
+		Root: f.root, AsyncRemove: f.asyncRemove, SlowChown: f.slowChown, Volatile: f.volatile, MountOptions: f.mountOptions,
+		Images: snapshotter.NewLazyImages(service, client), Log: log, Metrics: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := service.Restore(ctx); err != nil {
+		log.Warn("not every image that was mounted before is mounted again", "error", err)
+	}
+	if err := s.Restore(ctx); err != nil {
+		return err
+	}
+	stop, err := serveMetrics(ctx, f.metrics, metrics.Handler(), log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()))
+	return snapshotter.Serve(ctx, listener, s)
+}
+
+// options makes of the flags those of the service.
+func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
+	var o lazy.Options
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.level)); err != nil {
+		return o, nil, usage("--log-level: %q is none of debug, info, warn, error", f.level)
+	}
+	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+	mode := lazy.Mode(f.mode)
+	if f.mode == "auto" {
+		mode = lazy.Auto
+	} else if !slices.Contains([]lazy.Mode{lazy.Fanotify, lazy.FUSE, lazy.Eager}, mode) {
+		return o, nil, usage("--mode: %q is none of auto, fanotify, fuse, eager", f.mode)
+	}
+	if f.limit < 0 {
+		return o, nil, usage("--limit: %d is less than 0", f.limit)
+	}
+	for flag, path := range map[string]string{"--root": f.root, "--address": f.address} {
+		if !filepath.IsAbs(path) {
+			return o, nil, usage("%s: %q is no absolute path", flag, path)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return o, nil, err
+	}
+	o = lazy.Options{
+		Root: filepath.Join(f.root, "lazy"), Mode: mode, Limit: f.limit, Background: f.background, Share: f.share, Logger: log,
+		Keeper: []string{self, "keeper"}, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
+	}
+	if f.hosts != "" {
+		o.Registry.Mirrors = registry.HostsFolders{f.hosts}
+	}
+	if f.store != "" {
+		if o.Store, err = store.Open(f.store); err != nil {
+			return o, nil, fmt.Errorf("--store: %w", err)
+		}
+	}
+	return o, log, nil
+}
+
+// serveMetrics answers Prometheus until stop is called.
+func serveMetrics(ctx context.Context, address string, handler http.Handler, log *slog.Logger) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", handler)
+	mux.Handle("GET /v1/metrics", handler) // where Nydus's snapshotter has them
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics are served no longer", "error", err)
+		}
+	}()
+	return func() { _ = server.Close() }, nil
+}
