@@ -27,7 +27,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(snapshotterd.Command("snapshotter"))
+	root.AddCommand(snapshotterd.Command("snapshotter"), keeperCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lazyd:", err)
 		var usage *snapshotterd.UsageError

@@ -17,6 +17,7 @@ import (
 	"github.com/weft-dev/weft/buildpack"
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/image"
 )
 
 // buildFlags are the choices of `weft build`.
@@ -26,6 +27,7 @@ type buildFlags struct {
 	lifecycleImage, cacheImage, packRegistry                                       string
 	buildpacks, extensions, pre, post, env, envFiles, tags, volumes, caches, plain []string
 	clearCache, noSystem, trustBuilder, trustBuildpacks, interactive, usern        bool
+	erofs, nydus                                                                   bool
 	uid, gid                                                                       int
 	place                                                                          placeFlags
 }
@@ -85,6 +87,8 @@ func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
 	flags.StringVar(&f.reports, "report-output-dir", "", "`FOLDER` for report.toml")
 	flags.StringArrayVar(&f.caches, "cache", nil, "`type=build;format=bind;source=FOLDER` or format=volume;name=NAME: where layers are kept for the next build")
 	flags.StringVar(&f.compression, "compression", "gzip", "of layers: gzip or zstd")
+	flags.BoolVar(&f.erofs, "erofs", false, "also push the image's EROFS form beside it, by which weft's snapshotter starts it before it is downloaded")
+	flags.BoolVar(&f.nydus, "nydus", false, "also push the image's Nydus form beside it, for Nydus's snapshotter")
 	flags.BoolVar(&f.clearCache, "clear-cache", false, "forget what earlier builds kept")
 	flags.BoolVar(&f.noSystem, "disable-system-buildpacks", false, "leave out the builder's system buildpacks")
 	flags.StringArrayVar(&f.plain, "insecure-registry", nil, "`HOST` to speak to without TLS")
@@ -222,7 +226,8 @@ func cacheFolder(list []string, state string) (string, error) {
 // buildResult is what `weft build -o json` prints.
 type buildResult struct {
 	buildpack.Result
-	Where string `json:"where"` // the registry, daemon or folder where the image is
+	Where     string     `json:"where"`               // the registry, daemon or folder where the image is
+	Converted []attached `json:"converted,omitempty"` // forms of it that are beside it
 }
 
 func (a *app) build(ctx context.Context, image string, f buildFlags) (err error) {
@@ -243,6 +248,10 @@ func (a *app) build(ctx context.Context, image string, f buildFlags) (err error)
 		return err
 	}
 	defer to.Close()
+	formats, err := f.formats(to)
+	if err != nil {
+		return err
+	}
 	opts.Image, opts.Layout, opts.Daemon = to.name, to.folder, to.daemon
 	if to.containerd != nil {
 		t := to.containerd.NewTarget(to.snapshots)
@@ -265,11 +274,29 @@ func (a *app) build(ctx context.Context, image string, f buildFlags) (err error)
 		}
 		return fmt.Errorf("%s cannot be built: %w", image, err)
 	}
+	if result.Converted, err = a.attach(ctx, opts.Registry, result.Ref, formats, progress); err != nil {
+		return err
+	}
 	progress.Close()
 	if to.daemon != nil || to.containerd != nil { // they know names, not digests
 		result.Ref = to.name
 	}
 	return a.print().Result(result, func(page *output.Page) { buildPage(page, result) })
+}
+
+// formats are the forms of the image that are wanted beside it.
+func (f *buildFlags) formats(to place) ([]image.Format, error) {
+	var list []image.Format
+	if f.erofs {
+		list = append(list, image.EROFS)
+	}
+	if f.nydus {
+		list = append(list, image.RAFS)
+	}
+	if len(list) > 0 && (to.daemon != nil || to.containerd != nil || to.folder != "") {
+		return nil, output.Usagef("--erofs and --nydus: the forms lie beside images in registries, and %s is none", to.where)
+	}
+	return list, nil
 }
 
 // buildEnv gathers variables: files first, then flags.
@@ -356,4 +383,7 @@ func buildPage(page *output.Page, r buildResult) {
 		page.Table([]string{"PROCESS", "COMMAND", "BUILDPACK"}, rows)
 	}
 	page.Line("%s is in %s.", r.Ref, r.Where)
+	for _, c := range r.Converted {
+		page.Line("Its %s form is %s.", c.Format, c.Digest)
+	}
 }

@@ -77,6 +77,8 @@ type app struct {
 	kubeconfig string // flag --kubeconfig
 	context    string // flag --context
 
+	snapshotter string // flag --snapshotter of up
+
 	called  string // the command as the user wrote it, for advice
 	started bool   // a verb has begun: what fails from here on is no wrong usage
 	printer *output.Printer

@@ -47,7 +47,7 @@ on the embedded one that "weft up" starts on this machine, or on yours.`,
 	add("cluster", a.upCommand(), a.downCommand(), a.statusCommand(), a.logsCommand(), a.doctorCommand())
 	add("change", a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(), a.historyCommand(), a.diffCommand(), a.rollbackCommand(), a.graphCommand(), a.stateCommand())
 	add("use", a.buildCommand(true), a.rebaseCommand(true), a.inspectCommand(true), a.builderCommand(true), a.buildpackCommand(true), a.sbomCommand(true), a.kubectlCommand(), a.kubeconfigCommand(), a.kclCommand(), kusionCommand(a))
-	add("use", a.imageCommand(), a.lazyCommand(), a.registryCommand())
+	add("use", a.imageCommand(), a.lazyCommand(), a.snapshotterCommand(), a.registryCommand())
 	add("use", a.logCommand(), a.levelCommand(), a.managerCommand())
 	add("about", a.versionCommand())
 	root.SetOut(a.out) // completions fix their output when they are made

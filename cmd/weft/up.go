@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,6 +33,9 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
   weft up --context staging --registry ghcr.io/me examples/guestbook/dev`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !slices.Contains([]string{"", "overlayfs", "weft"}, a.snapshotter) {
+				return output.Usagef("--snapshotter: %q is none of overlayfs, weft", a.snapshotter)
+			}
 			if timeout <= 0 {
 				return output.Usagef("--timeout: must be positive, got %s", timeout)
 			}
@@ -46,6 +50,7 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
 	}
 	src.add(c)
 	state.add(c)
+	c.Flags().StringVar(&a.snapshotter, "snapshotter", "", "what makes pods' files of images when the cluster starts: overlayfs unpacks them, weft mounts those with an EROFS or Nydus form at once (default: the last one, at first overlayfs)")
 	c.Flags().DurationVar(&timeout, "timeout", timeout, "how long objects may take to become ready")
 	return c
 }
@@ -73,6 +78,9 @@ func (a *app) startCluster(ctx context.Context) (status control.Status, already 
 	c, err := a.cluster()
 	if err != nil {
 		return status, false, err
+	}
+	if a.snapshotter != "" {
+		c.Flags = append(c.Flags, "--snapshotter", a.snapshotter)
 	}
 	progress := a.print().Progress()
 	defer progress.Close()

@@ -21,7 +21,7 @@ const (
 // containerd's flags. programs is the folder of the node's programs.
 func containerdArgs(s State, id Identity, programs string) ([]string, error) {
 	hosts, network := s.path("run", "certs.d"), s.path("run", "cni")
-	config, err := runtime.Containerd{
+	node := runtime.Containerd{
 		Root:          inNode(s, s.Data("containerd")),
 		State:         "/run/containerd",
 		Socket:        containerdSocket,
@@ -33,7 +33,11 @@ func containerdArgs(s State, id Identity, programs string) ([]string, error) {
 		LogLevel:      "warn",
 
 		RestrictOOMScore: !canLowerOOMScore(),
-	}.Config()
+	}
+	if id.Snapshotter == snapshotterWeft {
+		node.Snapshotter, node.Proxies = snapshotterWeft, []runtime.Proxy{snapshotterProxy(s)}
+	}
+	config, err := node.Config()
 	if err != nil {
 		return nil, err
 	}

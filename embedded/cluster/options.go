@@ -17,13 +17,15 @@ import (
 
 // Options say how a cluster runs.
 type Options struct {
-	State    string        // the state folder
-	Mode     string        // auto, node or api
-	Programs string        // folder of containerd, runc and the other programs of a node
-	Self     string        // this program, to be started again as the components
-	Fsync    bool          // whether etcd waits for the disk
-	APIPort  int           // on the host; 0 means the last one, or 6443, or a free one
-	Grace    time.Duration // the longest that pods may take to end when the supervisor is stopped by a signal
+	State    string // the state folder
+	Mode     string // auto, node or api
+	Programs string // folder of containerd, runc and the other programs of a node
+	Self     string // this program, to be started again as the components
+	Fsync    bool   // whether etcd waits for the disk
+	// Snapshotter makes the pods' files of images: overlayfs or weft; empty: as at the last start, at first overlayfs.
+	Snapshotter string
+	APIPort     int           // on the host; 0 means the last one, or 6443, or a free one
+	Grace       time.Duration // the longest that pods may take to end when the supervisor is stopped by a signal
 
 	StartTimeout time.Duration // the longest that a start may take; 0 means DefaultStartTimeout
 
@@ -56,6 +58,11 @@ func chooseMode(o Options, tree *cgroup.Tree, treeErr error) (mode control.Mode,
 	for _, name := range nodePrograms {
 		if _, err := os.Stat(filepath.Join(o.Programs, name)); err != nil {
 			missing = append(missing, fmt.Sprintf("the program %s is not in %s: run `make build`, which says why it could not be built", name, o.Programs))
+		}
+	}
+	if o.Snapshotter == snapshotterWeft {
+		if _, err := os.Stat(o.lazyd()); err != nil {
+			missing = append(missing, fmt.Sprintf("the program lazyd is not at %s: run `make build`, or choose --snapshotter overlayfs", o.lazyd()))
 		}
 	}
 	if _, err := exec.LookPath("nft"); err != nil {

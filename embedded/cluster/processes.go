@@ -125,6 +125,11 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.id.Snapshotter == snapshotterWeft {
+		if err := c.startSnapshotter(ctx, environment.Variables); err != nil {
+			return err
+		}
+	}
 	_, err = c.spawn(ctx, supervise.Spec{
 		Name: "containerd",
 		Path: filepath.Join(programs, "containerd"),
@@ -173,7 +178,7 @@ func (c *cluster) importImages(ctx context.Context, programs string) error {
 		return fmt.Errorf("no images in %s: run `make build`", filepath.Join(programs, "images"))
 	}
 	out, err := exec.CommandContext(ctx, filepath.Join(programs, "weft-import"),
-		append([]string{"-pin", "-address", c.state.path("run", "containerd.sock")}, archives...)...).CombinedOutput()
+		append([]string{"-pin", "-snapshotter", c.id.snapshotter(), "-address", c.state.path("run", "containerd.sock")}, archives...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("loading the node's images: %w: %s", err, bytes.TrimSpace(out))
 	}

@@ -119,6 +119,10 @@ func (c *cluster) start(ctx context.Context) error {
 	if c.id, err = c.state.Identity(); err != nil {
 		return err
 	}
+	if c.options.Snapshotter != "" {
+		c.id.Snapshotter = c.options.Snapshotter
+	}
+	c.options.Snapshotter = c.id.snapshotter()
 	tree, treeErr := cgroup.Find("/weft-" + c.id.ID)
 	if treeErr == nil && os.Geteuid() == 0 {
 		if err := tree.Remove(ctx); err != nil { // what a killed supervisor left behind

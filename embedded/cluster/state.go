@@ -27,6 +27,8 @@ type Identity struct {
 	RegistryPort int    `json:"registryPort"` // likewise
 	// RegistryPorts are all that the registry ever had: images in existing objects are named by them.
 	RegistryPorts []int `json:"registryPorts"`
+	// Snapshotter is the one that was chosen last; empty: overlayfs.
+	Snapshotter string `json:"snapshotter,omitempty"`
 }
 
 // State is a state folder.
@@ -68,7 +70,7 @@ func (s State) identityFile() string { return s.path("cluster.json") }
 
 // folders are made at each start.
 func (s State) folders() []string {
-	return []string{s.PKI().Path, s.Components(), s.Run(), s.path("logs"), s.Data("etcd"), s.Data("store"), s.Data("containerd"), s.Data("volumes"), s.Data("var-lib"), s.Data("var-log"), s.Data("volume-plugins"), s.Data("cni")}
+	return []string{s.PKI().Path, s.Components(), s.Run(), s.path("logs"), s.Data("etcd"), s.Data("store"), s.Data("containerd"), s.Data("snapshots"), s.Data("volumes"), s.Data("var-lib"), s.Data("var-log"), s.Data("volume-plugins"), s.Data("cni")}
 }
 
 // Identity reads the identity, or makes one in a new folder.

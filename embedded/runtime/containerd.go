@@ -34,7 +34,11 @@ type Containerd struct {
 }
 
 // Proxy is a snapshotter that another process serves.
-type Proxy struct{ Name, Socket string }
+type Proxy struct {
+	Name, Socket string
+	Root         string   // folder of its snapshots, whose disk counts as that of images
+	Capabilities []string // what it can do besides, as containerd names it
+}
 
 // maxShimSockets follows from the 107 bytes of a Unix socket's path, the
 // slash and the 64 characters of a shim's socket name.
@@ -80,6 +84,7 @@ func (c Containerd) check() error {
 	}
 	for _, p := range c.Proxies {
 		paths["Proxies "+p.Name] = p.Socket
+		paths["Proxies "+p.Name+" Root"] = p.Root
 		if p.Name == "" {
 			return errors.New("a proxy has no name")
 		}

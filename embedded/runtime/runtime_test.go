@@ -13,7 +13,7 @@ func containerd() Containerd {
 		Root: "/state/containerd", State: "/run/weft/containerd", Socket: "/run/weft/containerd.sock",
 		ShimSockets: "/run/weft/s", Programs: `/opt/odd "name"\bin`, NetworkConfig: "/state/cni",
 		RegistryHosts: "/state/certs.d", SandboxImage: "weft.local/pause:1",
-		Proxies: []Proxy{{Name: "weft-lazy", Socket: "/run/weft/lazy.sock"}},
+		Proxies: []Proxy{{Name: "weft-lazy", Socket: "/run/weft/lazy.sock", Root: "/state/snapshots", Capabilities: []string{"rebase", "remap-ids"}}},
 	}
 }
 
@@ -27,7 +27,8 @@ func TestContainerdConfigQuotesPaths(t *testing.T) {
 		`BinaryName = "/opt/odd \"name\"\\bin/runc"`,
 		`sandbox = "weft.local/pause:1"`,
 		`snapshotter = "overlayfs"`,
-		"[proxy_plugins.\"weft-lazy\"]\n  type = 'snapshot'\n  address = \"/run/weft/lazy.sock\"",
+		"[proxy_plugins.\"weft-lazy\"]\n  type = 'snapshot'\n  address = \"/run/weft/lazy.sock\"\n  capabilities = [\"rebase\", \"remap-ids\"]",
+		"root = \"/state/snapshots\"\n",
 		"snapshotter = \"weft-lazy\"\n",
 	} {
 		if !strings.Contains(string(text), want) {
@@ -46,6 +47,7 @@ func TestContainerdConfigRefusesWhatCannotWork(t *testing.T) {
 		{"SandboxImage", func(c *Containerd) { c.SandboxImage = "" }},
 		{"not UTF-8", func(c *Containerd) { c.Socket = "/a\xff" }},
 		{"Proxies lazy", func(c *Containerd) { c.Proxies = []Proxy{{Name: "lazy"}} }},
+		{"Proxies lazy Root", func(c *Containerd) { c.Proxies = []Proxy{{Name: "lazy", Socket: "/s", Root: "x"}} }},
 	} {
 		config := containerd()
 		c.change(&config)

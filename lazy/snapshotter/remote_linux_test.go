@@ -401,6 +401,16 @@ func TestOrdinaryImage(t *testing.T) {
 	}
 }
 
+// TestNewFolder restores and cleans up where nothing was ever made.
+func TestNewFolder(t *testing.T) {
+	needRoot(t)
+	m := start(t, disk(t))
+	defer m.stop(t)
+	if err := m.Restore(t.Context()); err != nil {
+		t.Errorf("restoring nothing: %v", err)
+	}
+}
+
 func TestDamagedMarks(t *testing.T) {
 	good := fmt.Sprintf(`{"version":1,"kind":"empty","reference":"r","manifest":%q,"chain":%q}`, digest.FromString("m"), digest.FromString("c"))
 	if _, err := parseMark([]byte(good), "f"); err != nil {

@@ -261,6 +261,9 @@ func (s *Snapshotter) forgotten(ctx context.Context) ([]string, error) {
 	var list []string
 	err := s.meta.WithTransaction(ctx, true, func(ctx context.Context) error { // no snapshot is made meanwhile
 		ids, err := storage.IDMap(ctx)
+		if errors.Is(err, errdefs.ErrNotFound) {
+			return nil // nothing was ever made
+		}
 		if err != nil {
 			return err
 		}
@@ -434,7 +437,7 @@ func (s *Snapshotter) Restore(ctx context.Context) error {
 			names = append(names, info.Name)
 		}
 		return nil
-	}); err != nil {
+	}); err != nil && !errors.Is(err, errdefs.ErrNotFound) { // a new folder has no list yet
 		return err
 	}
 	for _, name := range names {

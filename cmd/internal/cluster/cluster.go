@@ -19,9 +19,10 @@ import (
 
 // Cluster is the embedded Kubernetes of one state folder.
 type Cluster struct {
-	State     string // absolute path of the state folder
-	Program   string // absolute path of weft-node; empty: nothing can be started or cleaned
-	NoProgram error  // why Program is empty
+	State     string   // absolute path of the state folder
+	Flags     []string // further flags of weft-node for a start
+	Program   string   // absolute path of weft-node; empty: nothing can be started or cleaned
+	NoProgram error    // why Program is empty
 }
 
 // MissingProgramError says that weft-node was not found.

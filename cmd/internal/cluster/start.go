@@ -104,7 +104,7 @@ func (c *Cluster) launch(ctx context.Context, report func(control.Status)) error
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(c.Program, "run", "--state", c.State)
+	cmd := exec.Command(c.Program, append([]string{"run", "--state", c.State}, c.Flags...)...)
 	cmd.Dir = c.State
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

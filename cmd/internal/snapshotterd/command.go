@@ -3,8 +3,11 @@ package snapshotterd
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weft-dev/weft/lazy/snapshotter/nydusconfig"
 )
 
 // UsageError says that flags or a configuration cannot be used.
@@ -18,11 +21,48 @@ func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(for
 // flags of the verb.
 type flags struct {
 	root, address, metrics, store, hosts, mode, level string
-	config                                            string
+	config                                            string // of Nydus's snapshotter
+	readAhead, attempts                               int    // 0: the usual
+	timeout                                           time.Duration
+	keeperGroup                                       string
 	mountOptions                                      []string
 	asyncRemove, slowChown, volatile                  bool
 	background, share                                 bool
 	limit                                             int64
+}
+
+// adopt takes what Nydus's configuration says wherever no flag says otherwise.
+func (f *flags) adopt(file string, given func(flag string) bool, note func(string)) error {
+	c, err := nydusconfig.Read(file)
+	if err != nil {
+		return usage("--config: %w", err)
+	}
+	for _, n := range c.Notes {
+		note(n)
+	}
+	for _, s := range []struct {
+		flag string
+		to   *string
+		from string
+	}{
+		{"root", &f.root, c.Root}, {"address", &f.address, c.Address}, {"metrics", &f.metrics, c.Metrics},
+		{"log-level", &f.level, c.LogLevel}, {"registry-hosts", &f.hosts, c.HostsDir},
+	} {
+		if s.from != "" && !given(s.flag) {
+			*s.to = s.from
+		}
+	}
+	if !given("async-remove") {
+		f.asyncRemove = !c.SyncRemove
+	}
+	if !given("volatile") {
+		f.volatile = c.Volatile
+	}
+	if c.BackgroundSaid && !given("background") {
+		f.background = c.Background
+	}
+	f.readAhead, f.attempts, f.timeout = c.ReadAhead, c.Attempts, c.Timeout
+	return nil
 }
 
 // Where snapshots and the socket are if nothing is said.
@@ -52,10 +92,18 @@ containerd's configuration needs:
       enable_remote_snapshot_annotations = "true"`,
 		Example: "  " + name + " --root " + defaultRoot + " --address " + defaultAddress,
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), f, cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.config != "" {
+				if err := f.adopt(f.config, cmd.Flags().Changed, func(n string) { fmt.Fprintln(cmd.ErrOrStderr(), n) }); err != nil {
+					return err
+				}
+			}
+			return run(cmd.Context(), f, cmd.ErrOrStderr())
+		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w; see --help", err) })
 	s := cmd.Flags()
+	s.StringVar(&f.config, "config", "", "config.toml of Nydus's snapshotter; what flags say goes first")
 	s.StringVar(&f.root, "root", defaultRoot, "folder of the snapshots and of what is fetched, on ext4, xfs or btrfs")
 	s.StringVar(&f.address, "address", defaultAddress, "Unix socket that containerd asks")
 	s.StringVar(&f.metrics, "metrics", "", "address for Prometheus, for example 127.0.0.1:9110 (empty: none)")
@@ -67,6 +115,7 @@ containerd's configuration needs:
 	s.BoolVar(&f.asyncRemove, "async-remove", true, "remove files of deleted snapshots when containerd cleans up, not at once")
 	s.BoolVar(&f.slowChown, "slow-chown", false, "where the kernel cannot map owners, give all files of an image to them")
 	s.BoolVar(&f.volatile, "volatile", false, "do not sync what containers write: faster, and lost when the machine stops")
+	s.StringVar(&f.keeperGroup, "keeper-cgroup", "", "control group for the process that guards readers, so that it outlives this one's (empty: this one's own)")
 	s.BoolVar(&f.background, "background", true, "fetch the rest of mounted images when nothing else is to be done")
 	s.BoolVar(&f.share, "share", false, "push what was learned about an image's start beside the image")
 	s.Int64Var(&f.limit, "limit", 0, "bytes per second that come from registries (0: no limit)")

@@ -28,11 +28,6 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root: run it with sudo")
 	}
-	listener, err := snapshotter.Listen(ctx, f.address)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
 	service, err := lazy.Open(ctx, o)
 	if err != nil {
 		return err
@@ -61,6 +56,11 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 		return err
 	}
 	defer stop()
+	listener, err := snapshotter.Listen(ctx, f.address) // who can connect is answered
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()))
 	return snapshotter.Serve(ctx, listener, s)
 }
@@ -94,6 +94,10 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 	o = lazy.Options{
 		Root: filepath.Join(f.root, "lazy"), Mode: mode, Limit: f.limit, Background: f.background, Share: f.share, Logger: log,
 		Keeper: []string{self, "keeper"}, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
+	}
+	o.ReadAhead, o.Registry.Retry.Attempts, o.Registry.Stall = f.readAhead, f.attempts, f.timeout
+	if f.keeperGroup != "" {
+		o.Keeper = append(o.Keeper, "--cgroup", f.keeperGroup)
 	}
 	if f.hosts != "" {
 		o.Registry.Mirrors = registry.HostsFolders{f.hosts}

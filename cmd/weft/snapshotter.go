@@ -1,0 +1,34 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/cmd/internal/snapshotterd"
+)
+
+// snapshotterCommand is the noun snapshotter.
+func (a *app) snapshotterCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "snapshotter",
+		Short: "Let containerd mount images before they are downloaded",
+		Example: `  weft up --snapshotter weft
+  weft snapshotter run --root /var/lib/weft/snapshotter`,
+	}
+	group(c)
+	run := snapshotterd.Command("run")
+	run.Example = "  weft snapshotter run --root /var/lib/weft/snapshotter --metrics 127.0.0.1:9110"
+	serve := run.RunE
+	run.RunE = func(cmd *cobra.Command, args []string) error {
+		err := serve(cmd, args)
+		var usage *snapshotterd.UsageError
+		if errors.As(err, &usage) {
+			return output.Usagef("%w", usage)
+		}
+		return err
+	}
+	c.AddCommand(run)
+	return c
+}

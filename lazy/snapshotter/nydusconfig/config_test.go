@@ -1,0 +1,142 @@
+package nydusconfig
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const good = `version = 1
+root = "/var/lib/containerd/io.containerd.snapshotter.v1.nydus"
+address = "/run/containerd-nydus/containerd-nydus-grpc.sock"
+daemon_mode = "dedicated"
+
+[daemon]
+nydusd_path = "/usr/local/bin/nydusd"
+fs_driver = "fusedev"
+
+[metrics]
+address = ":9110"
+
+[snapshot]
+sync_remove = true
+enable_kata_volume = false
+`
+
+func TestSnapshottersConfiguration(t *testing.T) {
+	var c Config
+	if err := c.Snapshotter("config.toml", []byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	if c.Root != "/var/lib/containerd/io.containerd.snapshotter.v1.nydus" || c.Metrics != ":9110" || !c.SyncRemove || c.Volatile {
+		t.Errorf("read %+v", c)
+	}
+	if len(c.Notes) != 1 || !strings.HasPrefix(c.Notes[0], "config.toml:7: daemon.nydusd_path changes nothing here") {
+		t.Errorf("notes %q", c.Notes)
+	}
+}
+
+func TestDaemonsConfiguration(t *testing.T) {
+	var c Config
+	if err := c.Nydusd("nydusd.json", []byte(`{
+  "device": {"backend": {"type": "registry", "config": {"timeout": 5, "retry_limit": 2, "scheme": "http"}}, "cache": {"type": "blobcache"}},
+  "mode": "direct", "amplify_io": 1048576,
+  "fs_prefetch": {"enable": true, "threads_count": 8}
+}`)); err != nil {
+		t.Fatal(err)
+	}
+	if c.Timeout != 5*time.Second || c.Attempts != 3 || !c.PlainHTTP || c.ReadAhead != 1<<20 || !c.Background || !c.BackgroundSaid {
+		t.Errorf("read %+v", c)
+	}
+}
+
+func TestBadConfigurations(t *testing.T) {
+	for what, c := range map[string]struct{ toml, json, want string }{
+		"no version":    {toml: "root = \"/x\"\n", want: "version = 1 is missing"},
+		"other version": {toml: "version = 2\n", want: "f:1: version: version 2 is not known"},
+		"syntax":        {toml: "version = 1\nroot = \n", want: "f:2: "},
+		"kind":          {toml: "version = 1\nroot = 7\n", want: "f:2: root: a text was expected"},
+		"relative":      {toml: "version = 1\nroot = \"x\"\n", want: "f:2: root: \"x\" is no absolute path"},
+		"driver":        {toml: "version = 1\n[daemon]\nfs_driver = \"blockdev\"\n", want: "f:3: daemon.fs_driver: \"blockdev\" is none of"},
+		"stargz":        {toml: "version = 1\n[experimental]\nenable_stargz = true\n", want: "f:3: experimental.enable_stargz: this is not supported"},
+		"tarfs":         {toml: "version = 1\n[experimental.tarfs]\nenable_tarfs = true\n", want: "f:3: experimental.tarfs.enable_tarfs: this is not supported"},
+		"backend":       {json: "{\n\"device\": {\"backend\": {\"type\": \"oss\"}}}", want: "f:2: device.backend.type: \"oss\" is none of registry"},
+		"secret":        {json: `{"device": {"backend": {"config": {"auth": "secret"}}}}`, want: "use docker login"},
+		"negative":      {json: `{"amplify_io": -1}`, want: "a whole number from 0"},
+		"broken":        {json: "{\n\"mode\": }", want: "f:2: "},
+	} {
+		var config Config
+		var err error
+		if c.toml != "" {
+			err = config.Snapshotter("f", []byte(c.toml))
+		} else {
+			err = config.Nydusd("f", []byte(c.json))
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, expected one with %q", what, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), `"secret"`) {
+			t.Errorf("%s: the error shows a secret: %v", what, err)
+		}
+	}
+}
+
+func TestUnknownKeysAreNamed(t *testing.T) {
+	var c Config
+	if err := c.Snapshotter("f", []byte("version = 1\n[daemon]\nspeed = 3\n")); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Notes) != 1 || c.Notes[0] != "f:3: daemon.speed: there is no such key" {
+		t.Errorf("notes %q", c.Notes)
+	}
+}
+
+// TestUpstreamConfigurations reads the files of Nydus's snapshotter unchanged. UPSTREAM_NYDUS_SNAPSHOTTER is a checkout of it.
+func TestUpstreamConfigurations(t *testing.T) {
+	dir := os.Getenv("UPSTREAM_NYDUS_SNAPSHOTTER")
+	if dir == "" {
+		t.Skip("UPSTREAM_NYDUS_SNAPSHOTTER names no checkout")
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "misc", "snapshotter", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // a folder
+		}
+		var c Config
+		switch filepath.Ext(file) {
+		case ".toml":
+			err = c.Snapshotter(filepath.Base(file), b)
+		case ".json":
+			err = c.Nydusd(filepath.Base(file), b)
+		default:
+			continue
+		}
+		read++
+		for _, n := range c.Notes {
+			if strings.HasSuffix(n, "no such key") {
+				t.Errorf("%s", n)
+			}
+		}
+		t.Logf("%s: %v", filepath.Base(file), err)
+	}
+	if read < 6 {
+		t.Errorf("only %d files were read", read)
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add(good)
+	f.Add(`{"device": {"backend": {"type": "registry"}}, "amplify_io": 1}`)
+	f.Fuzz(func(t *testing.T, s string) {
+		var a, b Config
+		_ = a.Snapshotter("f", []byte(s))
+		_ = b.Nydusd("f", []byte(s))
+	})
+}

@@ -1,0 +1,118 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/registry"
+)
+
+// pushLazy pushes the test image and its EROFS form to a registry, and returns its name by digest.
+func pushLazy(t *testing.T, c *Cluster, host string) string {
+	t.Helper()
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	im, err := tarball.ImageFromPath(filepath.Join(filepath.Dir(c.Node), "node", "images", "testpod.tar"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := registry.ParseReference(host + "/lazy/testpod:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := client.PushImage(t.Context(), ref, im, registry.PushOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := image.OpenPlace(client, ref.String(), t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of a compressed blob nothing can be mounted as it lies in the registry's store: everything is fetched.
+	o := image.ConvertOptions{Options: image.Options{Codec: chunk.Zstd}, Referrer: true, TempDir: t.TempDir()}
+	if _, err := image.Convert(t.Context(), place, place, o); err != nil {
+		t.Fatal(err)
+	}
+	return ref.WithDigest(desc.Digest).String()
+}
+
+// TestPodsOnMountedImages runs pods on the snapshotter that mounts images before they are there: ordinary images as ever, and one with an EROFS form,
+// none of whose layers is fetched. The snapshotter is killed while the pod runs.
+func TestPodsOnMountedImages(t *testing.T) {
+	var dir string
+	if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() { // not on tmpfs, whose files the kernel does not watch
+		if dir, err = os.MkdirTemp("/var/tmp", "weft-lazy-"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	c, err := Run(t.Context(), program(t), filepath.Join(dir, "state"), "--snapshotter", "weft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(0); err != nil {
+			t.Error(err)
+		}
+		if err := c.Clean(); err != nil {
+			t.Error(err)
+		}
+	})
+	p := place{c, t, "default"}
+	p.until("the default service account", func() (bool, string) {
+		_, err := c.Clients.CoreV1().ServiceAccounts(p.ns).Get(t.Context(), "default", metav1.GetOptions{})
+		return err == nil, fmt.Sprint(err)
+	})
+	status, err := c.Control.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := pushLazy(t, c, status.Registry)
+	start := func(pod, image string) {
+		t.Helper()
+		manifest := strings.ReplaceAll(shell(pod, forever), "IMAGE", image)
+		if _, err := c.Kubectl(t.Context(), manifest, "apply", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := c.Kubectl(t.Context(), "", "wait", "--for=condition=Ready", "pod/"+pod, "--timeout=180s"); err != nil {
+			events, _ := c.Kubectl(t.Context(), "", "get", "events")
+			t.Fatalf("%v: %s\n%s\n%s", err, out, events, c.Logs())
+		}
+	}
+	start("ordinary", TestImage)
+	start("mounted", name)
+	log, err := os.ReadFile(filepath.Join(c.State, "logs", "snapshotter.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(log), "mounted before it is there"); n != 1 {
+		t.Errorf("%d images were mounted and not 1:\n%s", n, log)
+	}
+	for _, line := range strings.Split(string(log), "\n") {
+		if strings.Contains(line, "as usual") {
+			t.Errorf("an image was not mounted: %s", line)
+		}
+	}
+
+	before := c.component(t, "snapshotter")
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the snapshotter to run again", func() bool {
+		now := c.component(t, "snapshotter")
+		return now.PID != before.PID && now.State == "running"
+	})
+	if out, err := c.Kubectl(t.Context(), "", "exec", "mounted", "--", "sh", "-c", "echo still"); err != nil || strings.TrimSpace(out) != "still" {
+		t.Errorf("exec after the kill: %q, %v", out, err)
+	}
+	start("again", name)
+}
