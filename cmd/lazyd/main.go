@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weft-dev/weft/cmd/internal/lazytool"
 	"github.com/weft-dev/weft/cmd/internal/snapshotterd"
 )
 
@@ -27,7 +28,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(snapshotterd.Command("snapshotter"), keeperCommand())
+	root.AddCommand(snapshotterd.Command("snapshotter"), lazytool.KeeperCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lazyd:", err)
 		var usage *snapshotterd.UsageError

@@ -28,8 +28,9 @@ import (
 const DefaultPatience = 2 * time.Second
 
 const (
-	probeEvery   = time.Second
-	rebuildPause = 20 * time.Millisecond // between two snapshots, so that a storm of changes does not take a processor
+	probeEvery       = time.Second
+	discoveryTimeout = 10 * time.Second      // of one request
+	rebuildPause     = 20 * time.Millisecond // between two snapshots, so that a storm of changes does not take a processor
 )
 
 // State is what a feed knows at some time. It is immutable.
@@ -79,6 +80,7 @@ type Feed struct {
 	failing    time.Time           // since when the API server does not answer
 	hasKinds   bool                // the definitions of levels are installed
 	looked     bool                // it is known whether they are
+	looking    bool                // kinds are being looked up
 	listed     bool                // kinds were looked up since the definitions are there
 	compiled   *compiled
 	unreadable []string // what is wrong with the Registry, if there was no good one
@@ -93,7 +95,9 @@ func New(config *rest.Config) (*Feed, error) {
 	var err1, err2, err3 error
 	f.objects, err1 = dynamic.NewForConfig(config)
 	f.metas, err2 = metadata.NewForConfig(config)
-	f.discovery, err3 = discovery.NewDiscoveryClientForConfig(config)
+	asking := rest.CopyConfig(config)
+	asking.Timeout = discoveryTimeout
+	f.discovery, err3 = discovery.NewDiscoveryClientForConfig(asking)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
@@ -178,8 +182,10 @@ func (f *Feed) untilNext() time.Duration {
 // objects of every kind.
 func (f *Feed) watch(ctx context.Context, running *sync.WaitGroup) {
 	f.mu.Lock()
-	present, look := f.hasKinds, f.hasKinds && f.dirty.kinds
-	f.dirty.kinds = false
+	present, look := f.hasKinds, f.hasKinds && f.dirty.kinds && !f.looking
+	if look {
+		f.dirty.kinds, f.looking = false, true
+	}
 	f.mu.Unlock()
 	if !present {
 		f.mu.Lock()
@@ -197,12 +203,17 @@ func (f *Feed) watch(ctx context.Context, running *sync.WaitGroup) {
 		f.follow(ctx, running, key)
 	}
 	if look {
-		if err := f.lookUpKinds(ctx, running); err != nil && ctx.Err() == nil {
-			f.Log.Error("looking up the kinds of the cluster", "error", err)
+		// Not here: an API server that does not answer must not keep us from saying so.
+		running.Go(func() {
+			err := f.lookUpKinds(ctx, running)
 			f.mu.Lock()
-			f.dirty.kinds = true
-			f.mu.Unlock()
-		}
+			defer f.mu.Unlock()
+			f.looking = false
+			if err != nil && ctx.Err() == nil {
+				f.Log.Error("looking up the kinds of the cluster", "error", err)
+				f.dirty.kinds = true // tried again when the state is next looked at
+			}
+		})
 	}
 }
 
@@ -235,6 +246,12 @@ func (f *Feed) lookUpKinds(ctx context.Context, running *sync.WaitGroup) error {
 				wanted[watchKey{resource, label}] = true
 			}
 		}
+	}
+	f.mu.Lock()
+	present := f.hasKinds
+	f.mu.Unlock()
+	if !present {
+		return nil // the definitions went meanwhile
 	}
 	for key := range wanted {
 		f.follow(ctx, running, key)

@@ -20,6 +20,7 @@ import (
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	weftkube "github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/test/kube"
 )
@@ -55,6 +56,34 @@ func (w *world) install() {
 		if _, err := client.ApplyObject(w.t.Context(), d, true, true); err != nil {
 			w.t.Fatal(err)
 		}
+	}
+	if err := client.Wait(w.t.Context(), all, nil); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// define makes a further kind.
+func (w *world) define(singular string) {
+	w.t.Helper()
+	client, err := weftkube.New(w.Config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	all, err := manifest.Parse("kind.yaml", []byte(strings.ReplaceAll(`
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: NAMEs.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: NAME, plural: NAMEs, singular: NAME}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+`, "NAME", singular)), manifest.Limits{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := client.ApplyObject(w.t.Context(), all[0], true, true); err != nil {
+		w.t.Fatal(err)
 	}
 	if err := client.Wait(w.t.Context(), all, nil); err != nil {
 		w.t.Fatal(err)
@@ -202,7 +231,8 @@ type wire struct {
 	mu       sync.Mutex
 	conns    []net.Conn
 	cut      bool
-	silent   chan struct{} // closed: bytes are held back
+	silent   bool // bytes are held back
+	deaf     bool // those to the server are
 }
 
 func newWire(t *testing.T, to string) *wire {
@@ -234,12 +264,12 @@ func (w *wire) carry(c net.Conn) {
 	}
 	w.conns = append(w.conns, c, d)
 	w.mu.Unlock()
-	for _, pair := range [][2]net.Conn{{c, d}, {d, c}} {
+	for i, pair := range [][2]net.Conn{{c, d}, {d, c}} {
 		go func() {
 			buffer := make([]byte, 32<<10)
 			for {
 				n, err := pair[0].Read(buffer)
-				for w.isSilent() {
+				for w.holds(i == 0) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				if n > 0 {
@@ -256,19 +286,22 @@ func (w *wire) carry(c net.Conn) {
 	}
 }
 
-func (w *wire) isSilent() bool {
+func (w *wire) holds(toServer bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.silent != nil
+	return w.silent || w.deaf && toServer
 }
 
 func (w *wire) hush(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.silent = nil
-	if on {
-		w.silent = make(chan struct{})
-	}
+	w.silent = on
+}
+
+func (w *wire) deafen(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = on
 }
 
 func (w *wire) set(cut bool) {
@@ -303,8 +336,9 @@ func TestALostWatchIsSeen(t *testing.T) {
 		return s.Snapshot != nil && !s.Stale && !denied(s, "alice", w.Namespace, "x") && kubeSystem(s, "alice") && !kubeSystem(s, controller)
 	}
 	eventually(t, f, "fresh", fresh)
-	for name, how := range map[string]func(bool){"cut": line.set, "silent": line.hush} {
+	for name, how := range map[string]func(bool){"cut": line.set, "silent": line.hush, "deaf": line.deafen} {
 		how(true)
+		w.define(name) // whoever hears of it looks kinds up, which must not hide that nothing answers
 		eventually(t, f, name+": stale", func(s *State) bool {
 			return s.Stale && len(s.Problems) > 0 && kubeSystem(s, "alice") && !denied(s, "alice", w.Namespace, "x") && !kubeSystem(s, controller)
 		})

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +25,10 @@ func pushLazy(t *testing.T, c *Cluster, host string) string {
 	defer client.Close()
 	im, err := tarball.ImageFromPath(filepath.Join(filepath.Dir(c.Node), "node", "images", "testpod.tar"), nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	// Layers that the node does not have: containerd would not ask for those of the image that is there.
+	if im, err = mutate.Time(im, time.Unix(1e9, 0)); err != nil {
 		t.Fatal(err)
 	}
 	ref, err := registry.ParseReference(host + "/lazy/testpod:1")

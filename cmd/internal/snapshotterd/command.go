@@ -109,7 +109,7 @@ containerd's configuration needs:
 	s.StringVar(&f.metrics, "metrics", "", "address for Prometheus, for example 127.0.0.1:9110 (empty: none)")
 	s.StringVar(&f.store, "store", "", "folder of the machine's content store: what is complete there is not fetched")
 	s.StringVar(&f.hosts, "registry-hosts", "", "folder of folders HOST with a hosts.toml, as containerd's config_path")
-	s.StringVar(&f.mode, "mode", "auto", "how mounted images are filled: fanotify, fuse, eager, or auto for the first that this machine has")
+	s.StringVar(&f.mode, "mode", "auto", "how mounted images are filled: fanotify, eager, or auto for fanotify where it works")
 	s.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	s.StringArrayVar(&f.mountOptions, "mount-option", nil, "option of every overlay mount (repeatable)")
 	s.BoolVar(&f.asyncRemove, "async-remove", true, "remove files of deleted snapshots when containerd cleans up, not at once")
