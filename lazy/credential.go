@@ -28,10 +28,13 @@ func (c *credentials) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return c.next.Resolve(r)
 }
 
-func (c *credentials) set(repository string, config authn.AuthConfig) {
+// set says whether that is something new.
+func (c *credentials) set(repository string, config authn.AuthConfig) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	old, ok := c.known[repository]
 	c.known[repository] = config
+	return !ok || old != config
 }
 
 // all is a copy of what is known.
@@ -43,4 +46,12 @@ func (c *credentials) all() map[string]authn.AuthConfig {
 		m[k] = v
 	}
 	return m
+}
+
+// SetCredentials says with what a repository (HOST/PATH) is read from now on, for images that are prepared, too. They are kept in memory, and left to the
+// next process that serves the folder.
+func (s *Service) SetCredentials(repository string, config authn.AuthConfig) {
+	if s.credentials.set(repository, config) {
+		s.guard.secrets()
+	}
 }

@@ -287,8 +287,7 @@ func (s *Service) find(ctx context.Context, r Request) (*found, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.credentials.set(ref.Repository.String(), *r.Credentials)
-		s.guard.secrets()
+		s.SetCredentials(ref.Repository.String(), *r.Credentials)
 	}
 	place, err := s.place(r.Reference)
 	if err != nil {

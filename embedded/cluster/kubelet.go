@@ -59,7 +59,11 @@ func inNode(s State, path string) string {
 }
 
 // kubeletArgs writes the kubelet's configuration and returns its flags.
-func kubeletArgs(s State, tree *cgroup.Tree) ([]string, error) {
+func kubeletArgs(s State, id Identity, tree *cgroup.Tree) ([]string, error) {
+	images := containerdSocket
+	if id.snapshotter() == snapshotterWeft {
+		images = snapshotterSocket // it learns there with what pods' images are pulled
+	}
 	config := fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: %[1]s
@@ -76,6 +80,7 @@ clusterDomain: cluster.local
 clusterDNS: [%[5]s]
 resolvConf: %[6]s
 containerRuntimeEndpoint: unix://%[7]s
+imageServiceEndpoint: unix://%[10]s
 cgroupDriver: cgroupfs
 cgroupRoot: %[8]s
 failCgroupV1: false
@@ -101,7 +106,7 @@ shutdownGracePeriod: 0s
 enableServer: true
 logging: {format: text, verbosity: 1}
 `, nodeIPv4, inNode(s, s.PKI().Cert("ca")), inNode(s, s.PKI().Cert("kubelet-server")), inNode(s, s.PKI().Key("kubelet-server")), dnsService,
-		stateMount+"/run/resolv.conf", containerdSocket, tree.Name, inNode(s, s.Data("volume-plugins")))
+		stateMount+"/run/resolv.conf", containerdSocket, tree.Name, inNode(s, s.Data("volume-plugins")), images)
 	file := s.path("run", "kubelet.yaml")
 	if err := pki.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err

@@ -208,7 +208,7 @@ func waitSocket(ctx context.Context, path string) error {
 
 // startNode starts kubelet, kube-proxy and DNS and waits until the node takes pods.
 func (c *cluster) startNode(ctx context.Context) error {
-	kubelet, err := kubeletArgs(c.state, c.tree)
+	kubelet, err := kubeletArgs(c.state, c.id, c.tree)
 	if err != nil {
 		return err
 	}

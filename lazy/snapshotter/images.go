@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -18,16 +19,18 @@ import (
 
 // LazyImages are the images of a lazy.Service.
 type LazyImages struct {
-	service *lazy.Service
-	client  *registry.Client
+	service     *lazy.Service
+	client      *registry.Client
+	credentials *PodCredentials // nil: those of the service alone
 
 	mu  sync.Mutex
 	ids map[digest.Digest]string // of prepared images, by the manifest they were asked for by
 }
 
-// NewLazyImages are the images of a service; the client fetches manifests and layers of ordinary images.
-func NewLazyImages(service *lazy.Service, client *registry.Client) *LazyImages {
-	return &LazyImages{service: service, client: client, ids: map[digest.Digest]string{}}
+// NewLazyImages are the images of a service; the client fetches manifests and layers of ordinary images. What an image was pulled with (nil: nothing is
+// known) is given to the service, which has to fetch from it later, too.
+func NewLazyImages(service *lazy.Service, client *registry.Client, credentials *PodCredentials) *LazyImages {
+	return &LazyImages{service: service, client: client, credentials: credentials, ids: map[digest.Digest]string{}}
 }
 
 var _ Images = (*LazyImages)(nil)
@@ -61,6 +64,17 @@ func exact(n Name) (string, error) {
 }
 
 func (l *LazyImages) prepare(ctx context.Context, n Name) (*lazy.Image, error) {
+	name, err := exact(n)
+	if err != nil {
+		return nil, err
+	}
+	if l.credentials != nil {
+		// Also of an image that is prepared: what it was pulled with before may have ended.
+		repository, _, _ := strings.Cut(name, "@")
+		if c, ok := l.credentials.of(repository); ok {
+			l.service.SetCredentials(repository, c)
+		}
+	}
 	l.mu.Lock()
 	id := l.ids[n.Manifest]
 	l.mu.Unlock()
@@ -68,10 +82,6 @@ func (l *LazyImages) prepare(ctx context.Context, n Name) (*lazy.Image, error) {
 		if im, err := l.service.Image(id); err == nil {
 			return im, nil
 		}
-	}
-	name, err := exact(n)
-	if err != nil {
-		return nil, err
 	}
 	im := l.known(name)
 	if im == nil {

@@ -109,14 +109,24 @@ type machine struct {
 
 func start(t testing.TB, root string) *machine {
 	t.Helper()
-	m := &machine{root: root, log: &bytes.Buffer{}, client: registry.New(registry.Options{Retry: registry.Retry{Attempts: 1}})}
+	return startWith(t, root, nil)
+}
+
+func startWith(t testing.TB, root string, credentials *PodCredentials) *machine {
+	t.Helper()
+	m := &machine{root: root, log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: m.log}, nil))
+	o := registry.Options{Retry: registry.Retry{Attempts: 1}}
+	if credentials != nil {
+		o.Keychain = credentials
+	}
+	m.client = registry.New(o)
 	var err error
-	m.service, err = lazy.Open(t.Context(), lazy.Options{Root: filepath.Join(root, "lazy"), Mode: lazy.Eager, Logger: log})
+	m.service, err = lazy.Open(t.Context(), lazy.Options{Root: filepath.Join(root, "lazy"), Mode: lazy.Eager, Logger: log, Registry: registry.Options{Keychain: o.Keychain}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Snapshotter, err = New(Options{Root: root, Images: NewLazyImages(m.service, m.client), Log: log}); err != nil {
+	if m.Snapshotter, err = New(Options{Root: root, Images: NewLazyImages(m.service, m.client, credentials), Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	return m

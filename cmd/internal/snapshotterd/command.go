@@ -25,6 +25,7 @@ type flags struct {
 	readAhead, attempts                               int    // 0: the usual
 	timeout                                           time.Duration
 	keeperGroup                                       string
+	imageService                                      string // containerd's socket
 	mountOptions                                      []string
 	asyncRemove, slowChown, volatile                  bool
 	background, share                                 bool
@@ -46,7 +47,7 @@ func (f *flags) adopt(file string, given func(flag string) bool, note func(strin
 		from string
 	}{
 		{"root", &f.root, c.Root}, {"address", &f.address, c.Address}, {"metrics", &f.metrics, c.Metrics},
-		{"log-level", &f.level, c.LogLevel}, {"registry-hosts", &f.hosts, c.HostsDir},
+		{"log-level", &f.level, c.LogLevel}, {"registry-hosts", &f.hosts, c.HostsDir}, {"image-service", &f.imageService, c.ImageService},
 	} {
 		if s.from != "" && !given(s.flag) {
 			*s.to = s.from
@@ -109,6 +110,7 @@ containerd's configuration needs:
 	s.StringVar(&f.metrics, "metrics", "", "address for Prometheus, for example 127.0.0.1:9110 (empty: none)")
 	s.StringVar(&f.store, "store", "", "folder of the machine's content store: what is complete there is not fetched")
 	s.StringVar(&f.hosts, "registry-hosts", "", "folder of folders HOST with a hosts.toml, as containerd's config_path")
+	s.StringVar(&f.imageService, "image-service", "", "containerd's `socket`: the kubelet's image requests, which it sends to --address (its imageServiceEndpoint), are passed on there, and images are fetched with the credentials of the pods (empty: none)")
 	s.StringVar(&f.mode, "mode", "auto", "how mounted images are filled: fanotify, eager, or auto for fanotify where it works")
 	s.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	s.StringArrayVar(&f.mountOptions, "mount-option", nil, "option of every overlay mount (repeatable)")

@@ -30,7 +30,7 @@ func TestNydusConfigurationAndFlags(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"--mode", "fast"}, {"--limit", "-1"}, {"--root", "relative"}, {"--address", "relative"}, {"--log-level", "loud"}, {"--nothing"},
+		{"--mode", "fast"}, {"--limit", "-1"}, {"--root", "relative"}, {"--address", "relative"}, {"--image-service", "relative"}, {"--log-level", "loud"}, {"--nothing"},
 		{"--config", "/nowhere/config.toml"},
 	} {
 		c := Command("snapshotter")

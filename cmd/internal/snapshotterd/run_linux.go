@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/lazy/snapshotter"
 	"github.com/weft-dev/weft/registry"
@@ -25,6 +27,8 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	pods := snapshotter.NewPodCredentials(o.Registry.Keychain)
+	o.Registry.Keychain = pods
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root: run it with sudo")
 	}
@@ -39,7 +43,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	metrics.Serve(service)
 	s, err := snapshotter.New(snapshotter.Options{
 		Root: f.root, AsyncRemove: f.asyncRemove, SlowChown: f.slowChown, Volatile: f.volatile, MountOptions: f.mountOptions,
-		Images: snapshotter.NewLazyImages(service, client), Log: log, Metrics: metrics,
+		Images: snapshotter.NewLazyImages(service, client, pods), Log: log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
@@ -61,8 +65,17 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 		return err
 	}
 	defer listener.Close()
+	var more []func(*grpc.Server)
+	if f.imageService != "" {
+		images, err := snapshotter.NewImageService(f.imageService, pods)
+		if err != nil {
+			return fmt.Errorf("--image-service: %w", err)
+		}
+		defer images.Close()
+		more = append(more, images.Register)
+	}
 	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()))
-	return snapshotter.Serve(ctx, listener, s)
+	return snapshotter.Serve(ctx, listener, s, more...)
 }
 
 // options makes of the flags those of the service.
@@ -82,8 +95,8 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 	if f.limit < 0 {
 		return o, nil, usage("--limit: %d is less than 0", f.limit)
 	}
-	for flag, path := range map[string]string{"--root": f.root, "--address": f.address} {
-		if !filepath.IsAbs(path) {
+	for flag, path := range map[string]string{"--root": f.root, "--address": f.address, "--image-service": f.imageService} {
+		if !filepath.IsAbs(path) && (flag != "--image-service" || path != "") {
 			return o, nil, usage("%s: %q is no absolute path", flag, path)
 		}
 	}

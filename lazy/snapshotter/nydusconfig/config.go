@@ -30,6 +30,8 @@ type Config struct {
 	Timeout        time.Duration // of requests to registries; 0: not said
 	Attempts       int           // 0: not said
 	PlainHTTP      bool          // registries are spoken to without TLS
+	PodCredentials bool          // images are fetched with those that the kubelet gives
+	ImageService   string        // containerd's socket, which the kubelet's image requests are passed on to; empty without PodCredentials
 
 	Notes []string // keys that are accepted and change nothing here, or are not known, with file and line
 }
@@ -149,8 +151,8 @@ var snapshotterKeys = map[string]effect{
 	"remote.convert_vpc_registry":            refused("registries are reached by their names; say mirrors in remote.mirrors_config.dir"),
 	"remote.skip_ssl_verify":                 refused("say skip_verify of one registry in its hosts.toml, in the folder remote.mirrors_config.dir"),
 	"remote.mirrors_config.dir":              text(func(c *Config) *string { return &c.HostsDir }),
-	"remote.auth.enable_cri_keychain":        refused("credentials are those of docker login"),
-	"remote.auth.image_service_address":      ignored("the snapshotter does not stand between kubelet and containerd"),
+	"remote.auth.enable_cri_keychain":        flag(func(c *Config) *bool { return &c.PodCredentials }),
+	"remote.auth.image_service_address":      text(func(c *Config) *string { return &c.ImageService }),
 	"remote.auth.enable_kubeconfig_keychain": refused("credentials are those of docker login"),
 	"remote.auth.kubeconfig_path":            ignored("credentials are those of docker login"),
 	"remote.auth.enable_kubelet_credential_providers": refused("credentials are those of docker login"),
@@ -291,7 +293,13 @@ func (c *Config) Snapshotter(file string, b []byte) error {
 	if err := c.apply(file, tomlLine(b), tree, snapshotterKeys); err != nil {
 		return err
 	}
-	for key, path := range map[string]string{"root": c.Root, "address": c.Address, "daemon.nydusd_config": c.Daemon} {
+	switch {
+	case !c.PodCredentials:
+		c.ImageService = ""
+	case c.ImageService == "":
+		c.ImageService = "/run/containerd/containerd.sock" // nydus-snapshotter, pkg/auth/cri.go
+	}
+	for key, path := range map[string]string{"root": c.Root, "address": c.Address, "daemon.nydusd_config": c.Daemon, "remote.auth.image_service_address": c.ImageService} {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("%s:%d: %s: %q is no absolute path", file, tomlLine(b)(key), key, path)
 		}

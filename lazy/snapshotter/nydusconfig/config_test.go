@@ -83,6 +83,19 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
+func TestPodCredentials(t *testing.T) {
+	for text, want := range map[string]string{
+		"enable_cri_keychain = true\n":                                              "/run/containerd/containerd.sock",
+		"enable_cri_keychain = true\nimage_service_address = \"/run/k3s/c.sock\"\n": "/run/k3s/c.sock",
+		"image_service_address = \"/run/k3s/c.sock\"\n":                             "",
+	} {
+		var c Config
+		if err := c.Snapshotter("f", []byte("version = 1\n[remote.auth]\n"+text)); err != nil || c.ImageService != want {
+			t.Errorf("%q: image service %q, %v; expected %q", text, c.ImageService, err, want)
+		}
+	}
+}
+
 func TestUnknownKeysAreNamed(t *testing.T) {
 	var c Config
 	if err := c.Snapshotter("f", []byte("version = 1\n[daemon]\nspeed = 3\n")); err != nil {
