@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -275,13 +276,32 @@ func (s *Service) mounted(im *Image) {
 		if known != nil {
 			s.prefetch(s.ctx, im, known)
 		}
-		if !s.options.Background {
+		if !s.options.Background || !s.untilQuiet() {
 			return
 		}
 		if err := im.Fetch(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.log.Warn("the rest of an image is not there", "image", im.Name(), "error", err)
 		}
 	})
+}
+
+// silence is how long nobody may have asked for anything before the rest is fetched. Then a start does not share its line, and what it reads is seen.
+const silence = 2 * time.Second
+
+// untilQuiet waits for that; false if the service ends before.
+func (s *Service) untilQuiet() bool {
+	for before := s.asks.total(); ; {
+		select {
+		case <-time.After(silence):
+		case <-s.ctx.Done():
+			return false
+		}
+		now := s.asks.total()
+		if now == before {
+			return true
+		}
+		before = now
+	}
 }
 
 // unused closes the devices of an image that no image has mounted any more.

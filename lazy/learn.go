@@ -19,8 +19,9 @@ import (
 
 // order is in which order parts of a device were asked for since it was opened, together with those of all other devices of the service.
 type order struct {
-	mu   sync.Mutex
-	list []asked
+	mu    sync.Mutex
+	list  []asked
+	count int64 // of all, recorded or not
 }
 
 type asked struct {
@@ -34,6 +35,7 @@ const maxAsked = 1 << 16
 func (o *order) add(a asked) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.count++
 	if len(o.list) < maxAsked {
 		o.list = append(o.list, a)
 	}
@@ -43,6 +45,12 @@ func (o *order) since(n int) []asked {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return append([]asked(nil), o.list[min(n, len(o.list)):]...)
+}
+
+func (o *order) total() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.count
 }
 
 func (o *order) len() int {

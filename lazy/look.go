@@ -21,7 +21,7 @@ type View struct {
 	Cached []Cached    `json:"cached"`
 }
 
-// ImageView is an image in a View. Of images that are being filled the disk may know a little less than is present.
+// ImageView is an image in a View. Of images that are being filled the disk may know a little less than is present, and the counters are up to 5 s old.
 type ImageView struct {
 	ID       string   `json:"id"`
 	Names    []string `json:"names"`
@@ -31,6 +31,7 @@ type ImageView struct {
 	Complete int      `json:"completeDevices"`
 	Learned  bool     `json:"learned"`
 	Mounts   []string `json:"mounts"`
+	counted           // by the process that serves the folder, or served it last
 }
 
 // Look reads the state of a folder without changing anything; fs.ErrNotExist if there is none.
@@ -61,8 +62,11 @@ func Look(root string, log *slog.Logger) (*View, error) {
 	for _, c := range v.Cached {
 		known[c.Key] = c.Info
 	}
+	counts := s.readCounts()
 	for _, im := range s.Images() {
-		v.Images = append(v.Images, im.view(known))
+		i := im.view(known)
+		i.counted = counts[im.id]
+		v.Images = append(v.Images, i)
 	}
 	v.Served, v.Keeper, v.Holder = served(root)
 	return v, nil

@@ -115,6 +115,9 @@ func (s *Service) saveAgainAndAgain() {
 		for _, d := range s.opened() {
 			s.settle(d)
 		}
+		if err := s.saveCounts(); err != nil {
+			s.log.Warn("what was fetched cannot be told to others", "error", err)
+		}
 		s.keepLimit()
 	}
 }
@@ -149,7 +152,7 @@ func (s *Service) opened() []*device {
 func (s *Service) Close() error {
 	s.stop()
 	s.running.Wait()
-	err := s.guard.close()
+	err := errors.Join(s.saveCounts(), s.guard.close())
 	for _, d := range s.opened() {
 		d.filler.Close()
 		err = errors.Join(err, d.filler.Device().Close())

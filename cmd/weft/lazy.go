@@ -121,10 +121,15 @@ func lazyPage(p *output.Page, v *lazy.View) {
 		}
 		rows = append(rows, []output.Cell{
 			{Text: im.Names[0]}, {Text: share(im.Present, im.Bytes)}, {Text: output.Bytes(im.Bytes)}, {Text: fmt.Sprintf("%d of %d", im.Complete, im.Devices)},
-			{Text: learned}, {Text: strings.Join(im.Mounts, " ")},
+			{Text: output.Bytes(im.Fetched)}, {Text: fmt.Sprint(im.Events)}, {Text: learned}, {Text: strings.Join(im.Mounts, " ")},
 		})
 	}
-	p.Table([]string{"image", "there", "bytes", "complete devices", "start known", "mounted on"}, rows)
+	for _, im := range v.Images {
+		for _, m := range im.Unguarded {
+			p.Line("%s %s on %s was not guarded for a while: what read it then may have seen zeros, start it again", p.Paint(output.Red, "Unguarded:"), im.Names[0], m)
+		}
+	}
+	p.Table([]string{"image", "there", "bytes", "complete devices", "fetched", "waits", "start known", "mounted on"}, rows)
 }
 
 func share(part, all int64) string {

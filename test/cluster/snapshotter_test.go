@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,10 +12,14 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/registry"
 )
 
@@ -52,7 +57,7 @@ func pushLazy(t *testing.T, c *Cluster, host string) string {
 }
 
 // TestPodsOnMountedImages runs pods on the snapshotter that mounts images before they are there: ordinary images as ever, and one with an EROFS form,
-// none of whose layers is fetched. The snapshotter is killed while the pod runs.
+// none of whose layers is fetched. Its second start on the node is helped by what the first one read. Then the snapshotter is killed while the pod runs.
 func TestPodsOnMountedImages(t *testing.T) {
 	var dir string
 	if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() { // not on tmpfs, whose files the kernel does not watch
@@ -109,6 +114,23 @@ func TestPodsOnMountedImages(t *testing.T) {
 		}
 	}
 
+	// What the image's start read is known now. Without the image on the node it is fetched before the second start asks.
+	if out, err := c.Kubectl(t.Context(), "", "delete", "pod", "mounted", "--grace-period=1"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	removeImage(t, c, name)
+	await(t, "the image to be unmounted", func() bool { return len(lazyImages(t, c)) == 0 })
+	start("learned", name)
+	await(t, "the status to tell of the second start", func() bool {
+		list := lazyImages(t, c)
+		return len(list) == 1 && list[0].Prefetch > 0 && list[0].Prefetch <= list[0].Fetched
+	})
+	im := lazyImages(t, c)[0]
+	if !im.Learned || im.Failed != 0 || len(im.Unguarded) != 0 {
+		t.Errorf("the second start: %+v", im)
+	}
+	t.Logf("second start: %d of %d bytes fetched because of the first, %d reads had to wait", im.Prefetch, im.Fetched, im.Events)
+
 	before := c.component(t, "snapshotter")
 	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -117,8 +139,48 @@ func TestPodsOnMountedImages(t *testing.T) {
 		now := c.component(t, "snapshotter")
 		return now.PID != before.PID && now.State == "running"
 	})
-	if out, err := c.Kubectl(t.Context(), "", "exec", "mounted", "--", "sh", "-c", "echo still"); err != nil || strings.TrimSpace(out) != "still" {
+	if out, err := c.Kubectl(t.Context(), "", "exec", "learned", "--", "sh", "-c", "echo still"); err != nil || strings.TrimSpace(out) != "still" {
 		t.Errorf("exec after the kill: %q, %v", out, err)
 	}
 	start("again", name)
+
+	guards := lazyView(t, c)
+	if guards.Keeper == 0 || guards.Holder == 0 {
+		t.Errorf("nobody guards the readers: keeper %d, holder %d", guards.Keeper, guards.Holder)
+	}
+	if err := c.Stop(0); err != nil {
+		t.Fatal(err)
+	}
+	for what, pid := range map[string]int{"keeper": guards.Keeper, "holder": guards.Holder} {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(line) > 0 {
+			t.Errorf("the %s, process %d, outlives the cluster", what, pid)
+		}
+	}
+}
+
+// lazyView is what the state of the node's snapshotter says.
+func lazyView(t *testing.T, c *Cluster) *lazy.View {
+	t.Helper()
+	v, err := lazy.Look(filepath.Join(c.State, "data", "snapshots", "lazy"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func lazyImages(t *testing.T, c *Cluster) []lazy.ImageView { return lazyView(t, c).Images }
+
+// removeImage removes an image from the node, by way of the snapshotter, as the kubelet does it.
+func removeImage(t *testing.T, c *Cluster, name string) {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+filepath.Join(c.State, "run", "snapshotter.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	images := cri.NewImageServiceClient(conn)
+	await(t, "the image to be removed", func() bool { // not while a container has it
+		_, err := images.RemoveImage(t.Context(), &cri.RemoveImageRequest{Image: &cri.ImageSpec{Image: name}})
+		return err == nil
+	})
 }

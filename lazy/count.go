@@ -1,0 +1,58 @@
+package lazy
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+)
+
+// counted is what a process did for an image since it began to serve the folder. Others read it from counts.json.
+type counted struct {
+	Fetched   int64    `json:"fetchedBytes"`    // as they are stored
+	Prefetch  int64    `json:"prefetchedBytes"` // of Fetched: because of what was learned
+	Read      int64    `json:"readBytes"`       // of devices that were not complete then, each counted once
+	Events    int64    `json:"events"`          // how often readers had to wait
+	Failed    int64    `json:"failedReads"`
+	Unguarded []string `json:"unguarded,omitempty"` // mounts of which reads may have seen zeros
+}
+
+// countsVersion is the version of counts.
+const countsVersion = 1
+
+// counts is the file counts.json.
+type counts struct {
+	Version int                `json:"version"`
+	Images  map[string]counted `json:"images"`
+}
+
+func (s *Service) countsFile() string { return filepath.Join(s.root, "counts.json") }
+
+// saveCounts tells others what was done. It is for people only, so it is not flushed and may be lost.
+func (s *Service) saveCounts() error {
+	c := counts{countsVersion, map[string]counted{}}
+	for _, im := range s.Images() {
+		st := im.Stats()
+		c.Images[im.id] = counted{st.Fetched, st.Prefetch, st.Read, st.Events, st.Failed, st.Unguarded}
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.countsFile()+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(s.countsFile()+".new", s.countsFile())
+}
+
+// readCounts reads what a process did. What cannot be read, or is of another version, counts as nothing.
+func (s *Service) readCounts() map[string]counted {
+	b, err := os.ReadFile(s.countsFile())
+	if err != nil {
+		return nil
+	}
+	var c counts
+	if err := json.Unmarshal(b, &c); err != nil || c.Version != countsVersion {
+		return nil
+	}
+	return c.Images
+}
