@@ -35,6 +35,8 @@ type Options struct {
 	Events func(engine.ID, buildpack.Event)
 	// Built is told the result of each build that was made or found unchanged; may be nil.
 	Built func(engine.ID, buildpack.Result)
+	// Attach puts further forms of an image that was built beside it; may be nil. The image is there without them, so what fails is for it to tell.
+	Attach func(context.Context, engine.ID, buildpack.Result)
 }
 
 // Driver implements engine.Driver and engine.Pinner.
@@ -239,6 +241,9 @@ func (d *Driver) Create(ctx context.Context, r engine.Request) (*engine.Object, 
 	}
 	if d.opts.Built != nil {
 		d.opts.Built(r.ID, result)
+	}
+	if d.opts.Attach != nil {
+		d.opts.Attach(ctx, r.ID, result)
 	}
 	return object(result), nil
 }

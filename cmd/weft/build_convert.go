@@ -28,7 +28,7 @@ func (a *app) attach(ctx context.Context, client *registry.Client, ref string, f
 	var list []attached
 	for _, format := range formats {
 		item := progress.Start("convert to " + string(format))
-		one, err := attachOne(ctx, client, ref, format)
+		one, err := attachOne(ctx, client, ref, format, chunk.Zstd)
 		if err != nil {
 			item.Fail("failed")
 			return list, fmt.Errorf("the image is pushed, but not its %s form: %w", format, err)
@@ -43,7 +43,7 @@ func (a *app) attach(ctx context.Context, client *registry.Client, ref string, f
 	return list, nil
 }
 
-func attachOne(ctx context.Context, client *registry.Client, ref string, format image.Format) (attached, error) {
+func attachOne(ctx context.Context, client *registry.Client, ref string, format image.Format, codec chunk.Codec) (attached, error) {
 	one := attached{Format: format}
 	place, err := image.OpenPlace(client, ref, "", false)
 	if err != nil {
@@ -54,7 +54,7 @@ func attachOne(ctx context.Context, client *registry.Client, ref string, format 
 	if err != nil {
 		return one, err
 	}
-	kind, codec := image.ArtifactType, chunk.Zstd
+	kind := image.ArtifactType
 	if format == image.RAFS {
 		kind = image.NydusArtifactType
 	}

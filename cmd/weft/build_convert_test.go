@@ -6,6 +6,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
@@ -29,7 +30,7 @@ func TestConvertedFormsBesideAnImage(t *testing.T) {
 	}
 	for _, format := range []image.Format{image.EROFS, image.RAFS} {
 		name := ref.WithDigest(desc.Digest).String()
-		first, err := attachOne(t.Context(), client, name, format)
+		first, err := attachOne(t.Context(), client, name, format, chunk.Zstd)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +46,7 @@ func TestConvertedFormsBesideAnImage(t *testing.T) {
 			t.Errorf("%s: referrers %v, %v", format, list, err)
 		}
 		reg.Forget()
-		again, err := attachOne(t.Context(), client, name, format)
+		again, err := attachOne(t.Context(), client, name, format, chunk.Zstd)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -22,7 +22,10 @@ import (
 	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/engine/kubernetes"
 	"github.com/weft-dev/weft/engine/seal"
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/kube"
+	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/stack/terraform"
 )
 
@@ -38,6 +41,7 @@ type session struct {
 	engine    *engine.Engine
 	follow    *engineProgress
 	addresses addressBook
+	mounts    bool // the embedded cluster mounts images that have an EROFS form
 	kube      *kubernetes.Driver
 	settings  settings
 	options   engine.Options
@@ -165,7 +169,7 @@ func (s *session) makeEngine(r sessionRequest, where locations) error {
 	s.settings.Refresh = cmp.Or(r.settings.Refresh, r.run.refresh)
 	s.kube = kubernetes.New(s.place.Client, ko)
 	builds := driver.New(driver.Options{Root: s.settings.Root, State: where.builds, Base: buildpack.Options{Store: where.store},
-		Events: s.follow.building, Built: s.follow.built})
+		Events: s.follow.building, Built: s.follow.built, Attach: s.attach()})
 	o := engine.Options{Drivers: map[string]engine.Driver{source.KubernetesType: s.kube, source.BuildType: builds, source.TerraformType: terraform.Driver{}},
 		Workers: r.run.parallel, Refresh: engine.Refresh(s.settings.Refresh), OnFailure: engine.OnFailure(r.apply.onFailure), Timeout: buildTimeout,
 		WaitTimeout: r.apply.timeout, Wait: r.apply.wait != "none", Retries: r.apply.retries, Drain: r.drain, Progress: s.follow.event, By: whoAmI(), Operation: r.operation,
@@ -188,6 +192,21 @@ func (s *session) makeEngine(r sessionRequest, where locations) error {
 		return &output.UsageError{Err: err}
 	}
 	return nil
+}
+
+// attach puts the EROFS form beside images that are built for a cluster that mounts it; nil for others.
+func (s *session) attach() func(context.Context, engine.ID, buildpack.Result) {
+	if !s.mounts {
+		return nil
+	}
+	return func(ctx context.Context, id engine.ID, r buildpack.Result) {
+		client := registry.New(registry.Options{Keychain: registry.DockerCredentials("")})
+		defer client.Close()
+		// The node has the registry's disk: what is not compressed is mounted from there without a copy.
+		if _, err := attachOne(ctx, client, r.Ref, image.EROFS, chunk.None); err != nil && ctx.Err() == nil {
+			s.app.print().Warn("%s: its EROFS form is not there, so its pods start when it is unpacked: %v", id, err)
+		}
+	}
 }
 
 // buildTimeout bounds one operation, of which a build from source is the longest.

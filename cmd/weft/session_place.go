@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -47,6 +48,7 @@ func (a *app) place(ctx context.Context, s *session, r sessionRequest) (location
 			return where, err
 		}
 		config, s.place.Registry, s.addresses = status.Kubeconfig, status.Registry, c
+		s.mounts = mountsImages(status)
 	}
 	cfg, namespace, err := kube.Config(config, a.context)
 	if err != nil {
@@ -76,6 +78,11 @@ func (a *app) embedded(ctx context.Context, r sessionRequest) (control.Status, e
 		return status, output.Advise(errors.New("pods cannot run on this machine: "+strings.Join(status.Missing, "; ")), "See `weft doctor`, or name another cluster with --kubeconfig or --context.")
 	}
 	return status, nil
+}
+
+// mountsImages says whether the cluster's pods start from images before they are downloaded.
+func mountsImages(status control.Status) bool {
+	return slices.ContainsFunc(status.Components, func(c control.Component) bool { return c.Name == "snapshotter" })
 }
 
 // clusterID is what tells a cluster from all others.

@@ -46,8 +46,13 @@ func (r *row) median() float64 {
 func main() {
 	runs := flag.Int("n", 5, "starts from an empty folder")
 	settle := flag.Duration("settle", 60*time.Second, "time after ready at which memory is measured, in the last run")
+	snapshotter := flag.String("snapshotter", "", "what makes pods' files of images: overlayfs or weft; empty: the cluster's default")
 	flag.Parse()
-	if err := bench(context.Background(), *runs, *settle); err != nil {
+	var args []string
+	if *snapshotter != "" {
+		args = []string{"--snapshotter", *snapshotter}
+	}
+	if err := bench(context.Background(), *runs, *settle, args); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-up:", err)
 		os.Exit(1)
 	}
@@ -55,7 +60,7 @@ func main() {
 
 type table struct{ api, node, pods, further, second, pss, down row }
 
-func bench(ctx context.Context, runs int, settle time.Duration) error {
+func bench(ctx context.Context, runs int, settle time.Duration, args []string) error {
 	node, err := filepath.Abs("bin/weft-node")
 	if err != nil {
 		return err
@@ -75,7 +80,7 @@ func bench(ctx context.Context, runs int, settle time.Duration) error {
 		if i == runs-1 {
 			wait = settle
 		}
-		if err := t.run(ctx, node, wait); err != nil {
+		if err := t.run(ctx, node, wait, args); err != nil {
 			return err
 		}
 	}
@@ -92,7 +97,7 @@ func bench(ctx context.Context, runs int, settle time.Duration) error {
 }
 
 // run measures one life of a cluster.
-func (t *table) run(ctx context.Context, node string, settle time.Duration) (err error) {
+func (t *table) run(ctx context.Context, node string, settle time.Duration, args []string) (err error) {
 	dir, err := os.MkdirTemp("", "weft-bench-")
 	if err != nil {
 		return err
@@ -102,7 +107,7 @@ func (t *table) run(ctx context.Context, node string, settle time.Duration) (err
 	began := time.Now()
 	pushed := make(chan pushResult, 1)
 	go func() { pushed <- push(ctx, filepath.Join(filepath.Dir(node), "node", "images", "testpod.tar"), state) }()
-	c, err := cluster.Run(ctx, node, state)
+	c, err := cluster.Run(ctx, node, state, args...)
 	if err != nil {
 		return err
 	}
@@ -144,7 +149,7 @@ func (t *table) run(ctx context.Context, node string, settle time.Duration) (err
 		return err
 	}
 	t.down.add(time.Since(down).Seconds())
-	if c, err = cluster.Run(ctx, node, state); err != nil {
+	if c, err = cluster.Run(ctx, node, state, args...); err != nil {
 		return err
 	}
 	if status, err = c.Control.Status(ctx); err != nil {
