@@ -16,7 +16,7 @@ func (a *app) root() *cobra.Command {
 		Short: "From source code and a page of configuration to a running service on Kubernetes",
 		Long: `Weft takes a folder of source code and a page of configuration and makes of them a running service on Kubernetes:
 on the embedded one that "weft up" starts on this machine, or on yours.`,
-		Example: `  weft up                      # start the embedded Kubernetes
+		Example: `  weft up                          # start the embedded Kubernetes
   weft up examples/guestbook/dev   # build a project from source and run it
   weft status
   weft kubectl get pods -A
