@@ -22,10 +22,15 @@ lint: ## run the linters
 	@.ci/lint
 
 conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, LIFECYCLE and NYDUS_IMAGE=their programs to compare with)
+	@[ -n "$(UPSTREAM)$(LIFECYCLE)" ] || { echo "nothing to compare with: give UPSTREAM=FOLDER, LIFECYCLE=PROGRAM or both" >&2; exit 2; }
+ifneq ($(UPSTREAM),)
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion ./test/stack ./logging ./manager
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -timeout 60m -run TestUpstream ./buildpack
 	UPSTREAM_NYDUS="$(abspath $(UPSTREAM))/nydus" UPSTREAM_NYDUS_IMAGE="$(NYDUS_IMAGE)" go test -count=1 -run Upstream ./image/...
-	[ -z "$(LIFECYCLE)" ] || UPSTREAM_LIFECYCLE="$(abspath $(LIFECYCLE))" go test -count=1 -run TestSame ./cmd/lifecycle
+endif
+ifneq ($(LIFECYCLE),)
+	UPSTREAM_LIFECYCLE="$(abspath $(LIFECYCLE))" go test -count=1 -run TestSame ./cmd/lifecycle
+endif
 
 bench-kcl: ## compare kcl with CUE and Jsonnet (K8S=folder of the KCL package k8s for its cases)
 	go build -o bin/kcl ./cmd/kcl
