@@ -42,7 +42,8 @@ func TestHostileBuildpacks(t *testing.T) {
 	t.Setenv("CNB_REGISTRY_AUTH", `{"x":"Basic s3cr3t"}`)
 	t.Setenv("MY_TOKEN", "s3cr3t")
 	secret := `{"auths":{"registry.example.com":{"auth":"dTpzM2NyM3Q="}},"note":"s3cr3t"}`
-	if err := errors.Join(os.Mkdir(filepath.Join(home, ".docker"), 0o755), os.WriteFile(filepath.Join(home, ".docker", "config.json"), []byte(secret), 0o644)); err != nil {
+	// Whoever may read it by its mode, that it is not to be seen is the sandbox' doing.
+	if err := errors.Join(os.Chmod(filepath.Dir(home), 0o755), os.Mkdir(filepath.Join(home, ".docker"), 0o755), os.WriteFile(filepath.Join(home, ".docker", "config.json"), []byte(secret), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	_, port, err := net.SplitHostPort(m.host)
