@@ -2,17 +2,11 @@ package filter
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weft-dev/weft/logging/pipeline/apiserver"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
 )
@@ -35,12 +30,8 @@ type podMeta struct {
 // podSource asks the API server, or the kubelet, or files, for pods, and remembers the answers.
 type podSource struct {
 	host                          Host
-	url, kubelet                  string // kubelet is "" unless it is asked
-	client                        *http.Client
-	clientErr                     error
-	tokenFile                     string
-	tokenCommand                  []string
-	tokenTTL                      time.Duration
+	api                           *apiserver.Client
+	kubelet                       string // "" unless it is asked
 	preload                       string
 	labels, annotations, owners   bool
 	spaceLabels, spaceAnnotations bool
@@ -48,11 +39,9 @@ type podSource struct {
 	dummy                         bool
 	ttl, spaceTTL                 time.Duration
 
-	mu      sync.Mutex
-	cache   map[place]*podMeta
-	spaces  map[string]spaceEntry
-	token   string
-	tokenAt time.Time
+	mu     sync.Mutex
+	cache  map[place]*podMeta
+	spaces map[string]spaceEntry
 }
 
 type spaceEntry struct {
@@ -63,58 +52,17 @@ type spaceEntry struct {
 const (
 	maxCached  = 10_000
 	retryAfter = 10 * time.Second // after an answer that says nothing
-	apiTimeout = 10 * time.Second
-	maxAnswer  = 64 << 20
 )
 
 func newPodSource(o *options.Set, h Host) *podSource {
-	s := &podSource{host: h, url: strings.TrimSuffix(o.String("kube_url"), "/"), tokenFile: o.String("kube_token_file"), tokenTTL: o.Duration("kube_token_ttl"),
-		tokenCommand: strings.Fields(o.String("kube_token_command")), preload: o.String("kube_meta_preload_cache_dir"), labels: o.Bool("labels"), annotations: o.Bool("annotations"),
+	s := &podSource{host: h, api: apiserver.New(o, h.Now), preload: o.String("kube_meta_preload_cache_dir"), labels: o.Bool("labels"), annotations: o.Bool("annotations"),
 		owners: o.Bool("owner_references"), spaceLabels: o.Bool("namespace_labels"), spaceAnnotations: o.Bool("namespace_annotations"), spaceOnly: o.Bool("namespace_metadata_only"),
 		dummy: o.Bool("dummy_meta"), ttl: o.Duration("kube_meta_cache_ttl"), spaceTTL: o.Duration("kube_meta_namespace_cache_ttl"), cache: map[place]*podMeta{}, spaces: map[string]spaceEntry{}}
 	host, port := o.String("kubelet_host"), o.Int("kubelet_port")
 	if o.Bool("use_kubelet") {
 		s.kubelet = "https://" + net.JoinHostPort(host, strconv.Itoa(port))
 	}
-	if u, err := url.Parse(s.url); err != nil || u.Host == "" {
-		o.Failf("kube_url", "Kube_URL %q is not an address such as https://kubernetes.default.svc", s.url)
-	}
-	ca, caPath := o.String("kube_ca_file"), o.String("kube_ca_path")
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.String("tls.vhost"), InsecureSkipVerify: !o.Bool("tls.verify")}
-	o.Ignore("tls.verify_hostname")
-	s.client = &http.Client{Timeout: apiTimeout, Transport: &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute}}
-	if pool, err := kubeRoots(ca, caPath); err == nil {
-		config.RootCAs = pool
-	} else if strings.HasPrefix(s.url, "https:") && !config.InsecureSkipVerify {
-		s.clientErr = err // told when a pod is asked for: the agent may run outside of a cluster
-	}
 	return s
-}
-
-func kubeRoots(file, path string) (*x509.CertPool, error) {
-	files := []string{file}
-	if path != "" {
-		more, err := filepath.Glob(filepath.Join(path, "*"))
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, more...)
-	}
-	pool := x509.NewCertPool()
-	var failed error
-	any := false
-	for _, f := range files {
-		pem, err := os.ReadFile(f)
-		if err != nil {
-			failed = err
-			continue
-		}
-		any = pool.AppendCertsFromPEM(pem) || any
-	}
-	if !any {
-		return nil, errors.Join(errors.New("no certificate of the API server's authority (Kube_CA_File)"), failed)
-	}
-	return pool, nil
 }
 
 type objectMeta struct {
@@ -292,7 +240,7 @@ func (s *podSource) pod(ctx context.Context, p place) (*pod, error) {
 	}
 	if s.kubelet == "" {
 		found := new(pod)
-		err := s.get(ctx, s.url+"/api/v1/namespaces/"+p.namespace+"/pods/"+p.pod, found)
+		err := s.api.Get(ctx, s.api.URL+"/api/v1/namespaces/"+p.namespace+"/pods/"+p.pod, found)
 		if err != nil {
 			return nil, err
 		}
@@ -301,7 +249,7 @@ func (s *podSource) pod(ctx context.Context, p place) (*pod, error) {
 	var list struct {
 		Items []pod `json:"items"`
 	}
-	if err := s.get(ctx, s.kubelet+"/pods", &list); err != nil {
+	if err := s.api.Get(ctx, s.kubelet+"/pods", &list); err != nil {
 		return nil, err
 	}
 	for i := range list.Items {
@@ -330,7 +278,7 @@ func (s *podSource) space(ctx context.Context, name string, now time.Time) (*obj
 			return &object.Metadata, nil
 		}
 	}
-	if err := s.get(ctx, s.url+"/api/v1/namespaces/"+name, &object); err != nil {
+	if err := s.api.Get(ctx, s.api.URL+"/api/v1/namespaces/"+name, &object); err != nil {
 		return nil, err
 	}
 	if len(s.spaces) >= maxCached {
@@ -338,52 +286,4 @@ func (s *podSource) space(ctx context.Context, name string, now time.Time) (*obj
 	}
 	s.spaces[name] = spaceEntry{&object.Metadata, now.Add(max(s.spaceTTL, time.Second))}
 	return &object.Metadata, nil
-}
-
-func (s *podSource) get(ctx context.Context, address string, into any) error {
-	if s.clientErr != nil && strings.HasPrefix(address, "https:") {
-		return s.clientErr
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	token, err := s.bearer(ctx)
-	if err != nil {
-		return err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-		return fmt.Errorf("%s: HTTP status %d", address, resp.StatusCode)
-	}
-	return json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into)
-}
-
-// bearer is the token, read anew when it is older than Kube_Token_TTL.
-func (s *podSource) bearer(ctx context.Context) (string, error) {
-	now := s.host.Now()
-	if s.token != "" && now.Sub(s.tokenAt) < s.tokenTTL {
-		return s.token, nil
-	}
-	var data []byte
-	var err error
-	if len(s.tokenCommand) > 0 {
-		limited, cancel := context.WithTimeout(ctx, apiTimeout)
-		defer cancel()
-		if data, err = exec.CommandContext(limited, s.tokenCommand[0], s.tokenCommand[1:]...).Output(); err != nil {
-			return "", fmt.Errorf("Kube_Token_Command: %w", err)
-		}
-	} else if data, err = os.ReadFile(s.tokenFile); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	s.token, s.tokenAt = strings.TrimSpace(string(data)), now
-	return s.token, nil
 }

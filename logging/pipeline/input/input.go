@@ -34,13 +34,14 @@ type maker func(o *options.Set, h Host) Input
 
 func makers() map[string]maker {
 	return map[string]maker{
-		"dummy":   newDummy,
-		"forward": newForward,
-		"http":    newHTTP,
-		"syslog":  newSyslog,
-		"systemd": newSystemd,
-		"tail":    newTail,
-		"tcp":     newTCP,
+		"dummy":             newDummy,
+		"forward":           newForward,
+		"http":              newHTTP,
+		"kubernetes_events": newKubernetesEvents,
+		"syslog":            newSyslog,
+		"systemd":           newSystemd,
+		"tail":              newTail,
+		"tcp":               newTCP,
 	}
 }
 

@@ -26,6 +26,7 @@ type Position struct {
 	Offset int64  `json:"offset"`
 	Sum    uint64 `json:"sum,omitempty"` // of the first Head bytes, to know another file under a used inode
 	Head   int64  `json:"head,omitempty"`
+	At     int64  `json:"at,omitempty"` // of an event: when it happened last, in seconds since 1970
 }
 
 // PositionStore is the positions of one database, by a key of the input's choice. It may be used by several inputs.
@@ -147,6 +148,18 @@ func (s *PositionStore) Delete(key string) {
 	if _, ok := s.all[key]; ok {
 		delete(s.all, key)
 		s.dirty = true
+	}
+}
+
+// DeleteWhere forgets the positions that drop chooses.
+func (s *PositionStore) DeleteWhere(drop func(key string, p Position) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, p := range s.all {
+		if drop(key, p) {
+			delete(s.all, key)
+			s.dirty = true
+		}
 	}
 }
 
