@@ -2,9 +2,13 @@ package pipeline_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,5 +120,47 @@ func TestKubernetesEvents(t *testing.T) {
 		if got := count(text)(); got != want {
 			t.Errorf("%s came %s times, want %s", text, got, want)
 		}
+	}
+}
+
+// An API server that refuses, talks nonsense, cuts, forgets and sends what is no event costs no event: all is asked again, and what came is not taken twice.
+func TestKubernetesEventsFaults(t *testing.T) {
+	event := func(n int) string {
+		return fmt.Sprintf(`{"metadata":{"uid":"u%d","resourceVersion":"%d"},"lastTimestamp":%q,"n":%d}`, n, 10+n, time.Now().UTC().Format(time.RFC3339), n)
+	}
+	list := func(items ...string) string {
+		return `{"metadata":{"resourceVersion":"99"},"items":[` + strings.Join(items, ",") + `]}`
+	}
+	change := func(kind, object string) string { return `{"type":"` + kind + `","object":` + object + "}\n" }
+	answers := []struct {
+		status int
+		body   string
+	}{
+		{500, ""}, {403, ""}, {200, "nonsense"}, {200, `{"items":[]}`}, {200, `{"metadata":{"resourceVersion":"1"},"items":[` + event(1)},
+		{200, list(event(1), `{"metadata":{}}`, `7`)},
+		{200, change("ADDED", event(2)) + change("ERROR", `{"code":410,"message":"too old"}`)},
+		{200, list(event(1), event(2))},
+		{200, change("ADDED", `{"metadata":{"uid":"u9","resourceVersion":"x"}}`) + change("BOOKMARK", `{}`) + change("DELETED", event(8)) + change("ADDED", event(3)) + `{"type":"ADD`},
+		{200, list(event(1), event(3))},
+		{200, `{"type":"ADDED","object":"` + strings.Repeat("x", 5<<20)},
+		{200, list(event(4))},
+	}
+	var asked atomic.Int32
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n := int(asked.Add(1)) - 1
+		if n >= len(answers) {
+			<-r.Context().Done() // a watch that is silent
+			return
+		}
+		w.WriteHeader(answers[n].status)
+		_, _ = io.WriteString(w, answers[n].body)
+	}))
+	defer api.Close()
+	dir := t.TempDir()
+	r := start(t, dir, "[SERVICE]\n    Flush 0.05\n    Grace 1\n[INPUT]\n    Name kubernetes_events\n    Kube_URL "+api.URL+"\n    Interval_NSec 1000000\n    Kube_Token_File DIR/none\n"+
+		strings.Replace(toFile, "    File out\n", "    File out\n    Format template\n    Template {n}\n", 1), pipeline.Options{})
+	awaitThat(t, func() string { return fmt.Sprint(strings.Fields(read(filepath.Join(dir, "out")))) }, "[1 2 3 4]")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
 	}
 }
