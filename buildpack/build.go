@@ -326,20 +326,38 @@ func (b *build) detect(ctx context.Context, w *work) (spec.Group, spec.Plan, err
 	return group, plan, err
 }
 
-// cache is what this image keeps in the content store.
-func (b *build) cache(w *work) *kept.Cache {
+// cache is what is kept for the next build: in the content store, or in an image if the user names one.
+func (b *build) cache(ctx context.Context, w *work) (lifecycle.Cache, error) {
+	if b.opts.CacheImage == "" {
+		return b.ownCache(w), nil
+	}
+	to, err := target.NewRegistry(b.opts.Registry, b.opts.CacheImage)
+	if err != nil {
+		return nil, fmt.Errorf("the cache image: %w", err)
+	}
+	return lifecycle.NewImageCache(ctx, to, b.opts.CacheImage, b.log)
+}
+
+// ownCache is what this image keeps in the content store.
+func (b *build) ownCache(w *work) *kept.Cache {
 	return kept.New(b.store, "build/"+filepath.Base(b.state), w.folders)
 }
 
-// restore prepares the layers folder: cached layers come back by mounting, of layers that only the image has the metadata comes back.
+// restore prepares the layers folder: layers in the content store come back by mounting, those of a cache image are fetched, and of layers
+// that only the image has the metadata comes back.
 func (b *build) restore(ctx context.Context, w *work, group spec.Group, previous v1.Image) (string, error) {
-	cache := b.cache(w)
 	if b.opts.ClearCache {
-		return "cleared", cache.Forget(ctx)
+		if b.opts.CacheImage != "" {
+			return "cleared", nil // what the build keeps takes the place of all that was there
+		}
+		return "cleared", b.ownCache(w).Forget(ctx)
+	}
+	cache, err := b.cache(ctx, w)
+	if err != nil {
+		return "", err
 	}
 	r := &lifecycle.Restorer{API: b.platformAPI(), Folders: w.folders, Logger: b.log, Cache: cache}
 	if previous != nil {
-		var err error
 		if r.Original, err = lifecycle.LayersLabel(previous); err != nil {
 			b.log.Warnf("the previous image is not used: %v", err)
 		}
@@ -353,7 +371,17 @@ func (b *build) restore(ctx context.Context, w *work, group spec.Group, previous
 			return "", err
 		}
 	}
-	if n := len(w.folders.Below); n > 0 {
+	n := len(w.folders.Below)
+	if b.opts.CacheImage != "" {
+		md, err := cache.Metadata(ctx)
+		if err != nil {
+			return "", err
+		}
+		for _, bp := range md.Buildpacks {
+			n += len(bp.Layers)
+		}
+	}
+	if n > 0 {
 		return fmt.Sprintf("%d cached layers", n), nil
 	}
 	return "no cache", nil
@@ -407,7 +435,11 @@ func (b *build) export(ctx context.Context, w *work, group spec.Group, md spec.B
 	if err != nil {
 		return "", err
 	}
-	if err := x.WriteCache(ctx, b.cache(w), group); err != nil {
+	cache, err := b.cache(ctx, w)
+	if err == nil {
+		err = x.WriteCache(ctx, cache, group)
+	}
+	if err != nil {
 		return "", fmt.Errorf("keep the layers for the next build: %w", err)
 	}
 	b.result.Digest = out.Digest.String()

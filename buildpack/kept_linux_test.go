@@ -48,9 +48,14 @@ var steps = []struct {
 	{"and once more", `chmod 755 kept/ro; echo b >kept/ro/b; chmod 555 kept/ro`, false},
 }
 
-// TestKeptLayers builds again and again with layers that come back by mounting: what the buildpack sees at the end of its run is what
-// the image has.
+// TestKeptLayers builds again and again with layers that come back by mounting, or from a cache image on another machine each time: what
+// the buildpack sees at the end of its run is what the image has.
 func TestKeptLayers(t *testing.T) {
+	t.Run("mounted", func(t *testing.T) { keptLayers(t, false) })
+	t.Run("image", func(t *testing.T) { keptLayers(t, true) })
+}
+
+func keptLayers(t *testing.T, inImage bool) {
 	m := newMachine(t)
 	source := files(t, map[string]string{
 		"keeper/buildpack.toml": "api = \"0.10\"\n[buildpack]\nid = \"test/keeper\"\nversion = \"1\"\n",
@@ -68,7 +73,15 @@ func TestKeptLayers(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(source, "step"), []byte(step.script+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		result := m.build(source, "kept")
+		opts := m.options(source, "kept")
+		if inImage {
+			opts.CacheImage, opts.State = m.host+"/kept-cache", t.TempDir()
+		}
+		m.events = nil
+		result, err := buildpack.Build(t.Context(), opts)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, m.output())
+		}
 		var seen []string
 		for _, e := range m.events {
 			if rest, ok := strings.CutPrefix(e.Line, "see "); ok && e.Kind == buildpack.Output {

@@ -51,6 +51,7 @@ type Options struct {
 	Created        time.Time // zero: the time that all reproducible images have
 	Volumes        []Volume  // of this machine, for buildpacks
 	Cache          string    // folder for the layers that are kept, instead of the content store; see also Store
+	CacheImage     string    // image in a registry for the layers that are kept, instead of a folder; other machines may use it, too
 	SBOMDir        string    // folder that gets the bills of materials; "" is none
 	ReportDir      string    // folder that gets report.toml; "" is none
 	NoNetwork      bool      // buildpacks may not use the network
@@ -210,6 +211,9 @@ func (o *Options) check() error {
 	}
 	if o.Store == "" {
 		o.Store = filepath.Join(o.State, "store")
+	}
+	if o.Cache != "" && o.CacheImage != "" {
+		return errors.New("layers are kept either in a folder or in an image, not in both")
 	}
 	if o.Cache != "" {
 		o.Store = o.Cache

@@ -85,7 +85,8 @@ func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
 	flags.StringVar(&f.creation, "creation-time", "", "`TIME` that the image says it was made: seconds since 1970, or now")
 	flags.StringVar(&f.sboms, "sbom-output-dir", "", "`FOLDER` for the bills of materials")
 	flags.StringVar(&f.reports, "report-output-dir", "", "`FOLDER` for report.toml")
-	flags.StringArrayVar(&f.caches, "cache", nil, "`type=build;format=bind;source=FOLDER` or format=volume;name=NAME: where layers are kept for the next build")
+	flags.StringArrayVar(&f.caches, "cache", nil, "`type=build;format=bind;source=FOLDER` or format=volume;name=NAME, or format=image;name=IMAGE: where layers are kept for the next build")
+	flags.StringVar(&f.cacheImage, "cache-image", "", "`IMAGE` in a registry in which layers are kept for the next build, also on other machines")
 	flags.StringVar(&f.compression, "compression", "gzip", "of layers: gzip or zstd")
 	flags.BoolVar(&f.erofs, "erofs", false, "also push the image's EROFS form beside it, by which weft's snapshotter starts it before it is downloaded")
 	flags.BoolVar(&f.nydus, "nydus", false, "also push the image's Nydus form beside it, for Nydus's snapshotter")
@@ -97,10 +98,9 @@ func (f *buildFlags) add(flags *pflag.FlagSet, publish bool) {
 	flags.BoolVar(&f.usern, "userns-host", false, "not supported: buildpacks always have a user namespace of their own")
 	flags.StringArrayVar(&f.extensions, "extension", nil, "not supported")
 	flags.StringVar(&f.lifecycleImage, "lifecycle-image", "", "not supported: the lifecycle is weft's own")
-	flags.StringVar(&f.cacheImage, "cache-image", "", "not supported: layers are kept on this machine")
 	flags.StringVarP(&f.packRegistry, "buildpack-registry", "r", "", "not supported")
 	flags.BoolVar(&f.interactive, "interactive", false, "not supported")
-	for _, name := range []string{"userns-host", "extension", "lifecycle-image", "cache-image", "buildpack-registry", "interactive"} {
+	for _, name := range []string{"userns-host", "extension", "lifecycle-image", "buildpack-registry", "interactive"} {
 		if err := flags.MarkHidden(name); err != nil {
 			panic(err) // the flag was added above
 		}
@@ -116,7 +116,6 @@ func (f *buildFlags) refuse() error {
 	}{
 		{len(f.extensions) > 0, "extension", "image extensions are not supported"},
 		{f.lifecycleImage != "", "lifecycle-image", "the lifecycle is weft's own"},
-		{f.cacheImage != "", "cache-image", "layers are kept on this machine; see --cache"},
 		{f.packRegistry != "", "buildpack-registry", "registries of buildpacks are not read; name packages as docker://IMAGE"},
 		{f.interactive, "interactive", "progress is shown as it is"},
 		{f.usern, "userns-host", "buildpacks always have a user namespace of their own"},
@@ -177,50 +176,63 @@ func (f *buildFlags) options(a *app) (buildpack.Options, error) {
 	if opts.State, err = buildState(a.getenv); err != nil {
 		return opts, err
 	}
-	opts.Cache, err = cacheFolder(f.caches, opts.State)
-	return opts, err
+	opts.CacheImage = f.cacheImage
+	if err := setCache(&opts, f.caches); err != nil {
+		return opts, err
+	}
+	switch {
+	case opts.CacheImage != "" && !f.place.publish:
+		return opts, output.Usagef("--cache-image: the layers go to a registry, so the image has to, too: add --publish")
+	case opts.CacheImage != "" && opts.Cache != "":
+		return opts, output.Usagef("--cache-image and --cache both say where layers are kept")
+	}
+	return opts, nil
 }
 
-// cacheFolder reads the forms of pack's option --cache. Only the build cache has a place of its own.
-func cacheFolder(list []string, state string) (string, error) {
-	folder := ""
+// setCache reads the forms of pack's option --cache. Only the build cache has a place of its own.
+func setCache(opts *buildpack.Options, list []string) error {
 	for _, text := range list {
 		fields := map[string]string{"type": "build", "format": "volume"}
 		for part := range strings.SplitSeq(text, ";") {
 			name, value, ok := strings.Cut(part, "=")
 			if !ok {
-				return "", output.Usagef("--cache: %q is not of the form type=build;format=bind;source=FOLDER", text)
+				return output.Usagef("--cache: %q is not of the form type=build;format=bind;source=FOLDER", text)
 			}
 			fields[strings.ToLower(name)] = value
 		}
 		if fields["type"] != "build" {
 			if fields["type"] == "launch" {
-				return "", output.Usagef("--cache: there is no cache of the type launch: layers of the last image are reused where it is")
+				return output.Usagef("--cache: there is no cache of the type launch: layers of the last image are reused where it is")
 			}
-			return "", output.Usagef("--cache: the type %q is unknown, build is the only one", fields["type"])
+			return output.Usagef("--cache: the type %q is unknown, build is the only one", fields["type"])
 		}
 		switch fields["format"] {
 		case "bind":
 			if fields["source"] == "" {
-				return "", output.Usagef("--cache: source=FOLDER is missing")
+				return output.Usagef("--cache: source=FOLDER is missing")
 			}
 			abs, err := filepath.Abs(fields["source"])
 			if err != nil {
-				return "", err
+				return err
 			}
-			folder = abs
+			opts.Cache = abs
 		case "volume":
 			if name := fields["name"]; name != "" {
 				if strings.ContainsAny(name, "/\\") || name == ".." {
-					return "", output.Usagef("--cache: the name %q must not have slashes", name)
+					return output.Usagef("--cache: the name %q must not have slashes", name)
 				}
-				folder = filepath.Join(state, "volumes", name)
+				opts.Cache = filepath.Join(opts.State, "volumes", name)
 			}
+		case "image":
+			if fields["name"] == "" {
+				return output.Usagef("--cache: name=IMAGE is missing")
+			}
+			opts.CacheImage = fields["name"]
 		default:
-			return "", output.Usagef("--cache: the format %q is not supported, only bind and volume are", fields["format"])
+			return output.Usagef("--cache: the format %q is unknown; use bind, volume or image", fields["format"])
 		}
 	}
-	return folder, nil
+	return nil
 }
 
 // buildResult is what `weft build -o json` prints.
