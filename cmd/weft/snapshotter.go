@@ -15,7 +15,8 @@ func (a *app) snapshotterCommand() *cobra.Command {
 		Use:   "snapshotter",
 		Short: "Let containerd mount images before they are downloaded",
 		Example: `  weft up --snapshotter weft
-  weft snapshotter run --root /var/lib/weft/snapshotter`,
+  weft snapshotter run --root /var/lib/weft/snapshotter
+  weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -`,
 	}
 	group(c)
 	run := snapshotterd.Command("run")
@@ -29,6 +30,6 @@ func (a *app) snapshotterCommand() *cobra.Command {
 		}
 		return err
 	}
-	c.AddCommand(run)
+	c.AddCommand(run, a.snapshotterManifestsCommand())
 	return c
 }

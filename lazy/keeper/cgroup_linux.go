@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ func enterCgroup(name string, pid int) error {
 	moved := false
 	var failures []error
 	for _, dir := range dirs {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := errors.Join(os.MkdirAll(dir, 0o755), inheritCPUSet(dir, name)); err != nil {
 			failures = append(failures, err)
 			continue
 		}
@@ -42,6 +43,36 @@ func enterCgroup(name string, pid int) error {
 		return nil
 	}
 	return errors.Join(append(failures, errors.New("there is no control group to be entered"))...)
+}
+
+// inheritCPUSet gives new control groups the processors and memory of their parents: version 1 lets no process into one that has none, and a process that
+// stays behind in one hierarchy keeps the control group of its pod from being removed.
+func inheritCPUSet(dir, name string) error {
+	if filepath.Dir(name) != "." {
+		if err := inheritCPUSet(filepath.Dir(dir), filepath.Dir(name)); err != nil {
+			return err
+		}
+	}
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		own, err := os.ReadFile(filepath.Join(dir, file))
+		if errors.Is(err, os.ErrNotExist) || err == nil && len(bytes.TrimSpace(own)) > 0 {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(filepath.Join(dir, "cgroup.controllers")); err == nil {
+			continue // version 2: what is empty is inherited
+		}
+		above, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), above, 0o644); err != nil { //nolint:gosec // a file of the kernel
+			return err
+		}
+	}
+	return nil
 }
 
 // removeCgroup removes a control group without processes, if it can be removed.

@@ -1,0 +1,108 @@
+package main
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/template"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/registry"
+)
+
+//go:embed snapshotter.yaml.tmpl
+var snapshotterManifests string
+
+// snapshotterManifest is what the DaemonSet is made of.
+type snapshotterManifest struct {
+	Image, Namespace, Root, Address, ImageService, KeeperCgroup string
+	MetricsPort                                                 int
+}
+
+// Folder is that of the socket.
+func (m snapshotterManifest) Folder() string { return filepath.Dir(m.Address) }
+
+var namespacePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+func (m snapshotterManifest) check() error {
+	if m.Image == "" {
+		return output.Usagef("--image: name the image that holds the program lazyd as /lazyd")
+	}
+	if _, err := registry.ParseReference(m.Image); err != nil {
+		return output.Usagef("--image: %w", err)
+	}
+	if !namespacePattern.MatchString(m.Namespace) {
+		return output.Usagef("--namespace: %q is no name of a namespace", m.Namespace)
+	}
+	for _, f := range []struct{ flag, path string }{{"--root", m.Root}, {"--address", m.Address}, {"--image-service", m.ImageService}} {
+		if f.path == "" && f.flag == "--image-service" {
+			continue
+		}
+		if !filepath.IsAbs(f.path) || filepath.Clean(f.path) != f.path || f.path == "/" {
+			return output.Usagef("%s: %q is no absolute path of a file or folder", f.flag, f.path)
+		}
+	}
+	if m.KeeperCgroup == "" || strings.HasPrefix(m.KeeperCgroup, "/") || filepath.Clean(m.KeeperCgroup) != m.KeeperCgroup || strings.HasPrefix(m.KeeperCgroup, "..") {
+		return output.Usagef("--keeper-cgroup: %q is no name below the root of the control groups", m.KeeperCgroup)
+	}
+	if m.MetricsPort < 1 || m.MetricsPort > 65535 {
+		return output.Usagef("--metrics-port: %d is no port", m.MetricsPort)
+	}
+	return nil
+}
+
+// render writes the manifests. Texts are quoted as JSON, which YAML reads.
+func (m snapshotterManifest) render() (string, error) {
+	quote := func(s string) (string, error) {
+		b, err := json.Marshal(s)
+		return string(b), err
+	}
+	t, err := template.New("").Funcs(template.FuncMap{"quote": quote}).Parse(snapshotterManifests)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = t.Execute(&b, m)
+	return b.String(), err
+}
+
+func (a *app) snapshotterManifestsCommand() *cobra.Command {
+	var m snapshotterManifest
+	c := &cobra.Command{
+		Use:   "manifests",
+		Short: "Print the DaemonSet that runs the snapshotter on the nodes of a cluster",
+		Long: `Print a namespace, a service account without rights and a DaemonSet, which run the program lazyd on every node. containerd on the nodes has to be
+told of it, as the first lines of the output say. The image holds nothing but lazyd:
+
+  printf 'FROM scratch\nCOPY lazyd /lazyd\n' | docker build -t IMAGE -f - bin
+
+The processes that guard readers move out of the pod's control group, so they outlive its deletion and upgrade.`,
+		Example: "  weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := m.check(); err != nil {
+				return err
+			}
+			text, err := m.render()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	s := c.Flags()
+	s.StringVar(&m.Image, "image", "", "`image` that holds the program lazyd as /lazyd (required)")
+	s.StringVar(&m.Namespace, "namespace", "weft-system", "namespace of the DaemonSet")
+	s.StringVar(&m.Root, "root", "/var/lib/weft/snapshotter", "folder of the nodes for snapshots and what is fetched, on ext4, xfs or btrfs")
+	s.StringVar(&m.Address, "address", "/run/weft/snapshotter.sock", "socket that containerd asks")
+	s.StringVar(&m.ImageService, "image-service", "", "containerd's socket, for the credentials of pods: see weft snapshotter run --help (empty: none)")
+	s.StringVar(&m.KeeperCgroup, "keeper-cgroup", "weft-keeper", "control group of the processes that guard readers, below the root of the nodes' control groups")
+	s.IntVar(&m.MetricsPort, "metrics-port", 9110, "port for Prometheus on the nodes' loopback, which also says whether the snapshotter is ready")
+	return c
+}
