@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -97,6 +98,9 @@ func same(a, b *State) bool {
 // compile brings the snapshot to what the watches told. The feed's lock is held.
 func (f *Feed) compile(now time.Time) {
 	d := f.dirty
+	if d.grants || d.nodes || len(d.namespaces)+len(d.objects) > 0 { // whether a re-grading is over depends on what was seen
+		d.all = d.all || len(f.asUnstructured(regrades)) > 0
+	}
 	f.dirty = dirty{kinds: d.kinds}
 	c := f.compiled
 	expired := c != nil && c.snapshot != nil && !c.snapshot.NextExpiry().IsZero() && !c.snapshot.NextExpiry().After(now)
@@ -274,13 +278,17 @@ func (f *Feed) labelled(r *level.Registry, only string) (all map[string][]level.
 	return all, problems
 }
 
-// frozen are the namespaces of re-gradings that are under way, and the re-gradings with their phases.
+// frozen are the namespaces of re-gradings that are under way, and the re-gradings with their phases. Watches of several kinds know nothing of
+// each other's order: a release counts only when every changed label was seen, else there would be a moment with some of them.
 func (f *Feed) frozen(r *level.Registry) (frozen []level.Frozen, names, problems []string) {
 	for _, u := range f.asUnstructured(regrades) {
 		var g api.Regrade
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &g); err != nil {
 			problems = append(problems, "regrade "+u.GetName()+": "+err.Error())
 			continue
+		}
+		if g.Spec.Phase == api.Releasing && !f.seen(g.Spec.Steps) {
+			g.Spec.Phase = api.Labelling
 		}
 		names = append(names, g.Name+"/"+string(g.Spec.Phase))
 		if g.Spec.Phase != api.Freezing && g.Spec.Phase != api.Labelling {
@@ -299,4 +307,32 @@ func (f *Feed) frozen(r *level.Registry) (frozen []level.Frozen, names, problems
 		}
 	}
 	return frozen, names, problems
+}
+
+// seen says whether the watches told every label that a re-grading changed. What is gone, or was made anew or changed once more, was seen.
+func (f *Feed) seen(steps []api.RegradeStep) bool {
+	for _, s := range steps {
+		whole, watched := false, false
+		var found metav1.Object
+		for key, w := range f.watches {
+			if key.resource.Group != s.Group || key.resource.Resource != s.Resource {
+				continue
+			}
+			watched = true
+			whole = whole || key.label == ""
+			if m, err := meta.Accessor(w.objects[name{s.Namespace, s.Name}]); err == nil {
+				found = m
+			}
+		}
+		switch {
+		case !watched: // a kind that nobody judges by
+		case found == nil && (whole || s.From != ""): // gone
+		case found == nil: // it gets its first label, and by that comes into sight
+			return false
+		case string(found.GetUID()) != s.UID:
+		case found.GetLabels()[s.Key] == s.From:
+			return false
+		}
+	}
+	return true
 }
