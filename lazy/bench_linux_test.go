@@ -132,6 +132,7 @@ func BenchmarkReads(b *testing.B) {
 		if st := x.image.Stats(); st.Complete != st.Devices {
 			b.Fatalf("the image is not complete: %+v", st)
 		}
+		forget(b, x.mounted)
 		warm(b, x) // the device, which is dropped from memory when it is complete
 		forget(b, x.mounted)
 		report(b, median(b, x.mounted, pages(3000)), "unmarked-µs")

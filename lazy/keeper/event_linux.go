@@ -2,7 +2,7 @@ package keeper
 
 import (
 	"errors"
-	"runtime"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -27,18 +27,25 @@ type Event struct {
 
 // events handles events until the client is closed.
 func (c *Client) events() {
-	runtime.LockOSThread()
 	var p [8]byte
 	for {
 		h := c.held.Load()
+		// Waited for by Go's poller: then the thread that sees the event goes on with filling it, and no other has to be woken.
+		wake, err := pollable(h.wake)
+		if err != nil {
+			c.say("waiting for events: %v", err)
+			return
+		}
 		tail := h.table.announced()
 		c.scan()
 		for c.held.Load() == h {
-			if _, err := unix.Read(h.wake, p[:]); err != nil && !errors.Is(err, unix.EINTR) {
+			if _, err := wake.Read(p[:]); err != nil {
 				c.say("waiting for events: %v", err)
+				_ = wake.Close()
 				return
 			}
 			if c.closing() {
+				_ = wake.Close()
 				return
 			}
 			head := h.table.announced()
@@ -50,8 +57,20 @@ func (c *Client) events() {
 				c.begin(h.table.inRing(tail))
 			}
 		}
-		_ = unix.Close(h.wake)
+		_, _ = wake.Close(), unix.Close(h.wake)
 	}
+}
+
+// pollable gives a copy of a descriptor that Go's poller waits for.
+func pollable(fd int) (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), "events"), nil
 }
 
 func (c *Client) closing() bool {
