@@ -16,7 +16,7 @@ type Format string
 const (
 	Classic Format = "classic" // Fluent Bit: [SECTION] and indented "Key Value" lines
 	YAML    Format = "yaml"    // Fluent Bit: service, pipeline, parsers ...
-	Fluentd Format = "fluentd" // Fluentd: <source>, <match TAG> ... (its version 1 syntax)
+	Fluentd Format = "fluentd" // Fluentd: <source>, <match TAG> ... (its version 1 syntax), or the same in YAML, by the name's ending
 )
 
 // Position is a place in a file. Line and Column begin at 1; Column counts bytes.

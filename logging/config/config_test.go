@@ -189,7 +189,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		for format := range 3 {
+		for format := range 4 {
 			f.Add(format, a.Files[0].Data)
 		}
 	}
@@ -197,8 +197,12 @@ func FuzzParse(f *testing.F) {
 	none := Options{Open: func(string) ([]byte, error) { return nil, fs.ErrNotExist }, Glob: func(string) ([]string, error) { return nil, nil }}
 	f.Fuzz(func(t *testing.T, format int, data []byte) {
 		o := none
-		o.Format = []Format{Classic, YAML, Fluentd}[uint(format)%3]
-		first, err := Parse("f", data, o)
+		o.Format = []Format{Classic, YAML, Fluentd, Fluentd}[uint(format)%4]
+		name := "f"
+		if uint(format)%4 == 3 { // it is written in Fluentd's own language
+			name = "f.yaml"
+		}
+		first, err := Parse(name, data, o)
 		if err != nil || len(first.Read) > 1 {
 			return
 		}
@@ -229,6 +233,36 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%s\nbecame\n%s", data, text)
 		}
 	})
+}
+
+// Aliases of aliases stand for more values than a machine has room for.
+func TestAliasesThatMultiply(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("x-0: &a0 {k: 1}\n")
+	for i := 1; i < 40; i++ {
+		fmt.Fprintf(&b, "x-%d: &a%d {l: *a%d, r: *a%d}\n", i, i, i-1, i-1)
+	}
+	b.WriteString("config:\n  - match: {$tag: a, big: *a39}\n")
+	_, err := Parse("f.yaml", []byte(b.String()), Options{})
+	if err == nil || !strings.Contains(err.Error(), "more than a million of them") || strings.Count(err.Error(), "\n") > 5 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	for text, want := range map[string]Format{
+		"fluent.yaml config:\n  - source: {}\n":      Fluentd,
+		"fluent.yml # c\nsystem:\n  a: b\n":          Fluentd,
+		"fluent-bit.yaml service:\n  config: 1\n":    YAML,
+		"fluent-bit.yaml pipeline: {}\nconfig: []\n": YAML,
+		"a.conf <source>\n":                          Fluentd,
+		"a.conf [INPUT]\n":                           Classic,
+	} {
+		name, data, _ := strings.Cut(text, " ")
+		if got := Detect(name, []byte(data)); got != want {
+			t.Errorf("%q is taken for %s, want %s", text, got, want)
+		}
+	}
 }
 
 // FuzzValue: whatever a value holds, a writer either refuses it or writes it so that a reader gets exactly it and nothing else.

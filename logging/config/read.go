@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 )
@@ -79,10 +80,13 @@ func Parse(name string, data []byte, options Options) (*File, error) {
 	return r.file, nil
 }
 
-// Detect tells the format by the name's ending, or by the first line that says something.
+// Detect tells the format by the name's ending, or by the first line that says something. YAML of Fluentd is Fluentd: it has config or system
+// at its top, which Fluent Bit's has not.
 func Detect(name string, data []byte) Format {
-	switch strings.ToLower(filepath.Ext(name)) {
-	case ".yaml", ".yml":
+	if isYAML(name) {
+		if fluentdTop.Match(data) && !fluentBitTop.Match(data) {
+			return Fluentd
+		}
 		return YAML
 	}
 	for _, line := range bytes.Split(data, []byte("\n")) {
@@ -99,6 +103,11 @@ func Detect(name string, data []byte) Format {
 	}
 	return Classic
 }
+
+var (
+	fluentdTop   = regexp.MustCompile(`(?m)^(config|system):(\s|$)`)
+	fluentBitTop = regexp.MustCompile(`(?m)^(service|pipeline|parsers|multiline_parsers|includes|env|plugins|customs):(\s|$)`)
+)
 
 type reader struct {
 	options Options
@@ -126,6 +135,10 @@ func (r *reader) read(name string, data []byte) {
 	case YAML:
 		r.yaml(name, data)
 	case Fluentd:
+		if isYAML(name) {
+			r.fluentdYAML(name, data)
+			break
+		}
 		p := &fluentdParser{reader: r, name: name, data: string(data), line: 1}
 		properties, sections := p.body("", 0)
 		r.file.Properties = append(r.file.Properties, properties...)

@@ -109,6 +109,10 @@ func (b *builder) done(o *options.Set) {
 }
 
 func (b *builder) build() {
+	if b.file.Format == config.Fluentd { // its sections are other things under partly the same names
+		b.fail(config.Position{File: b.name()}, "this is a configuration of Fluentd, and the pipeline runs those of Fluent Bit; Fluentd's are checked by `weft log lint`")
+		return
+	}
 	b.service()
 	var err error
 	if b.parsers, err = parser.NewSet(b.file.Sections, b.env, b.options.Now); err != nil {

@@ -261,6 +261,13 @@ func TestRefusedByName(t *testing.T) {
 	}
 }
 
+func TestFluentdIsRefusedByName(t *testing.T) {
+	_, err := tryBuild(t.TempDir(), "<source>\n  @type sample\n</source>\n<match **>\n  @type stdout\n</match>\n", pipeline.Options{})
+	if err == nil || !strings.Contains(err.Error(), "test.conf: this is a configuration of Fluentd") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // moved takes one from each line number.
 func moved(text string) string {
 	for n := 2; n < 12; n++ {
