@@ -262,8 +262,12 @@ func TestRefusedByName(t *testing.T) {
 }
 
 func TestFluentdIsRefusedByName(t *testing.T) {
-	_, err := tryBuild(t.TempDir(), "<source>\n  @type sample\n</source>\n<match **>\n  @type stdout\n</match>\n", pipeline.Options{})
-	if err == nil || !strings.Contains(err.Error(), "test.conf: this is a configuration of Fluentd") {
+	file, err := config.Parse("fluent.conf", []byte("<source>\n  @type sample\n</source>\n<filter **>\n  @type grep\n</filter>\n"), config.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = pipeline.New(file, pipeline.Options{})
+	if err == nil || !strings.HasPrefix(err.Error(), "fluent.conf: this is a configuration of Fluentd") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 }
