@@ -48,6 +48,37 @@ func TestDescriptorErrors(t *testing.T) {
 	}
 }
 
+// TestLaunchTOML: buildpack.md, "launch.toml": what a process may be called, and the form of its command by API version.
+func TestLaunchTOML(t *testing.T) {
+	for name, tt := range map[string]struct{ api, text, want string }{
+		"a list":                   {"0.9", "type = \"web-1.a_b\"\ncommand = [\"a\", \"b\"]", ""},
+		"a string":                 {"0.8", "type = \"web\"\ncommand = \"a\"\ndirect = true", ""},
+		"no type":                  {"0.9", "command = [\"a\"]", "type is required"},
+		"a path":                   {"0.9", "type = \"../../../etc/passwd\"\ncommand = [\"a\"]", "may not contain"},
+		"the folder itself":        {"0.9", "type = \".\"\ncommand = [\"a\"]", "invalid process type"},
+		"the folder above":         {"0.9", "type = \"..\"\ncommand = [\"a\"]", "invalid process type"},
+		"no command":               {"0.9", "type = \"web\"\ncommand = []", "process web has no command"},
+		"a string since 0.9":       {"0.9", "type = \"web\"\ncommand = \"a\"", "must be a list of strings"},
+		"a list before 0.9":        {"0.8", "type = \"web\"\ncommand = [\"a\"]", "must be a string"},
+		"direct since 0.9":         {"0.9", "type = \"web\"\ncommand = [\"a\"]\ndirect = true", "direct is not supported"},
+		"two defaults in one file": {"0.9", "type = \"a\"\ncommand = [\"a\"]\ndefault = true\n[[processes]]\ntype = \"b\"\ncommand = [\"b\"]\ndefault = true", "multiple default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, err := spec.Buildpack(tt.api)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = spec.ReadLaunchTOML([]byte("[[processes]]\n"+tt.text), "launch.toml", api, "a")
+			if tt.want == "" && err != nil {
+				t.Error(err)
+			}
+			if tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want) || !strings.HasPrefix(err.Error(), "launch.toml: ")) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
 func TestExecEnvForms(t *testing.T) {
 	for _, form := range []string{"exec-env = [\"test\"]", "[[buildpack.exec-env]]\nname = \"test\""} {
 		d, err := spec.ReadDescriptor([]byte("api = \"0.12\"\n[buildpack]\nid = \"a\"\nversion = \"1\"\n"+form), "buildpack.toml")

@@ -74,3 +74,37 @@ func TestInputs(t *testing.T) {
 		}
 	}
 }
+
+// TestExperimental: platform.md, "Experimental Features".
+func TestExperimental(t *testing.T) {
+	for mode, tt := range map[string]struct {
+		want   string
+		warned bool
+	}{
+		"": {"experimental features are disabled", false}, "error": {"experimental features are disabled", false},
+		"warn": {"-layout needs -layout-dir", true}, "silent": {"-layout needs -layout-dir", false},
+	} {
+		var out bytes.Buffer
+		code := start(t.Context(), []string{"analyzer", "-layout", "a"}, func(name string) string {
+			return map[string]string{"CNB_PLATFORM_API": "0.15", "CNB_EXPERIMENTAL_MODE": mode}[name]
+		}, &out, &out)
+		if code != codeArguments || !strings.Contains(out.String(), tt.want) || strings.Contains(out.String(), "Platform requested experimental feature") != tt.warned {
+			t.Errorf("CNB_EXPERIMENTAL_MODE=%s: exit code %d, want %q, a warning: %v\n%s", mode, code, tt.want, tt.warned, out.String())
+		}
+	}
+}
+
+// TestRegistryAuth: platform.md, "Registry Authentication". What is wrong is said without the secret.
+func TestRegistryAuth(t *testing.T) {
+	for text, want := range map[string]string{
+		"sEcReT": "is not a JSON object", `["sEcReT"]`: "is not a JSON object", `{"r.io": "Digest sEcReT"}`: "must begin with Basic, Bearer or X-Identity",
+	} {
+		var out bytes.Buffer
+		code := start(t.Context(), []string{"analyzer", "r.io/a"}, func(name string) string {
+			return map[string]string{"CNB_PLATFORM_API": "0.15", "CNB_REGISTRY_AUTH": text}[name]
+		}, &out, &out)
+		if code == 0 || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "sEcReT") {
+			t.Errorf("CNB_REGISTRY_AUTH=%s: exit code %d, want %q\n%s", text, code, want, out.String())
+		}
+	}
+}

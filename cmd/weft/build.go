@@ -145,6 +145,9 @@ func (f *buildFlags) options(a *app) (buildpack.Options, error) {
 	if opts.PullPolicy, err = buildpack.ParsePullPolicy(f.pullPolicy); err != nil {
 		return opts, output.Usagef("--pull-policy: %w", err)
 	}
+	if strings.Contains(f.execEnv, "/") { // platform.md, "Execution Environment"
+		return opts, output.Usagef("--exec-env is %q, but the name of an environment has no slash; write for example test", f.execEnv)
+	}
 	switch f.network {
 	case "", "default", "host", "bridge":
 	case "none":

@@ -77,6 +77,7 @@ func TestBuildVerbs(t *testing.T) {
 		{"weft", []string{"build", image, "--path", dir, "--network", "mars"}, 2, "--network"},
 		{"weft", []string{"build", image, "--path", dir, "--buildpack", "nonesuch"}, 1, "is no folder or file"},
 		{"weft", []string{"build", image, "--path", dir, "--env", "=x"}, 2, "NAME=VALUE"},
+		{"weft", []string{"build", image, "--path", dir, "--exec-env", "a/b"}, 2, "has no slash"},
 		{"pack", []string{"build", "app", "--path", dir}, 1, "no Docker daemon answers and the embedded cluster does not run"},
 		{"pack", []string{"build", image, "--nonsense"}, 1, "unknown flag"},
 		{"pack", []string{"build", image, "--path", dir, "--cache-image", r.Host + "/cache"}, 1, "--cache-image: the layers go to a registry"},
