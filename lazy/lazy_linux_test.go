@@ -36,7 +36,7 @@ import (
 // TestMain is the keeper, too: tests start this program as one.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "keeper" {
-		err := keeper.Run(keeper.Options{Dir: os.Args[2], Deadline: 5 * time.Second, Say: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
+		err := keeper.Run(keeper.Options{Dir: os.Args[2], Deadline: 30 * time.Second, Say: func(f string, a ...any) { fmt.Fprintf(os.Stderr, f+"\n", a...) }})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
