@@ -21,10 +21,11 @@ func (a *app) levelCommand() *cobra.Command {
 		Example: `  weft level can alice get secrets/db -n payments -f levels/ --why
   weft level matrix levels/
   weft level simulate levels/ --with new-clearances.yaml
-  weft level enable levels/`,
+  weft level enable levels/
+  weft level audit`,
 	}
 	group(c)
-	c.AddCommand(leveltool.Tool{Print: a.print, Stdin: a.in, Cluster: a.managedCluster, Off: a.levelsOff}.Commands()...)
+	c.AddCommand(leveltool.Tool{Print: a.print, Stdin: a.in, Cluster: a.managedCluster, Off: a.levelsOff, Records: a.levelRecords}.Commands()...)
 	return c
 }
 
@@ -45,4 +46,13 @@ func (a *app) levelsOff(off bool) error {
 		return err
 	}
 	return nil
+}
+
+// levelRecords is the chain of audit records of the embedded API server.
+func (a *app) levelRecords() (string, error) {
+	c, err := a.cluster()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(c.State, control.LevelsAudit), nil
 }

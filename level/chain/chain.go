@@ -138,7 +138,7 @@ func (w *Writer) resume() (torn int64, err error) {
 	start := bytes.LastIndexByte(data[:end-1], '\n') + 1
 	r, hash, err := parse(data[start : end-1])
 	if err != nil {
-		return 0, fmt.Errorf("its last record is damaged (%w): look at it with `weft level audit verify`, then move the file away to begin a new chain", err)
+		return 0, fmt.Errorf("its last record is damaged (%w): look at it with `weft level audit records --verify`, then move the file away to begin a new chain", err)
 	}
 	w.head = Head{r.Sequence, hash}
 	return torn, nil

@@ -27,6 +27,7 @@ const page = 500
 func Objects(ctx context.Context, config *rest.Config) ([]manifest.Object, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{} // all kinds are listed, deprecated ones as well
 	objects, err1 := dynamic.NewForConfig(config)
 	metas, err2 := metadata.NewForConfig(config)
 	kinds, err3 := discovery.NewDiscoveryClientForConfig(config)

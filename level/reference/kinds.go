@@ -182,6 +182,18 @@ func (f *finder) role(content map[string]any) {
 	})
 }
 
+// RulesOf are the rules of a role (rbac.authorization.k8s.io/v1 Role and ClusterRole) in its JSON form; what is no rule is left out.
+func RulesOf(role map[string]any) []Rule {
+	var all []Rule
+	list, _ := role["rules"].([]any)
+	for _, one := range list {
+		if r, ok := one.(map[string]any); ok {
+			all = append(all, ruleOf(r))
+		}
+	}
+	return all
+}
+
 func ruleOf(r map[string]any) Rule {
 	return Rule{texts(r, "verbs"), texts(r, "apiGroups"), texts(r, "resources"), texts(r, "resourceNames")}
 }

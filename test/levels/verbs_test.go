@@ -1,6 +1,7 @@
 package levels
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/supervise/control"
 )
 
 // weft runs the program that users start, against the house as its supervisor, and returns its exit code and what it said.
@@ -102,6 +104,7 @@ func TestVerbsOfDoors(t *testing.T) {
 	if got := h.lists("alice", "vault") + " " + h.lists("bob", "vault"); got != "levels ok" {
 		t.Errorf("alice and bob get %s", got)
 	}
+	h.liveVerbs(expect)
 	expect(0, []string{"is open until"}, "level", "off")
 	h.eventually("after off", func() string { return h.lists("alice", "vault") }, "ok")
 	h.eventually("status tells that the door is open", func() string {
@@ -112,4 +115,41 @@ func TestVerbsOfDoors(t *testing.T) {
 	}, "told")
 	expect(0, []string{"what the Registry says"}, "level", "off", "--undo")
 	h.eventually("after the undo", func() string { return h.lists("alice", "vault") }, "levels")
+	h.cutRecords(expect)
+}
+
+// liveVerbs asks the verbs that need no files about the cluster as it is.
+func (h *house) liveVerbs(expect func(code int, texts []string, args ...string)) {
+	h.t.Helper()
+	raised := filepath.Join(h.t.TempDir(), "alice.yaml")
+	text := "{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: high}}"
+	if err := os.WriteFile(raised, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	expect(1, []string{"denied: a clearance for low", "by namespace"}, "level", "can", "alice", "get", "secrets/db", "-n", "vault", "--why")
+	expect(0, []string{"no opinion"}, "level", "can", "bob", "get", "secrets/db", "-n", "vault")
+	expect(0, []string{"user bob", "vault", "kube-system"}, "level", "matrix")
+	expect(0, []string{"no longer denied", "user alice", "vault"}, "level", "simulate", "--with", raised)
+	expect(1, []string{"user alice", "ClusterRole cluster-admin"}, "level", "audit")
+	expect(0, []string{`"user": "alice"`, `"event": "Denied"`}, "level", "audit", "records", "--user", "alice", "-o", "json")
+	h.eventually("the chain is compared with the door's word", func() string {
+		if code, said := h.weft("level", "audit", "records", "--verify"); code != 0 || !strings.Contains(said, "told the cluster of it") {
+			return said
+		}
+		return "compared"
+	}, "compared")
+}
+
+// cutRecords takes all records but the first away, as somebody would who has something to hide: each that is left holds.
+func (h *house) cutRecords(expect func(code int, texts []string, args ...string)) {
+	h.t.Helper()
+	file := filepath.Join(h.dir, "cluster", control.LevelsAudit)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.Truncate(file, int64(bytes.IndexByte(data, '\n')+1)); err != nil {
+		h.t.Fatal(err)
+	}
+	expect(1, []string{"records were cut off the end"}, "level", "audit", "records", "--verify")
 }

@@ -22,11 +22,13 @@ type Tool struct {
 	Cluster func(context.Context) (*rest.Config, error)
 	// Off opens the door of the embedded API server, or closes it; nil where there is none.
 	Off func(bool) error
+	// Records is the file of audit records of the embedded API server; nil where there is none.
+	Records func() (string, error)
 }
 
 // Commands are the verbs of `weft level`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.enable(), t.status(), t.off(), t.regrade(), t.attack()}
+	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.enable(), t.status(), t.off(), t.regrade(), t.audit(), t.attack()}
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "bind", "escalate", "approve", "sign", "use", "*"}
@@ -38,24 +40,22 @@ func (t Tool) can() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "can USER VERB RESOURCE[/NAME]",
 		Short: "Say whether levels deny a request, and why",
-		Long: "Can judges a request by the levels and clearances in files, as an API server with levels would. It ends with 1 if levels deny it. Levels never allow:\n" +
-			"what they do not deny is decided by the roles of the cluster. A service account is written system:serviceaccount:NAMESPACE:NAME.",
-		Example: `  weft level can alice get secrets/db -n payments -f levels/
+		Long: "Can judges a request by the levels and clearances in files, or else by those of the cluster, as an API server with levels would. It ends with 1 if levels deny it.\n" +
+			"Levels never allow: what they do not deny is decided by the roles of the cluster. A service account is written system:serviceaccount:NAMESPACE:NAME.",
+		Example: `  weft level can alice get secrets/db -n payments --why
+  weft level can alice get secrets/db -n payments -f levels/
   weft level can bob create pods --subresource exec -n payments -f levels/ --why
   kubectl get registries,clearances,namespaces,nodes -o yaml | weft level can carol list pods -A -f -`,
 		Args: cobra.ExactArgs(3),
 	}
 	flags := c.Flags()
-	flags.StringArrayVarP(&paths, "file", "f", nil, "read objects from this file or `folder`, or from standard input (-); can be repeated")
+	flags.StringArrayVarP(&paths, "file", "f", nil, "read objects from this file or `folder`, or from standard input (-), instead of the cluster; can be repeated")
 	flags.StringArrayVar(&groups, "group", nil, "`group` that the user belongs to; can be repeated")
 	flags.StringVarP(&namespace, "namespace", "n", "default", "`namespace` of the request")
 	flags.BoolVarP(&everywhere, "all-namespaces", "A", false, "the request spans all namespaces")
 	flags.StringVar(&subresource, "subresource", "", "for example log, exec or `token`")
 	flags.BoolVar(&why, "why", false, "show where the labels come from")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(paths) == 0 {
-			return output.Advise(output.Usagef("no objects are given"), "Name files or folders with -f.")
-		}
 		if args[0] == "" || args[1] == "" {
 			return output.Usagef("user and verb must not be empty")
 		}
@@ -129,13 +129,14 @@ type row struct {
 func (t Tool) matrix() *cobra.Command {
 	var accounts bool
 	c := &cobra.Command{
-		Use:   "matrix PATH...",
+		Use:   "matrix [PATH...]",
 		Short: "Show what levels leave to whom, everywhere",
 		Long: "Matrix shows for each namespace, and each object with a label of its own, what levels do not deny to each subject that has a clearance:\n" +
-			"r reads, c creates, w changes, - nothing.",
-		Example: `  weft level matrix levels/
+			"r reads, c creates, w changes, - nothing. Without a path the cluster is read.",
+		Example: `  weft level matrix
+  weft level matrix levels/
   weft level matrix levels/ --accounts -o json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 	}
 	c.Flags().BoolVar(&accounts, "accounts", false, "with the service accounts of each namespace")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -191,13 +192,14 @@ func (t Tool) simulate() *cobra.Command {
 	var with, without []string
 	var accounts bool
 	c := &cobra.Command{
-		Use:   "simulate PATH... --with CHANGE",
+		Use:   "simulate [PATH...] --with CHANGE",
 		Short: "Show which answers a change turns round",
 		Long: "Simulate reads objects, puts those of --with in their place or beside them, takes those of --without away, and tells whose requests are denied afterwards\n" +
-			"that were not before, and the reverse.",
-		Example: `  weft level simulate levels/ --with new-clearances.yaml
+			"that were not before, and the reverse. Without a path the objects are those of the cluster, in which nothing is changed.",
+		Example: `  weft level simulate --with new-clearances.yaml
+  weft level simulate levels/ --with new-clearances.yaml
   weft level simulate levels/ --without clearances/alice.yaml -o json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 	}
 	c.Flags().StringArrayVar(&with, "with", nil, "`file` or folder with changed and added objects; can be repeated")
 	c.Flags().StringArrayVar(&without, "without", nil, "`file` or folder with objects that are removed; can be repeated")

@@ -1,15 +1,18 @@
-// Package leveltool is `weft level`: verbs that answer from files what levels deny to whom. It must not know how a decision is made: that
+// Package leveltool is `weft level`: verbs that answer from files, or from a cluster, what levels deny to whom. It must not know how a decision is made: that
 // is told by package level.
 package leveltool
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/feed"
 )
 
 // numberLabel is a level that was written as a number, which is no label value.
@@ -23,6 +26,26 @@ func (t Tool) read(ctx context.Context, paths []string) ([]manifest.Object, erro
 		}
 		return repaired
 	}}.Read(ctx, paths...)
+}
+
+// objects are those of the paths, or those of the cluster if there is no path.
+func (t Tool) objects(ctx context.Context, paths []string) ([]manifest.Object, error) {
+	if len(paths) > 0 {
+		return t.read(ctx, paths)
+	}
+	const advice = "Or name files and folders with objects."
+	if t.Cluster == nil {
+		return nil, output.Advise(output.Usagef("no objects are given"), "Name files or folders with objects.")
+	}
+	config, err := t.Cluster(ctx)
+	if err != nil {
+		return nil, output.Advise(fmt.Errorf("no objects are given, and there is no cluster to read: %w", err), advice)
+	}
+	objects, err := feed.Objects(ctx, config)
+	if err != nil {
+		return nil, output.Advise(fmt.Errorf("reading the levels of the cluster: %w", err), advice)
+	}
+	return objects, nil
 }
 
 // snapshot compiles objects, and warns of what breaks a rule between objects.
@@ -41,7 +64,7 @@ func (t Tool) compile(objects []manifest.Object) (*level.Snapshot, error) {
 }
 
 func (t Tool) snapshot(ctx context.Context, paths []string) (*level.Snapshot, error) {
-	objects, err := t.read(ctx, paths)
+	objects, err := t.objects(ctx, paths)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +73,7 @@ func (t Tool) snapshot(ctx context.Context, paths []string) (*level.Snapshot, er
 
 // change compiles objects as they are, and as they are after a change.
 func (t Tool) change(ctx context.Context, paths, with, without []string) (before, after *level.Snapshot, err error) {
-	objects, err := t.read(ctx, paths)
+	objects, err := t.objects(ctx, paths)
 	if err != nil {
 		return nil, nil, err
 	}
