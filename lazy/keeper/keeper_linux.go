@@ -42,13 +42,8 @@ type keeper struct {
 	bits    map[int]presence
 	freed   []int // free slots of events
 	open    []int // slots of events that wait
-	alert   int64 // until then it looks for events without sleeping
 	ended   bool
 }
-
-// alertFor is how long after an event that was answered at once the keeper looks for the next one without sleeping, in nanoseconds: an idle
-// processor takes longer to wake up than a reader to ask again.
-const alertFor = 50_000
 
 // presence is what is present of a device, and what of it was read while it was watched.
 type presence struct {
@@ -295,13 +290,9 @@ func (k *keeper) loop() error {
 
 // patience is how long the loop may sleep, in milliseconds.
 func (k *keeper) patience() int {
-	switch {
-	case k.alert > 0 && now() < k.alert:
-		return 0
-	case len(k.open) > 0 || k.waiting != nil:
+	if len(k.open) > 0 || k.waiting != nil {
 		return 20
 	}
-	k.alert = 0
 	return -1
 }
 
@@ -339,7 +330,6 @@ func (k *keeper) arrived(i int) {
 	if slot >= 0 && p.Count >= 0 && k.present(slot, p.Offset, p.Count) {
 		k.answer(e, p.FD, k.group.Allow)
 		k.release(i)
-		k.alert = now() + alertFor
 		return
 	}
 	number, _ := e.load()

@@ -112,7 +112,6 @@ func (k *keeper) request(w *worker) bool {
 		return false
 	}
 	fds := received(rights[:rn])
-	k.alert = now() + alertFor // a mount asks once for each device
 	switch {
 	case p[0] == 'D' && n == 42 && len(fds) == 2:
 		slot, err := k.keep([32]byte(p[1:33]), int64(binary.NativeEndian.Uint64(p[33:])), int(p[41]), fds)
