@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
 	"github.com/weft-dev/weft/buildpack/spec"
 )
 
@@ -106,5 +109,44 @@ func TestRegistryAuth(t *testing.T) {
 		if code == 0 || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "sEcReT") {
 			t.Errorf("CNB_REGISTRY_AUTH=%s: exit code %d, want %q\n%s", text, code, want, out.String())
 		}
+	}
+}
+
+// TestMalformedFiles: what phases leave for the next is told with its place where it cannot be read; the exit code is upstream's.
+func TestMalformedFiles(t *testing.T) {
+	program := sandboxtest.Program(t, lifecycleProgram)
+	const group = "[[group]]\nid = \"a\"\nversion = \"1\"\napi = \"0.10\"\n"
+	for _, tt := range []struct {
+		phase, group, plan string
+		code               int
+		want               string
+	}{
+		{"build", "[[group\n", "", 1, "failed to read group file: @/layers/group.toml:1:8: expected"},
+		{"build", "[[group]]\nid = 3\n", "", 1, "failed to read group file: @/layers/group.toml:2: group.id"},
+		{"build", strings.ReplaceAll(group, "0.10", "0.1"), "", 12, "set API for buildpack 'a@1'"},
+		{"build", group, "[[entries]]\nx = [\n", 1, "failed to read plan file: @/layers/plan.toml:2:"},
+		{"restore", "[[group\n", "", 1, "failed to read group file: @/layers/group.toml:1:8: expected"},
+	} {
+		w := newWorld(t, "")
+		w.program, w.env, w.user = program, []string{"CNB_PLATFORM_API=0.15"}, &syscall.Credential{Uid: 1000, Gid: 1000}
+		if os.Getuid() != 0 {
+			w.user = nil
+		}
+		w.write("layers/group.toml", tt.group)
+		w.write("layers/plan.toml", tt.plan)
+		w.write("layers/analyzed.toml", "")
+		flags := w.flags("layers")
+		if tt.phase == "build" {
+			flags = w.flags("layers", "app", "platform", "buildpacks")
+		}
+		code, out := w.run(tt.phase, flags...)
+		if want := strings.ReplaceAll(tt.want, "@", w.dir); code != tt.code || !strings.Contains(out, want) && !strings.Contains(out, tt.want) {
+			t.Errorf("%s with %q and %q: exit code %d, want %d and %q\n%s", tt.phase, tt.group, tt.plan, code, tt.code, want, out)
+		}
+	}
+	w := newWorld(t, "")
+	w.program, w.env = program, []string{"CNB_PLATFORM_API=0.15", "CNB_EXEC_ENV=a/b"}
+	if code, out := w.run("detect", w.flags("layers")...); code != 3 || !strings.Contains(out, "an execution environment has no slash") {
+		t.Errorf("an environment with a slash: exit code %d\n%s", code, out)
 	}
 }

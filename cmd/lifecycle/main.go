@@ -110,6 +110,9 @@ func dispatch(ctx context.Context, args []string, getenv func(string) string, st
 	if s.level, err = parseLevel(v.get("log-level")); err != nil {
 		return &failure{codeArguments, "parse arguments", err}
 	}
+	if strings.Contains(s.execEnv, "/") { // platform.md, "Terminology"
+		return &failure{codeArguments, "parse arguments", fmt.Errorf("CNB_EXEC_ENV is %q, and an execution environment has no slash", s.execEnv)}
+	}
 	if phase == "create" {
 		if s.mounts = newMounts(s.get("layers")); s.mounts == nil {
 			if code, ok := isolate(ctx, s, args); ok {

@@ -196,7 +196,7 @@ func restore(ctx context.Context, s *session) error {
 func (s *session) readGroup() (spec.Group, error) {
 	var g spec.Group
 	if err := readTOML(s.get("group"), &g); err != nil {
-		return g, fmt.Errorf("failed to read group file: %w", err)
+		return g, &failure{codeFailed, "read group file", err} // as upstream, not a code of the phase
 	}
 	for _, e := range g.Group {
 		if _, err := spec.Buildpack(e.API); err != nil {
@@ -232,7 +232,7 @@ func build(ctx context.Context, s *session) error {
 	}
 	var plan spec.Plan
 	if err := readTOML(s.get("plan"), &plan); err != nil {
-		return fail("build", fmt.Errorf("failed to read plan file: %w", err))
+		return &failure{codeFailed, "read plan file", err}
 	}
 	md, err := s.readAnalyzed()
 	if err != nil {
