@@ -213,6 +213,7 @@ func TestCertificates(t *testing.T) {
 		at := filepath.Join(cmd.SysProcAttr.Chroot, "bindings", "own")
 		null := filepath.Join(cmd.SysProcAttr.Chroot, "dev", "null") // containers have it
 		if err := errors.Join(os.MkdirAll(filepath.Dir(null), 0o755), os.WriteFile(null, nil, 0o666), os.Chmod(null, 0o666),
+			os.Remove(filepath.Join(cmd.SysProcAttr.Chroot, "bin", "sh")), // nothing needs a shell
 			os.MkdirAll(at, 0o755), os.WriteFile(filepath.Join(at, "type"), []byte(test.kind), 0o644),
 			os.WriteFile(filepath.Join(at, "own.pem"), []byte(test.certificate), 0o644)); err != nil {
 			t.Fatal(err)

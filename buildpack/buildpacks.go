@@ -78,7 +78,7 @@ func (b *build) available() error {
 		dir = filepath.Join(b.base.root, "cnb", "buildpacks")
 	} else {
 		var err error
-		if dir, err = bundled.Install(filepath.Join(b.opts.State, "buildpacks"), b.opts.Programs.Web); err != nil {
+		if dir, err = bundled.Install(filepath.Join(b.opts.State, "buildpacks"), b.opts.Programs.Programs); err != nil {
 			return fmt.Errorf("bundled buildpacks: %w", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weft-dev/weft/buildpack"
+	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
 )
@@ -161,6 +162,6 @@ func programs(t testing.TB) buildpack.Programs {
 	return buildpack.Programs{
 		Sandbox:  sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/sandbox"),
 		Launcher: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/launcher"),
-		Web:      sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/webfiles"),
+		Programs: bundled.Programs{Web: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/webfiles"), Certificates: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/certificates")},
 	}
 }

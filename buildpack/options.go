@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/layer"
 	"github.com/weft-dev/weft/buildpack/sandbox"
 	"github.com/weft-dev/weft/buildpack/target"
@@ -130,7 +131,7 @@ func ParseVolume(s string) (Volume, error) {
 type Programs struct {
 	Sandbox  string
 	Launcher string
-	Web      string // cmd/webfiles, the server of weft/static; "": that buildpack detects nothing
+	bundled.Programs
 }
 
 // FindPrograms gives the programs that lie beside the running one.
@@ -143,14 +144,17 @@ func FindPrograms() (Programs, error) {
 		self = real
 	}
 	dir := filepath.Dir(self)
-	p := Programs{Sandbox: filepath.Join(dir, "sandbox"), Launcher: filepath.Join(dir, "launcher"), Web: filepath.Join(dir, "webfiles")}
+	p := Programs{Sandbox: filepath.Join(dir, "sandbox"), Launcher: filepath.Join(dir, "launcher"),
+		Programs: bundled.Programs{Web: filepath.Join(dir, "webfiles"), Certificates: filepath.Join(dir, "certificates")}}
 	for _, file := range []string{p.Sandbox, p.Launcher} {
 		if _, err := os.Stat(file); err != nil {
 			return Programs{}, fmt.Errorf("the program %s is missing; `make build` makes it", file)
 		}
 	}
-	if _, err := os.Stat(p.Web); err != nil {
-		p.Web = ""
+	for _, file := range []*string{&p.Web, &p.Certificates} {
+		if _, err := os.Stat(*file); err != nil {
+			*file = ""
+		}
 	}
 	return p, nil
 }

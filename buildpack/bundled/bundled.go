@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/weft-dev/weft/buildpack/buildpackage"
@@ -78,19 +80,34 @@ func Digest() (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)), err
 }
 
-// Install writes the buildpacks below dir, once, and gives the folder that has them as ID/VERSION. web is the program that weft/static puts
-// into images; without it that buildpack is left out of no order but detects nothing.
-func Install(dir, web string) (string, error) {
+// Programs are those that buildpacks put into images, as paths. Without one, the buildpack is there and says what it cannot do.
+type Programs struct {
+	Web          string // cmd/webfiles, the server of weft/static; "": that buildpack detects nothing
+	Certificates string // cmd/certificates, which weft/ca-certificates runs before applications; "": only builds have bindings
+}
+
+// places tells where the programs go, below the folder of all buildpacks.
+func (p Programs) places() map[string]string {
+	in := func(id, name string) string { return filepath.Join(spec.EscapeID("weft/"+id), Version, name) }
+	return map[string]string{in("static", "webfiles"): p.Web, in("ca-certificates", "bindings"): p.Certificates}
+}
+
+// Install writes the buildpacks below dir, once, and gives the folder that has them as ID/VERSION.
+func Install(dir string, programs Programs) (string, error) {
 	digest, err := Digest()
 	if err != nil {
 		return "", err
 	}
-	if web != "" {
-		info, err := os.Stat(web)
+	places := programs.places()
+	for _, at := range slices.Sorted(maps.Keys(places)) {
+		if places[at] == "" {
+			continue
+		}
+		info, err := os.Stat(places[at])
 		if err != nil {
 			return "", err
 		}
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", digest, web, info.Size(), info.ModTime().UnixNano()))
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", digest, places[at], info.Size(), info.ModTime().UnixNano()))
 		digest = fmt.Sprintf("%x", sum)
 	}
 	at := filepath.Join(dir, "bundled-"+digest[:16])
@@ -122,13 +139,15 @@ func Install(dir, web string) (string, error) {
 			return err
 		}
 		mode := fs.FileMode(0o644)
-		if path.Base(path.Dir(name)) == "bin" || name == "node/lib/memory" || name == "ca-certificates/lib/bindings" {
+		if path.Base(path.Dir(name)) == "bin" || name == "node/lib/memory" {
 			mode = 0o755
 		}
 		return os.WriteFile(to, data, mode)
 	})
-	if err == nil && web != "" {
-		err = copyProgram(web, filepath.Join(temp, spec.EscapeID("weft/static"), Version, "webfiles"))
+	for at, program := range places {
+		if err == nil && program != "" {
+			err = copyProgram(program, filepath.Join(temp, at))
+		}
 	}
 	if err != nil {
 		return "", err

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weft-dev/weft/buildpack"
+	"github.com/weft-dev/weft/buildpack/bundled"
 	"github.com/weft-dev/weft/buildpack/sandbox/sandboxtest"
 	"github.com/weft-dev/weft/engine"
 	"github.com/weft-dev/weft/engine/drivertest"
@@ -44,7 +45,7 @@ func newBench(t testing.TB) *bench {
 	b.driver = New(Options{Root: b.root, State: t.TempDir(), Registry: b.client, Programs: buildpack.Programs{
 		Sandbox:  sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/sandbox"),
 		Launcher: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/launcher"),
-		Web:      sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/webfiles"),
+		Programs: bundled.Programs{Web: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/webfiles"), Certificates: sandboxtest.Program(t, "github.com/weft-dev/weft/cmd/certificates")},
 	}})
 	return b
 }

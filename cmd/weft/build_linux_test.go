@@ -21,7 +21,7 @@ import (
 // TestBuildVerbs builds, inspects and rebases an image with the programs as they are installed.
 func TestBuildVerbs(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher", "./cmd/lifecycle", "./cmd/webfiles")
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher", "./cmd/lifecycle", "./cmd/webfiles", "./cmd/certificates")
 	build.Dir, build.Env, build.Stderr = "../..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := build.Run(); err != nil {
 		t.Fatal(err)

@@ -310,7 +310,7 @@ func (m *builderMaker) fromDebian(ctx context.Context) (builder.Parts, error) {
 	if err != nil {
 		return builder.Parts{}, err
 	}
-	dir, err := bundled.Install(filepath.Join(m.state, "buildpacks"), programs.Web)
+	dir, err := bundled.Install(filepath.Join(m.state, "buildpacks"), programs.Programs)
 	if err != nil {
 		return builder.Parts{}, err
 	}

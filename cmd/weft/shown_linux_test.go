@@ -58,7 +58,7 @@ func terminalFor(t *testing.T, cmd *exec.Cmd) (written func() string) {
 // buildpacks print, on a terminal and elsewhere.
 func TestUpShowsPhases(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher", "./cmd/webfiles")
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/weft", "./cmd/sandbox", "./cmd/launcher", "./cmd/webfiles", "./cmd/certificates")
 	build.Dir, build.Env, build.Stderr = "../..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := build.Run(); err != nil {
 		t.Fatal(err)

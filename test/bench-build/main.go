@@ -62,7 +62,7 @@ func run() error {
 	go func() { _ = web.Serve(listener) }()
 	defer web.Close()
 	b := &bench{dir: dir, bin: filepath.Join(dir, "bin"), host: listener.Addr().String(), rival: *rival}
-	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", b.bin+"/", "./cmd/weft", "./cmd/lifecycle", "./cmd/sandbox", "./cmd/launcher", "./cmd/webfiles")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", b.bin+"/", "./cmd/weft", "./cmd/lifecycle", "./cmd/sandbox", "./cmd/launcher", "./cmd/webfiles", "./cmd/certificates")
 	build.Env, build.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("run this in the repository's top folder: %w", err)

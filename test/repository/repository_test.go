@@ -86,13 +86,14 @@ var heavy = []string{
 
 // smallPrograms are the folders of cmd whose programs link only their part, with exceptions from heavy.
 var smallPrograms = map[string][]string{
-	"kcl":       nil,
-	"lifecycle": nil,
-	"launcher":  nil,
-	"webfiles":  nil,
-	"sandbox":   nil,
-	"lazyd":     {"k8s.io/cri-api"},
-	"logagent":  nil,
+	"kcl":          nil,
+	"lifecycle":    nil,
+	"launcher":     nil,
+	"webfiles":     nil,
+	"certificates": nil,
+	"sandbox":      nil,
+	"lazyd":        {"k8s.io/cri-api"},
+	"logagent":     nil,
 }
 
 func TestSmallProgramsLinkOnlyTheirPart(t *testing.T) {
