@@ -41,7 +41,7 @@ func (t Tool) audit() *cobra.Command {
 		Long: "Audit looks at each role binding and lists the subjects that it gives more than they are cleared for. Doors that enforce deny such requests anyway; where\n" +
 			"only generated policies hold levels nobody sees reads, and the bindings listed here are to be taken back. Without -f the cluster is read. It ends with 1 if there are any.",
 		Example: `  weft level audit
-  kubectl get registries,clearances,namespaces,clusterroles,clusterrolebindings,rolebindings -A -o yaml | weft level audit -f - -o json
+  kubectl get registries,clearances,ns,clusterroles,clusterrolebindings,rolebindings -A -o yaml | weft level audit -f -
   weft level audit records --verify`,
 		Args: cobra.NoArgs,
 	}
