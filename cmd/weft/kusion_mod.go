@@ -17,10 +17,10 @@ import (
 
 func (k *kusionTool) modCommand() *cobra.Command {
 	c := &cobra.Command{Use: "mod", Short: "Manage Kusion modules",
-		Long: `List, add and fetch the modules of stacks. The modules of KusionStack are built in and work without being fetched; ` + "`--module NAME=FOLDER`" + `
+		Long: `Begin, list, add, fetch and push the modules of stacks. The modules of KusionStack are built in and work without being fetched; ` + "`--module NAME=FOLDER`" + `
 of the verbs that evaluate a stack reads one from a folder.`,
 		Example: "  kusion mod list\n  kusion mod add mysql"}
-	c.AddCommand(k.modList(), k.modAdd(), k.modPull(), k.modLogin())
+	c.AddCommand(k.modInit(), k.modList(), k.modAdd(), k.modPull(), k.modPush(), k.modLogin())
 	return c
 }
 

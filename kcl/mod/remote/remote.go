@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -103,7 +104,13 @@ func (s *Source) Fetch(ctx context.Context, d mod.Dependency, dir string) error 
 }
 
 func (s *Source) pull(ctx context.Context, ref registry.Reference, dir string) error {
-	_, body, err := s.Client.Manifest(ctx, ref)
+	desc, body, err := s.Client.Manifest(ctx, ref)
+	if err == nil && desc.MediaType == ocispec.MediaTypeImageIndex { // Kusion's modules have a program for each system
+		if ref.Digest, err = chosen(body); err == nil {
+			ref.Tag = ""
+			_, body, err = s.Client.Manifest(ctx, ref)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -136,6 +143,24 @@ func (s *Source) pull(ctx context.Context, ref registry.Reference, dir string) e
 		return err
 	}
 	return unpack(archive, dir)
+}
+
+// chosen is the manifest of an index that is for this machine, else its first one: the KCL is the same in all.
+func chosen(body []byte) (digest.Digest, error) {
+	var index ocispec.Index
+	if err := json.Unmarshal(body, &index); err != nil {
+		return "", fmt.Errorf("the index is damaged: %w", err)
+	}
+	if len(index.Manifests) == 0 {
+		return "", errors.New("the index has no package")
+	}
+	best := index.Manifests[0].Digest
+	for _, m := range index.Manifests {
+		if m.Platform != nil && m.Platform.OS == runtime.GOOS && m.Platform.Architecture == runtime.GOARCH {
+			best = m.Digest
+		}
+	}
+	return best, nil
 }
 
 // unpack reads a tar archive, compressed or not.

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/match"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/semver"
+
+	"github.com/weft-dev/weft/kcl/mod"
+	"github.com/weft-dev/weft/kcl/mod/remote"
+	"github.com/weft-dev/weft/registry"
+)
+
+// Media types of a module in a registry (KusionStack/kusion pkg/oci/client).
+const (
+	moduleConfigType  types.MediaType = "application/vnd.io.kusion.config.v1+json"
+	moduleContentType types.MediaType = "application/vnd.io.kusion.content.v1.tar+gzip"
+)
+
+// moduleTemplate is what upstream's modules begin with.
+const moduleTemplate = "https://github.com/KusionStack/kusion-module-scaffolding.git"
+
+// modInit is the verb `kusion mod init`. Unlike upstream's it does not remove a folder that is there.
+func (k *kusionTool) modInit() *cobra.Command {
+	var template string
+	c := &cobra.Command{Use: "init MODULE_NAME [PATH]", Short: "Create a kusion module along with common files and directories in the current directory",
+		Long: "Copy the branch main of a Git repository, upstream's scaffolding by default, into a new folder for a module.",
+		Example: `  kusion mod init my-module
+  kusion mod init my-module ./modules
+  kusion mod init my-module --template https://github.com/user/repo`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 || args[0] == "" {
+				return errors.New("module Name is empty")
+			}
+			if args[0] != filepath.Base(args[0]) || strings.HasPrefix(args[0], ".") {
+				return fmt.Errorf("the module name %q is the name of a folder, so it must not lead elsewhere", args[0])
+			}
+			dir, err := maybeName(args[1:])
+			if err != nil {
+				return err
+			}
+			to := filepath.Join(dir, args[0])
+			if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+				return errors.Join(err, fmt.Errorf("%s is there already; remove it or choose another name", to))
+			}
+			source := &remote.Source{Env: os.Environ()}
+			if err := source.Fetch(c.Context(), mod.Dependency{Git: template, Branch: "main"}, to); err != nil {
+				return errors.Join(fmt.Errorf("failed to clone git repo:%s, %w", template, err), os.RemoveAll(to))
+			}
+			_, err = fmt.Fprintf(k.app.out, "initialized module %s successfully\n", args[0])
+			return err
+		}}
+	c.Flags().StringVar(&template, "template", moduleTemplate, "Initialize with specified `template`, a Git repository")
+	return c
+}
+
+// modulePush is what `kusion mod push` was told.
+type modulePush struct {
+	dir, url, osArch, creds, sign, key string
+	latest, insecure                   bool
+	annotations                        []string
+}
+
+// modPush is the verb `kusion mod push`.
+func (k *kusionTool) modPush() *cobra.Command {
+	var p modulePush
+	c := &cobra.Command{Use: "push MODULE_PATH OCI_REPOSITORY_URL [--creds CREDENTIALS]", Short: "Push a module to OCI registry",
+		Long: "Compile the module's program, pack it with the module's KCL, and push both to a registry, with the version in kcl.mod as the tag.\n" +
+			"What a registry has of the same version for other systems stays.",
+		Example: `  kusion mod push /path/to/my-module oci://ghcr.io/org --creds <YOUR_TOKEN>
+  kusion mod push /path/to/my-module oci://ghcr.io/org --os-arch=darwin/arm64 --creds <YOUR_USERNAME>:<YOUR_TOKEN>
+  kusion mod push /path/to/my-module oci://ghcr.io/org --latest=false`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return errors.New("path to module and OCI registry url are required")
+			}
+			p.dir, p.url = args[0], args[1]
+			return p.run(c.Context(), k.app)
+		}}
+	f := c.Flags()
+	f.StringVar(&p.osArch, "os-arch", runtime.GOOS+"/"+runtime.GOARCH, "The os arch of the module e.g. 'darwin/arm64', 'linux/amd64'.")
+	f.BoolVar(&p.latest, "latest", true, "Tags the current version as the latest stable module version.")
+	f.StringVar(&p.creds, "creds", "", "The credentials token for the OCI registry in <YOUR_TOKEN> or <YOUR_USERNAME>:<YOUR_TOKEN> format (default: those of Docker's configuration).")
+	f.StringVar(&p.sign, "sign", "", "Signs the module with the specified `provider`, cosign.")
+	f.StringVar(&p.key, "cosign-key", "", "The Cosign private `key` for signing the module.")
+	f.BoolVar(&p.insecure, "insecure-registry", false, "If true, allows connecting to a OCI registry without TLS.")
+	f.StringSliceVarP(&p.annotations, "annotations", "a", nil, "Set custom OCI annotations in '<KEY>=<VALUE>' format.")
+	return c
+}
+
+func (p *modulePush) run(ctx context.Context, a *app) error {
+	module, err := mod.Load(p.dir)
+	if err != nil {
+		return err
+	}
+	name, version := module.File.Package.Name, module.File.Package.Version
+	system, arch, ok := strings.Cut(p.osArch, "/")
+	switch {
+	case name == "":
+		return errors.New("module name is empty")
+	case !semver.IsValid("v"+version) || semver.Canonical("v"+version)+semver.Build("v"+version) != "v"+version:
+		return fmt.Errorf("version is not in semver format: kcl.mod says %q, and it must be like 1.2.3", version)
+	case !ok || system == "" || arch == "":
+		return fmt.Errorf("--os-arch is %q, and it must be like linux/amd64", p.osArch)
+	case p.sign != "" && p.sign != "cosign":
+		return fmt.Errorf("--sign is %q; cosign is what modules can be signed with", p.sign)
+	}
+	annotations, err := p.annotate(ctx, version)
+	if err != nil {
+		return err
+	}
+	repo, err := registry.ParseRepository(strings.TrimRight(p.url, "/") + "/" + name)
+	if err != nil {
+		return fmt.Errorf("illegal oci url:%s, %w", p.url, err)
+	}
+	staged, err := os.MkdirTemp("", "kusion-module-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(staged)
+	program := filepath.Join(staged, "kusion-module-"+name+"_"+version)
+	if system == "windows" {
+		program += ".exe"
+	}
+	fmt.Fprintln(a.err, "building the module binary...")
+	if err := compileModule(ctx, filepath.Join(p.dir, "src"), program, system, arch, a.err); err != nil {
+		return err
+	}
+	archive := filepath.Join(staged, "artifact.tgz")
+	if err := packModule(archive, program, p.dir); err != nil {
+		return err
+	}
+	image, err := moduleImage(archive, annotations, system, arch)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(a.err, "pushing the module...")
+	client := registry.New(p.options(a, repo.Host))
+	defer client.Close()
+	pushed, err := pushModule(ctx, client, repo, version, p.latest, image)
+	if err != nil {
+		return err
+	}
+	if p.sign != "" {
+		for _, ref := range pushed {
+			if err := p.cosign(ctx, a.err, ref); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = fmt.Fprintln(a.out, "pushed successfully")
+	return err
+}
+
+func (p *modulePush) options(a *app, host string) registry.Options {
+	o := registry.Options{UserAgent: "kusion", Keychain: registry.DockerCredentials(a.getenv("DOCKER_CONFIG"))}
+	if p.insecure {
+		o.PlainHTTP = []string{host}
+	}
+	if p.creds != "" {
+		user, password, pair := strings.Cut(p.creds, ":")
+		config := authn.AuthConfig{Username: user, Password: password}
+		if !pair {
+			config = authn.AuthConfig{RegistryToken: base64.StdEncoding.EncodeToString([]byte(p.creds))}
+		}
+		o.Keychain = registry.Explicit(map[string]authn.AuthConfig{host: config})
+	}
+	return o
+}
+
+// annotate gives the annotations of a module: what the user says, and what Git knows where there is a repository.
+func (p *modulePush) annotate(ctx context.Context, version string) (map[string]string, error) {
+	git := func(args ...string) string {
+		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", p.dir}, args...)...).Output()
+		if err != nil {
+			return "" // no repository, or no git: nobody is told more than there is
+		}
+		return strings.TrimSpace(string(out))
+	}
+	const prefix = "org.opencontainers.image."
+	all := map[string]string{prefix + "created": cmp.Or(git("log", "-1", "--format=%cI"), time.Now().UTC().Format(time.RFC3339)),
+		prefix + "source": git("remote", "get-url", "origin"), prefix + "revision": git("log", "-1", "--format=%H")}
+	for _, a := range p.annotations {
+		key, value, ok := strings.Cut(a, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("invalid annotation %s, must be in the format key=value", a)
+		}
+		all[key] = value
+	}
+	all[prefix+"version"] = version
+	return all, nil
+}
+
+func (p *modulePush) cosign(ctx context.Context, out io.Writer, ref string) error {
+	args := []string{"sign"}
+	if p.key != "" {
+		args = append(args, "--key", p.key)
+	}
+	cmd := exec.CommandContext(ctx, "cosign", append(args, "--yes", ref)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("executing cosign failed: %w", err)
+	}
+	return nil
+}
+
+// compileModule makes the program of a module.
+func compileModule(ctx context.Context, source, program, system, arch string, out io.Writer) error {
+	if found, err := filepath.Glob(filepath.Join(source, "*.go")); err != nil || len(found) == 0 {
+		return errors.Join(err, fmt.Errorf("no go source code files found for 'go build' matching %s", filepath.Join(source, "*.go")))
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = source, out, out
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("failed to build the module: go build in %s: %w", source, err)
+	}
+	return nil
+}
+
+// packModule writes an archive of the program and of a module without its source. The same content makes the same bytes.
+func packModule(to, program, dir string) (err error) {
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	z := gzip.NewWriter(f)
+	t := tar.NewWriter(z)
+	if err := addFile(t, filepath.Base(program), program, 0o755); err != nil {
+		return err
+	}
+	err = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, name)
+		switch {
+		case err != nil || rel == ".":
+			return err
+		case rel == ".git" || rel == ".idea" || rel == "src":
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case e.IsDir():
+			return t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: filepath.ToSlash(rel) + "/", Mode: 0o755})
+		case !e.Type().IsRegular():
+			return nil // as upstream does
+		}
+		return addFile(t, filepath.ToSlash(rel), name, 0o644)
+	})
+	return errors.Join(err, t.Close(), z.Close())
+}
+
+func addFile(t *tar.Writer, name, file string, mode int64) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	if err := t.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(data))}); err != nil {
+		return err
+	}
+	_, err = io.Copy(t, bytes.NewReader(data))
+	return err
+}
+
+func moduleImage(archive string, annotations map[string]string, system, arch string) (v1.Image, error) {
+	layer, err := tarball.LayerFromFile(archive, tarball.WithMediaType(moduleContentType))
+	if err != nil {
+		return nil, err
+	}
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), moduleConfigType)
+	if image, err = mutate.ConfigFile(image, &v1.ConfigFile{Architecture: arch, OS: system}); err != nil {
+		return nil, err
+	}
+	annotated, ok := mutate.Annotations(image, annotations).(v1.Image)
+	if !ok {
+		return nil, errors.New("annotations made something else of an image")
+	}
+	return mutate.Append(annotated, mutate.Addendum{Layer: layer, Annotations: map[string]string{"org.opencontainers.image.title": filepath.Base(archive)}})
+}
+
+// pushModule pushes a module for one system: by itself under REPOSITORY-OS_ARCH, and in the index of all systems, which has the tag of the
+// version, and latest if asked for. It gives what was pushed, by digest.
+func pushModule(ctx context.Context, client *registry.Client, repo registry.Repository, version string, latest bool, image v1.Image) ([]string, error) {
+	desc, err := partial.Descriptor(image)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	desc.Platform = config.Platform()
+	ref := registry.Reference{Repository: repo, Tag: version}
+	index, err := client.Index(ctx, ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		index, err = mutate.IndexMediaType(empty.Index, types.OCIImageIndex), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	alone := ref
+	alone.Name += "-" + config.OS + "_" + config.Architecture
+	if _, err := client.PushImage(ctx, alone, image, registry.PushOptions{}); err != nil {
+		return nil, err
+	}
+	index = mutate.AppendManifests(mutate.RemoveManifests(index, match.Platforms(*desc.Platform)), mutate.IndexAddendum{Add: image, Descriptor: *desc})
+	tags := []string{version}
+	if latest {
+		tags = append(tags, "latest")
+	}
+	for _, ref.Tag = range tags {
+		if _, err := client.PushIndex(ctx, ref, index, registry.PushOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		return nil, err
+	}
+	return []string{repo.String() + "@" + desc.Digest.String(), repo.String() + "@" + digest.String()}, nil
+}
