@@ -25,6 +25,7 @@ func (a *app) levelCommand() *cobra.Command {
   weft level audit`,
 	}
 	group(c)
+	c.AddCommand(a.levelWebhookCommand())
 	c.AddCommand(leveltool.Tool{Print: a.print, Stdin: a.in, Cluster: a.managedCluster, Off: a.levelsOff, Records: a.levelRecords}.Commands()...)
 	return c
 }

@@ -154,6 +154,10 @@ func (c *cluster) startRuntime(ctx context.Context) error {
 // are the ports of the host's loopback that they may reach: those of a proxy.
 func (c *cluster) startEgress(ctx context.Context, programs string, hostPorts []int) error {
 	args := []string{"-netns", "/proc/self/fd/3", "-gateway", egressGateway, "-address", egressAddress, "-log-level", "warn"}
+	// What is the cluster's own and has no route yet, as a Service before kube-proxy knows it, must not be asked of the world outside.
+	for _, own := range []string{podCIDRv4, podCIDRv6, serviceCIDRv4, serviceCIDRv6} {
+		args = append(args, "-deny", own)
+	}
 	for _, port := range hostPorts {
 		args = append(args, "-host-port", strconv.Itoa(port))
 	}

@@ -1,5 +1,5 @@
-// Package levels is the authorization webhook of levels: it answers an API server's SubjectAccessReviews, and writes the configuration with which
-// an API server asks it. What levels deny is told by package level, what is done with it by package level/door.
+// Package levels has the webhooks of levels: it answers an API server's SubjectAccessReviews and AdmissionReviews, and writes the configurations with
+// which an API server asks. What levels deny is told by package level, what is done with it by package level/door.
 package levels
 
 import (

@@ -16,6 +16,9 @@ type Account struct{ Namespace, Name string }
 
 type object = map[string]any
 
+// hasResource is true of requests about objects.
+const hasResource = "has(request.resourceAttributes)"
+
 // MatchConditions are what a request must be for the webhook to be asked. All others go on to the next authorizer: those of the components of the
 // cluster, so that it starts and lives while every webhook is down. exempt are the users of the installation's own programs.
 func MatchConditions(account Account, exempt []string) []string {
@@ -24,7 +27,7 @@ func MatchConditions(account Account, exempt []string) []string {
 		own = append(own, "'"+strings.NewReplacer(`\`, `\\`, "'", `\'`).Replace(user)+"'")
 	}
 	return []string{
-		"has(request.resourceAttributes)",
+		hasResource,
 		"!('system:masters' in request.groups)",
 		"!(request.user in ['system:apiserver', 'system:kube-controller-manager', 'system:kube-scheduler', 'system:kube-proxy', 'kube-apiserver-kubelet-client'])",
 		"!('system:nodes' in request.groups && request.user.startsWith('system:node:'))",

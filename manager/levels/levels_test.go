@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,7 @@ import (
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
 	"github.com/weft-dev/weft/manager/webhook"
+	"github.com/weft-dev/weft/supervise/control"
 	"github.com/weft-dev/weft/test/kube"
 )
 
@@ -204,7 +206,7 @@ func (p *place) eventually(what string, try func() string, want string) {
 	p.t.Fatalf("%s: got %q, want %q", what, got, want)
 }
 
-const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: high}], doors: {webhook: Enforce}}}`
+const registry = `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: high}], doors: {webhook: Enforce, admission: Enforce}}}`
 
 // TestClosedAndAliveFromAStoppedCluster stops and starts the cluster and the webhook, which is set to Deny, in every order.
 func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
@@ -232,6 +234,7 @@ func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
 	want := "ok levels levels ok ok forbidden"
 	p.eventually("with the webhook", judged, want)
 	p.eventually("the door reports", func() string { return p.door() }, "Webhook Enforce Ready")
+	p.admits()
 
 	stopWebhook()
 	p.eventually("without the webhook", judged, strings.TrimSpace(strings.Repeat("closed ", 6)))
@@ -249,6 +252,50 @@ func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
 	events := map[string]int{}
 	if _, err := chain.Verify(filepath.Join(p.dir, "audit.jsonl"), func(r chain.Record) { events[r.Event+" "+r.User]++ }); err != nil || events["Denied alice"] == 0 {
 		t.Error(events, err)
+	}
+}
+
+// admits registers the webhook for what is written, and tries what objects name: a binding of carol, who is cleared for nothing, in a higher namespace.
+func (p *place) admits() {
+	p.t.Helper()
+	// The embedded API server has a door of its own, which stands open here.
+	if err := os.WriteFile(filepath.Join(p.dir, "cluster", control.LevelsOff), nil, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	bundle, err := p.authority.Bundle(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	text, err := ValidatingWebhook("https://"+p.address+AdmissionPath, bundle, Account{"weft", "levels"}, []string{supervisor})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var c admissionregistrationv1.ValidatingWebhookConfiguration
+	if err := yaml.UnmarshalStrict(text, &c); err != nil {
+		p.t.Fatal(err)
+	}
+	configurations := p.as("").AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	if _, err := configurations.Create(p.t.Context(), &c, metav1.CreateOptions{}); err != nil {
+		p.t.Fatal(err)
+	}
+	bind := func(user string) func() string {
+		return func() string {
+			_, err := p.as("bob").RbacV1().RoleBindings("upper").Create(p.t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "for-" + user},
+				RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}},
+				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			switch {
+			case err == nil:
+				return "ok"
+			case strings.Contains(err.Error(), "admission webhook \""+AuthorizerName+"\" denied the request"):
+				return "levels"
+			}
+			return err.Error()
+		}
+	}
+	p.eventually("bob gives carol what she is not cleared for", bind("carol"), "levels")
+	p.eventually("bob gives himself what he is cleared for", bind("bob"), "ok")
+	if err := configurations.Delete(p.t.Context(), c.Name, metav1.DeleteOptions{}); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"github.com/weft-dev/weft/manager/webhook"
 )
 
-// Path is where SubjectAccessReviews are taken.
+// Path is where SubjectAccessReviews are taken, from callers with a certificate of the webhook's authority.
 const Path = "/authorize"
 
 // Server is a replica of the webhook.
@@ -59,7 +59,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			stop()
 		}
 	})
-	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{Path: {Handler: Authorize{d}, Client: true}}, Ready: func() error {
+	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{
+		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State)}}, Ready: func() error {
 		state := f.State()
 		switch {
 		case !state.Known:

@@ -1,0 +1,62 @@
+package levels
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"sigs.k8s.io/yaml"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/admission"
+	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/manager/webhook"
+)
+
+// AdmissionPath is where AdmissionReviews are taken: what objects name is judged there.
+const AdmissionPath = "/admit"
+
+// admit answers AdmissionReviews (admission.k8s.io/v1) by the levels of state. Where the cluster has no levels everything passes; while nobody
+// knows whether it has, nothing but what the components of the cluster write.
+func admit(state func() *feed.State) webhook.Handler {
+	judge := &admission.Judge{
+		Snapshot: func() *level.Snapshot { return state().Snapshot },
+		Off:      func() bool { s := state(); return s.Known && s.Snapshot == nil && !s.Stale },
+		Setting:  func() api.DoorSetting { return state().Doors.Admission },
+	}
+	return webhook.HandlerFunc(func(_ context.Context, body []byte) (any, error) {
+		request, err := admission.ParseReview(body)
+		if err != nil {
+			return nil, &webhook.BadRequest{Message: err.Error()}
+		}
+		answer := &admissionv1.AdmissionReview{Response: judge.Review(request)}
+		answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
+		return answer, nil
+	})
+}
+
+// ValidatingWebhook is the ValidatingWebhookConfiguration by which API servers ask about all that is written, through a url of the webhook whose
+// certificates authority signs. As with authorization, what the components of the cluster write is not asked about, so that a cluster starts and lives
+// while every webhook is down; nor is what is in kube-system.
+func ValidatingWebhook(url string, authority []byte, account Account, exempt []string) ([]byte, error) {
+	conditions := []any{}
+	for i, c := range MatchConditions(account, exempt) {
+		if c == hasResource {
+			continue // admission has no other requests
+		}
+		c = strings.NewReplacer("request.user.", "request.userInfo.username.", "request.user ", "request.userInfo.username ", "request.groups", "request.userInfo.groups").Replace(c)
+		conditions = append(conditions, object{"name": fmt.Sprintf("not-of-the-cluster-%d", i), "expression": c})
+	}
+	return yaml.Marshal(object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": object{"name": AuthorizerName},
+		"webhooks": []any{object{
+			"name": AuthorizerName, "admissionReviewVersions": []any{"v1"}, "sideEffects": "None", "failurePolicy": "Fail", "matchPolicy": "Equivalent", "timeoutSeconds": 3,
+			"clientConfig": object{"url": url, "caBundle": base64.StdEncoding.EncodeToString(authority)},
+			"rules": []any{object{"apiGroups": []any{"*"}, "apiVersions": []any{"*"}, "resources": []any{"*/*"}, "scope": "*",
+				"operations": []any{"CREATE", "UPDATE", "DELETE", "CONNECT"}}},
+			"namespaceSelector": object{"matchExpressions": []any{object{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": []any{"kube-system"}}}},
+			"matchConditions":   conditions,
+		}}})
+}
