@@ -62,7 +62,7 @@ func New(file *config.File, o Options) (*Engine, error) {
 		o.Positions = input.NewPositions()
 	}
 	b := &builder{file: file, options: o, env: environment(file, o.Env), counts: map[string]int{},
-		engine: &Engine{log: o.Log, now: o.Now, positions: o.Positions}}
+		engine: &Engine{log: o.Log, now: o.Now, began: o.Now(), positions: o.Positions}}
 	b.build()
 	if err := errors.Join(b.faults...); err != nil {
 		return nil, err

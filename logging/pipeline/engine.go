@@ -45,7 +45,6 @@ type Engine struct {
 // Run runs the pipeline until ctx ends: then inputs stop, what waits is delivered within the time of grace, and what is left stays on disk or is
 // counted as lost. It returns the first failure of an input that cannot go on.
 func (e *Engine) Run(ctx context.Context) error {
-	e.began = e.now()
 	server, err := e.serve()
 	if err != nil {
 		return err
