@@ -101,23 +101,7 @@ func mountOn(t *testing.T, c *Cluster, socket, name string) {
 // TestSnapshotterAsDaemonSet applies the manifests for clusters of others, and deletes the pod: the processes that guard readers have a control group of
 // their own and outlive it, and the next pod goes on with them.
 func TestSnapshotterAsDaemonSet(t *testing.T) {
-	dir, err := os.MkdirTemp("/var/tmp", "weft-daemonset-") // not on tmpfs, whose files the kernel does not watch
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	c, err := Run(t.Context(), program(t), filepath.Join(dir, "state"), "--snapshotter", "overlayfs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(0); err != nil {
-			t.Error(err)
-		}
-		if err := c.Clean(); err != nil {
-			t.Error(err)
-		}
-	})
+	c := runOnDisk(t, "overlayfs")
 	status, err := c.Control.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -56,17 +56,15 @@ func pushLazy(t *testing.T, c *Cluster, host string) string {
 	return ref.WithDigest(desc.Digest).String()
 }
 
-// TestPodsOnMountedImages runs pods on the snapshotter that mounts images before they are there: ordinary images as ever, and one with an EROFS form,
-// none of whose layers is fetched. Its second start on the node is helped by what the first one read. Then the snapshotter is killed while the pod runs.
-func TestPodsOnMountedImages(t *testing.T) {
-	var dir string
-	if st, err := os.Stat("/var/tmp"); err == nil && st.IsDir() { // not on tmpfs, whose files the kernel does not watch
-		if dir, err = os.MkdirTemp("/var/tmp", "weft-lazy-"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
+// runOnDisk starts a cluster of its own in a folder that is not on tmpfs, whose files the kernel does not watch.
+func runOnDisk(t *testing.T, snapshotter string) *Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "weft-"+snapshotter+"-")
+	if err != nil {
+		t.Fatal(err)
 	}
-	c, err := Run(t.Context(), program(t), filepath.Join(dir, "state"), "--snapshotter", "weft")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c, err := Run(t.Context(), program(t), filepath.Join(dir, "state"), "--snapshotter", snapshotter)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +76,13 @@ func TestPodsOnMountedImages(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return c
+}
+
+// TestPodsOnMountedImages runs pods on the snapshotter that mounts images before they are there: ordinary images as ever, and one with an EROFS form,
+// none of whose layers is fetched. Its second start on the node is helped by what the first one read. Then the snapshotter is killed while the pod runs.
+func TestPodsOnMountedImages(t *testing.T) {
+	c := runOnDisk(t, "weft")
 	p := place{c, t, "default"}
 	p.until("the default service account", func() (bool, string) {
 		_, err := c.Clients.CoreV1().ServiceAccounts(p.ns).Get(t.Context(), "default", metav1.GetOptions{})
