@@ -2,7 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
@@ -284,7 +283,7 @@ func addFile(t *tar.Writer, name, file string, mode int64) error {
 	if err := t.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(len(data))}); err != nil {
 		return err
 	}
-	_, err = io.Copy(t, bytes.NewReader(data))
+	_, err = t.Write(data)
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -120,36 +119,19 @@ func respond(r *admissionv1.AdmissionRequest, v Verdict) *admissionv1.AdmissionR
 	return response
 }
 
-// Handler answers AdmissionReviews over HTTP. Log, which may be nil, hears of every write that levels deny.
-func (j *Judge) Handler(log *slog.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
-		if request.Method != http.MethodPost {
-			http.Error(w, "expected POST with an AdmissionReview", http.StatusMethodNotAllowed)
-			return
-		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, request.Body, MaxReview))
-		if err != nil {
-			http.Error(w, fmt.Sprintf("the AdmissionReview cannot be read, or is above %d bytes", MaxReview), http.StatusRequestEntityTooLarge)
-			return
-		}
-		r, err := ParseReview(body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		response := j.Review(r)
-		if log != nil && response.AuditAnnotations != nil {
-			log.Info("levels", "decision", response.AuditAnnotations["decision"], "reason", response.AuditAnnotations["reason"], "user", r.UserInfo.Username,
-				"operation", r.Operation, "resource", r.Resource.Resource, "subresource", r.SubResource, "namespace", r.Namespace, "name", r.Name)
-		}
-		answer := admissionv1.AdmissionReview{Response: response}
-		answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
-		data, err := json.Marshal(answer)
-		if err != nil {
-			http.Error(w, "the answer cannot be written", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(data) // the client is gone then
-	})
+// Answer answers an AdmissionReview in its JSON form. An error tells what is wrong with the review. Log, which may be nil, hears of every write
+// that levels are against.
+func (j *Judge) Answer(body []byte, log *slog.Logger) (*admissionv1.AdmissionReview, error) {
+	r, err := ParseReview(body)
+	if err != nil {
+		return nil, err
+	}
+	response := j.Review(r)
+	if log != nil && response.AuditAnnotations != nil {
+		log.Info("levels", "decision", response.AuditAnnotations["decision"], "reason", response.AuditAnnotations["reason"], "user", r.UserInfo.Username,
+			"operation", r.Operation, "resource", r.Resource.Resource, "subresource", r.SubResource, "namespace", r.Namespace, "name", r.Name)
+	}
+	answer := &admissionv1.AdmissionReview{Response: response}
+	answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
+	return answer, nil
 }

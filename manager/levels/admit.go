@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"strings"
 
-	admissionv1 "k8s.io/api/admission/v1"
 	"sigs.k8s.io/yaml"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
@@ -21,19 +21,17 @@ const AdmissionPath = "/admit"
 
 // admit answers AdmissionReviews (admission.k8s.io/v1) by the levels of state. Where the cluster has no levels everything passes; while nobody
 // knows whether it has, nothing but what the components of the cluster write.
-func admit(state func() *feed.State) webhook.Handler {
+func admit(state func() *feed.State, log *slog.Logger) webhook.Handler {
 	judge := &admission.Judge{
 		Snapshot: func() *level.Snapshot { return state().Snapshot },
 		Off:      func() bool { s := state(); return s.Known && s.Snapshot == nil && !s.Stale },
 		Setting:  func() api.DoorSetting { return state().Doors.Admission },
 	}
 	return webhook.HandlerFunc(func(_ context.Context, body []byte) (any, error) {
-		request, err := admission.ParseReview(body)
+		answer, err := judge.Answer(body, log)
 		if err != nil {
 			return nil, &webhook.BadRequest{Message: err.Error()}
 		}
-		answer := &admissionv1.AdmissionReview{Response: judge.Review(request)}
-		answer.SetGroupVersionKind(admissionv1.SchemeGroupVersion.WithKind("AdmissionReview"))
 		return answer, nil
 	})
 }

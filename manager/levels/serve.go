@@ -60,7 +60,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{
-		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State)}}, Ready: func() error {
+		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State, s.Log)}}, Ready: func() error {
 		state := f.State()
 		switch {
 		case !state.Known:
