@@ -121,3 +121,45 @@ func TestObserve(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// What a customPlugin of Fluentd misspells is told with its line; what the engine would refuse is left out.
+func TestCustomPluginIsChecked(t *testing.T) {
+	set := parse(t, `
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: FluentdConfig
+metadata: {name: mine, namespace: a}
+spec: {outputSelector: {}}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Output
+metadata: {name: misspelt, namespace: a}
+spec: {outputs: [{customPlugin: {config: "<match x>\n  @type file\n  path /a\n  appendd true\n</match>"}}]}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Output
+metadata: {name: refused, namespace: a}
+spec: {outputs: [{customPlugin: {config: "<match y>\n  @type file\n</match>"}}]}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Output
+metadata: {name: gem, namespace: a}
+spec: {outputs: [{customPlugin: {config: "<match z>\n  @type of_a_gem\n</match>"}}]}
+`)
+	var planner logging.Planner
+	result := planner.Plan(set, resource.Found(nil))
+	var got []string
+	for _, p := range result.Problems {
+		got = append(got, string(p.Severity)+" "+p.Error())
+	}
+	want := []string{
+		`warning Output a/gem: spec.outputs[0].customPlugin.config: line 2: the output "of_a_gem" comes neither with Fluentd nor with the operator's image, so its options are not checked; it needs a gem`,
+		`warning Output a/misspelt: spec.outputs[0].customPlugin.config: line 4: file has no option "appendd" that is known here; is append meant?`,
+		`error Output a/refused: spec.outputs[0].customPlugin.config: line 1: file needs path`,
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if app := string(result.Configurations[0].Files["app.conf"]); strings.Contains(app, "<match y>") || !strings.Contains(app, "<match x>") || !strings.Contains(app, "<match z>") {
+		t.Errorf("%s", app)
+	}
+}

@@ -147,6 +147,8 @@ func Router(r *render.Router) []resource.Problem {
 		of[e.Section] = e.Document
 		if e.Section.Text == "" {
 			c.fluentdPlugin(e.Section, e.Section)
+		} else {
+			problems = append(problems, custom(e)...)
 		}
 		if e.Section.Kind == "source" {
 			sources = append(sources, e.Section)
@@ -167,6 +169,23 @@ func Router(r *render.Router) []resource.Problem {
 		if d := of[f.section]; d != nil {
 			problems = append(problems, d.Problem(f.Severity, f.Reason, f.Pos.File, "%s", f.Message))
 		}
+	}
+	return problems
+}
+
+// custom checks a customPlugin, whose text has lines of its own.
+func custom(e *render.Element) []resource.Problem {
+	parsed, err := config.Parse("", []byte(e.Section.Text), config.Options{Format: config.Fluentd})
+	if err != nil {
+		return nil // told when it was rendered
+	}
+	c := &checker{}
+	for _, s := range parsed.Sections {
+		c.fluentdPlugin(s, s)
+	}
+	var problems []resource.Problem
+	for _, f := range c.findings {
+		problems = append(problems, e.Document.Problem(f.Severity, f.Reason, e.Section.Pos.File, "line %d: %s", f.Pos.Line, f.Message))
 	}
 	return problems
 }
@@ -314,10 +333,15 @@ func fieldOf(o *plugin.Option) string {
 func keys(p *plugin.Plugin) []string {
 	var all []string
 	for _, o := range p.All() {
-		all = append(all, strings.ToLower(o.Key))
+		if !strings.HasPrefix(o.Key, "@") { // Fluentd's own
+			all = append(all, strings.ToLower(o.Key))
+		}
 	}
 	return all
 }
+
+// proposal is how what nearest says begins if it found a name that differs in little.
+const proposal = "; is "
 
 // nearest proposes a name that differs in little; else it lists the names if they are few.
 func nearest(name string, names []string) string {
@@ -328,7 +352,7 @@ func nearest(name string, names []string) string {
 		}
 	}
 	if best != "" {
-		return "; is " + best + " meant?"
+		return proposal + best + " meant?"
 	}
 	if len(names) > 0 && len(names) <= 12 {
 		return "; there are " + strings.Join(names, ", ")

@@ -44,6 +44,7 @@ type Option struct {
 	Field     string // name in the resource, "" if it has none
 	Key       string // name in the configuration, "" if it is not rendered as a property
 	Group     string // name of the group or section that it stands for, else ""
+	Section   string // Fluentd: name of the section that it is, also of one that only package render can fill
 	Shape     string
 	Type      string
 	Default   string
@@ -77,6 +78,7 @@ type Plugin struct {
 	Name    string
 	Groups  []string // shared options that it takes: net, tls, server, httpserver, oauth2
 	Options []*Option
+	Open    bool // it has options that are not listed
 	table   *Table
 	fields  *fields
 }
@@ -263,6 +265,20 @@ func (p *Plugin) All() []*Option {
 	return all
 }
 
+// Sections are the names of the sections that can stand inside of the plugin or section of Fluentd.
+func (p *Plugin) Sections() []string {
+	var names []string
+	for _, o := range p.Options {
+		if o.Section != "" && !slices.Contains(names, o.Section) {
+			names = append(names, o.Section)
+		}
+	}
+	if common := p.table.Groups[p.Kind]; common != nil {
+		names = append(names, common.Sections()...)
+	}
+	return names
+}
+
 func parse(engine, text string) (*Table, error) {
 	t := &Table{Engine: engine, Groups: map[string]*Plugin{}, byName: map[string]*Plugin{}, byField: map[string]*Plugin{}}
 	var current *Plugin
@@ -284,6 +300,9 @@ func parse(engine, text string) (*Table, error) {
 			current.Options = append(current.Options, o)
 		case words[0] == "plugin" && len(words) >= 4:
 			current = &Plugin{Kind: words[1], Field: dash(words[2]), Name: words[3], Groups: words[4:], table: t}
+			if i := slices.Index(current.Groups, "gem"); i >= 0 {
+				current.Open, current.Groups = true, slices.Delete(current.Groups, i, i+1)
+			}
 			t.Plugins = append(t.Plugins, current)
 			t.byName[current.Kind+" "+strings.ToLower(current.Name)] = current
 			if current.Field != "" {
@@ -341,6 +360,7 @@ func option(words []string) (*Option, error) {
 		o.Group, o.Key = o.Key[1:], ""
 	case strings.HasPrefix(o.Key, "<") && strings.HasSuffix(o.Key, ">"):
 		o.Group = strings.Trim(o.Key, "<>")
+		o.Section = o.Group
 	}
 	for _, word := range words[5:] {
 		name, value, _ := strings.Cut(word, "=")

@@ -173,5 +173,5 @@ func (b *builder) customFluentd(s *config.Section, object map[string]any, path s
 	if len(parsed.Sections) == 1 {
 		s.Arg = parsed.Sections[0].Arg
 	}
-	s.Text = strings.TrimRight(text, "\n")
+	s.Text, s.Pos.File = strings.TrimRight(text, "\n"), path+".config"
 }
