@@ -1,6 +1,7 @@
 package lazy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -122,20 +123,26 @@ func (s *Service) settle(d *device) {
 	}
 }
 
-// forget closes a device that nothing has mounted.
-func (s *Service) forget(key cache.Key) error {
+// forget closes devices that nothing has mounted.
+func (s *Service) forget(keys ...cache.Key) error {
+	var open []*device
 	s.mu.Lock()
-	d := s.devices[key]
-	delete(s.devices, key)
+	for _, key := range keys {
+		if d := s.devices[key]; d != nil && d.filler != nil {
+			open = append(open, d)
+		}
+		delete(s.devices, key)
+	}
 	s.mu.Unlock()
-	if err := s.guard.forget(key); err != nil {
+	if err := s.guard.forget(keys...); err != nil {
 		return err
 	}
-	if d == nil || d.filler == nil {
-		return nil
+	var failures []error
+	for _, d := range open {
+		d.filler.Close()
+		failures = append(failures, d.filler.Device().Close())
 	}
-	d.filler.Close()
-	return d.filler.Device().Close()
+	return errors.Join(failures...)
 }
 
 // path is where the kernel finds a device.

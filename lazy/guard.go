@@ -20,8 +20,8 @@ type guard interface {
 	restore(ctx context.Context, im *Image) error
 	// unwatch lets a complete device alone.
 	unwatch(key cache.Key) error
-	// forget lets go of a device that nothing has mounted.
-	forget(key cache.Key) error
+	// forget lets go of devices that nothing has mounted.
+	forget(keys ...cache.Key) error
 	// secrets leaves credentials to the next process.
 	secrets()
 	close() error

@@ -314,11 +314,12 @@ func (s *Service) unused(im *Image) error {
 			}
 		}
 	}
-	var failures []error
+	var keys []cache.Key
 	for _, k := range im.record.Devices {
 		if key, err := cache.ParseKey(k); err == nil && !busy[k] {
-			failures = append(failures, s.forget(key))
+			keys = append(keys, key)
+			busy[k] = true
 		}
 	}
-	return errors.Join(failures...)
+	return s.forget(keys...)
 }

@@ -105,3 +105,12 @@ func (s *Service) mountAgain(ctx context.Context, im *Image) error {
 	}
 	return errors.Join(failures...)
 }
+
+// replaceQuickly gives a file the name of another, which it replaces. The kernel would flush a file that is renamed over another one; it does
+// not when they change names.
+func replaceQuickly(from, to string) error {
+	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_EXCHANGE); err != nil {
+		return os.Rename(from, to)
+	}
+	return os.Remove(from)
+}

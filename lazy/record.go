@@ -60,7 +60,7 @@ func (s *Service) saveMounts(id string, list []mount) error {
 	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(name+".new", name)
+	return replaceQuickly(name+".new", name)
 }
 
 type mounts struct {

@@ -113,3 +113,31 @@ func TestCacheLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestManyDevices mounts an image of more devices than one request to the keeper names, and lets all of them go.
+func TestManyDevices(t *testing.T) {
+	needWatch(t)
+	dir, to := content(t, 23, 60, 200<<10), filepath.Join(t.TempDir(), "image")
+	if _, err := image.Build(t.Context(), to, image.Options{ChunkSize: 16 << 10, Stripe: 32 << 10}, image.Folder(dir)); err != nil {
+		t.Fatal(err)
+	}
+	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+	defer s.Close()
+	im, err := s.Prepare(t.Context(), Request{Reference: to})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := im.Stats().Devices; n < 100 {
+		t.Fatalf("the image has %d devices: the test tests nothing", n)
+	}
+	target := mountImage(t, im)
+	if failed := readAll(t, filesOf(t, dir), target); len(failed) > 0 {
+		t.Errorf("%v could not be read", failed)
+	}
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+	if left := s.guard.(*watch).client.Devices(); len(left) > 0 {
+		t.Errorf("the keeper still has %d devices", len(left))
+	}
+}

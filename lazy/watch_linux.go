@@ -74,7 +74,7 @@ func (w *watch) open(key cache.Key) (memory, error) {
 		if err != nil {
 			return memory{}, err
 		}
-		return memory{file, func(int64) (present, read cache.Bits, err error) { return maps.Present, maps.Read, nil }}, w.remember(key, file)
+		return memory{file, func(int64) (present, read cache.Bits, err error) { return maps.Present, maps.Read, nil }}, w.known(key, file)
 	}
 	// It is opened before it is marked: what is written through it causes no events.
 	file, err := os.OpenFile(w.service.cache.Path(key), os.O_RDWR, 0)
@@ -82,24 +82,36 @@ func (w *watch) open(key cache.Key) (memory, error) {
 		return memory{}, err
 	}
 	return memory{file, func(blocks int64) (present, read cache.Bits, err error) {
-		d, maps, err := w.client.Keep(key, blocks, file, "")
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		d, ok := w.kept[key] // by a mount meanwhile
+		if !ok {
+			kept, err := w.client.Keep(keeper.Content{Key: key, Blocks: blocks, File: int(file.Fd())})
+			if err != nil {
+				return present, read, err
+			}
+			d = kept[0]
+			w.kept[key] = d
+		}
+		maps, again, err := w.client.Open(d)
 		if err != nil {
 			return present, read, err
 		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.kept[key] = d
-		return maps.Present, maps.Read, nil
-	}}, w.remember(key, file)
+		return maps.Present, maps.Read, again.Close()
+	}}, w.known(key, file)
 }
 
-func (w *watch) remember(key cache.Key, file *os.File) error {
+func (w *watch) known(key cache.Key, file *os.File) error {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return err
+	err := unix.Fstat(int(file.Fd()), &st)
+	if err == nil {
+		w.remember(key, &st)
 	}
+	return err
+}
+
+func (w *watch) remember(key cache.Key, st *unix.Stat_t) {
 	w.files[[2]uint64{uint64(st.Dev), st.Ino}] = key //nolint:unconvert // not on every architecture
-	return nil
 }
 
 // handle fills what a reader waits for and answers.
@@ -148,61 +160,69 @@ func (w *watch) fill(e *keeper.Event) error {
 
 // mount marks what is missing, and then lets the kernel mount the image.
 func (w *watch) mount(_ context.Context, im *Image, target string, flags int) error {
-	for i := range im.record.Devices {
-		if err := w.mark(im, i); err != nil {
-			return err
-		}
+	if _, err := w.mark(im); err != nil {
+		return err
 	}
 	return w.service.kernelMount(im, target, flags)
 }
 
-// mark makes readers of a device wait, unless it is complete.
-func (w *watch) mark(im *Image, i int) error {
+// mark makes readers wait of all devices of an image that are not complete. It says whether there was one of which they did not.
+func (w *watch) mark(im *Image) (some bool, err error) {
 	s := w.service
-	key, err := cache.ParseKey(im.record.Devices[i])
-	if err != nil {
-		return damaged(im.id, err)
-	}
-	if im.record.Stored[i] != "" {
-		return nil
-	}
-	if s.cache.Complete(key) {
-		return nil
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	path := s.cache.Path(key)
-	d, ok := w.kept[key]
-	switch {
-	case ok && d.Marked:
-		return nil
-	case ok:
-		if err := w.client.Mark(d, path); err != nil {
-			return err
+	var fresh []keeper.Content
+	defer func() {
+		for _, c := range fresh {
+			err = errors.Join(err, unix.Close(c.File))
+		}
+	}()
+	seen := map[cache.Key]bool{}
+	for i, name := range im.record.Devices {
+		key, err := cache.ParseKey(name)
+		if err != nil {
+			return some, damaged(im.id, err)
+		}
+		d, ok := w.kept[key]
+		if im.record.Stored[i] != "" || seen[key] || ok && d.Marked || s.cache.Complete(key) {
+			continue
+		}
+		seen[key], some = true, true
+		if !ok {
+			c, err := w.content(key)
+			if err != nil {
+				return some, err
+			}
+			fresh = append(fresh, c)
+			continue
+		}
+		if err := w.client.Mark(d, s.cache.Path(key)); err != nil {
+			return some, err
 		}
 		d.Marked = true
-	default:
-		// The rest is opened when somebody reads. Until then the keeper's map says that nothing is present, which does no harm.
-		if d, err = w.keepMarked(key, path); err != nil {
-			return err
-		}
+		w.kept[key] = d
 	}
-	w.kept[key] = d
-	return nil
+	// The rest is opened when somebody reads. Until then the keeper's maps say that nothing is present, which does no harm.
+	kept, err := w.client.Keep(fresh...)
+	for _, d := range kept {
+		w.kept[d.Key] = d
+	}
+	return some, err
 }
 
-func (w *watch) keepMarked(key cache.Key, path string) (keeper.Device, error) {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+// content opens a device to be kept and marked.
+func (w *watch) content(key cache.Key) (keeper.Content, error) {
+	path := w.service.cache.Path(key)
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0) // by the system call alone: an image may have many
 	if err != nil {
-		return keeper.Device{}, err
+		return keeper.Content{}, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer file.Close()
-	st, err := file.Stat()
-	if err != nil {
-		return keeper.Device{}, err
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return keeper.Content{}, errors.Join(err, unix.Close(fd))
 	}
-	d, maps, err := w.client.Keep(key, st.Size()/chunk.Block, file, path)
-	return d, errors.Join(err, maps.Close(), w.remember(key, file))
+	w.remember(key, &st)
+	return keeper.Content{Key: key, Blocks: st.Size / chunk.Block, File: fd, Path: path}, nil
 }
 
 func (w *watch) unmount(_ context.Context, _ *Image, target string) error { return unmount(target) }
@@ -222,22 +242,21 @@ func (w *watch) unwatch(key cache.Key) error {
 	return nil
 }
 
-func (w *watch) forget(key cache.Key) error {
+func (w *watch) forget(keys ...cache.Key) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d, ok := w.kept[key]
-	if !ok {
-		return nil
-	}
-	if d.Marked {
-		if err := w.client.Unmark(d, w.service.cache.Path(key)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+	var list []keeper.Device
+	for _, key := range keys {
+		if d, ok := w.kept[key]; ok {
+			list = append(list, d)
 		}
 	}
-	if err := w.client.Forget(d); err != nil {
+	if err := w.client.Release(list, w.service.cache.Path); err != nil {
 		return err
 	}
-	delete(w.kept, key)
+	for _, d := range list {
+		delete(w.kept, d.Key)
+	}
 	return nil
 }
 
@@ -265,27 +284,9 @@ func (w *watch) restore(ctx context.Context, im *Image) error {
 // guardAgain marks the devices of a mounted image that nobody has watched for a while. What the kernel has read meanwhile may be zeros: it is
 // dropped, and the mounts are named.
 func (w *watch) guardAgain(im *Image, live []string) error {
-	unguarded := false
-	for i := range im.record.Devices {
-		key, err := cache.ParseKey(im.record.Devices[i])
-		if err != nil {
-			return damaged(im.id, err)
-		}
-		w.mu.Lock()
-		d, ok := w.kept[key]
-		w.mu.Unlock()
-		if ok && d.Marked {
-			continue
-		}
-		if err := w.mark(im, i); err != nil {
-			return err
-		}
-		w.mu.Lock()
-		unguarded = unguarded || w.kept[key].Marked
-		w.mu.Unlock()
-	}
-	if !unguarded {
-		return nil
+	unguarded, err := w.mark(im)
+	if err != nil || !unguarded {
+		return err
 	}
 	for _, target := range live {
 		busy, err := dropPages(target)

@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/fanotify"
 )
 
@@ -236,7 +235,7 @@ func tail(name string) string {
 
 // receive reads one message; R says that the worker is to end.
 func receive(conn int) (a answer, retire bool, err error) {
-	var p [64]byte
+	var p [4 + 4*listed]byte
 	rights := make([]byte, unix.CmsgSpace(4*4))
 	n, rn, _, _, err := unix.Recvmsg(conn, p[:], rights, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
@@ -384,117 +383,6 @@ func (c *Client) ask(request []byte, fds ...int) (answer, error) {
 	case <-time.After(5 * time.Second):
 		return answer{}, ErrGone
 	}
-}
-
-// Device is a device that the keeper has.
-type Device struct {
-	Slot   int
-	Key    cache.Key
-	Blocks int64
-	Marked bool
-}
-
-// Devices lists what the keeper has.
-func (c *Client) Devices() []Device {
-	var list []Device
-	for i := range deviceSlots {
-		if d := c.held.Load().table.device(i); d.used() {
-			list = append(list, Device{i, d.key(), d.blocks(), d.marked()})
-		}
-	}
-	return list
-}
-
-// Maps are shared with the keeper.
-type Maps struct {
-	Present cache.Bits // blocks whose readers the keeper lets go on
-	Read    cache.Bits // blocks that somebody read while the device was marked
-
-	memory []byte
-}
-
-// Close ends the use of the maps.
-func (m Maps) Close() error {
-	if len(m.memory) == 0 {
-		return nil
-	}
-	return unix.Munmap(m.memory)
-}
-
-// Open gives the maps of a device, and its content to be written.
-func (c *Client) Open(d Device) (Maps, *os.File, error) {
-	a, err := c.ask(binary.NativeEndian.AppendUint32([]byte("G"), uint32(d.Slot)))
-	if err == nil && len(a.fds) != 2 {
-		err = fmt.Errorf("the keeper gave %d descriptors, 2 were expected", len(a.fds))
-	}
-	if err != nil {
-		return Maps{}, nil, err
-	}
-	m, err := mapped(a.fds[1], mapSize(d.Blocks))
-	if err := errors.Join(err, unix.Close(a.fds[1])); err != nil {
-		return Maps{}, nil, errors.Join(err, unix.Close(a.fds[0]))
-	}
-	return maps(m, d.Blocks), os.NewFile(uintptr(a.fds[0]), d.Key.String()), nil
-}
-
-// Keep gives a device to the keeper: content must have been opened for writing before the file was marked. With a path, the file is marked as
-// Mark does.
-func (c *Client) Keep(key cache.Key, blocks int64, content *os.File, path string) (Device, Maps, error) {
-	marked := byte(0)
-	if path != "" {
-		// Nobody reads it yet, so it may be marked before the keeper knows it.
-		if err := c.held.Load().group.Mark(path); err != nil {
-			return Device{}, Maps{}, err
-		}
-		marked = 1
-	}
-	fd, m, err := memory("weft-present", mapSize(blocks))
-	if err != nil {
-		return Device{}, Maps{}, err
-	}
-	defer unix.Close(fd)
-	request := append([]byte("D"), key[:]...)
-	a, err := c.ask(append(binary.NativeEndian.AppendUint64(request, uint64(blocks)), marked), int(content.Fd()), fd)
-	if err == nil && len(a.body) != 4 {
-		err = ErrGone
-	}
-	if err != nil {
-		return Device{}, Maps{}, fmt.Errorf("giving a device to the keeper: %w", err)
-	}
-	return Device{Slot: int(binary.NativeEndian.Uint32(a.body)), Key: key, Blocks: blocks, Marked: marked == 1}, maps(m, blocks), nil
-}
-
-func maps(m []byte, blocks int64) Maps {
-	present, read := split(m, blocks)
-	return Maps{present, read, m}
-}
-
-// Mark lets readers of a device's file wait for events.
-func (c *Client) Mark(d Device, path string) error {
-	if err := c.held.Load().group.Mark(path); err != nil {
-		return err
-	}
-	return c.setMarked(d, 1)
-}
-
-// Unmark lets them go on by themselves.
-func (c *Client) Unmark(d Device, path string) error {
-	if err := c.held.Load().group.Unmark(path); err != nil {
-		return err
-	}
-	return c.setMarked(d, 0)
-}
-
-func (c *Client) setMarked(d Device, n uint32) error {
-	request := binary.NativeEndian.AppendUint32([]byte("M"), uint32(d.Slot))
-	_, err := c.ask(binary.NativeEndian.AppendUint32(request, n))
-	return err
-}
-
-// Forget lets the keeper close a device.
-func (c *Client) Forget(d Device) error {
-	_, err := c.ask(binary.NativeEndian.AppendUint32([]byte("X"), uint32(d.Slot)))
-	return err
 }
 
 // Secrets is memory that outlives the worker and is never on a disk.

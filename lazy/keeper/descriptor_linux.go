@@ -61,17 +61,14 @@ func renumber(fd int, err error, first int) (int, error) {
 }
 
 // memory makes shared memory of a size.
-func memory(name string, size int) (fd int, m []byte, err error) {
+func memory(name string, size int) (fd int, err error) {
 	if fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC); err != nil {
-		return -1, nil, fmt.Errorf("making shared memory: %w", err)
+		return -1, fmt.Errorf("making shared memory: %w", err)
 	}
-	if err = unix.Ftruncate(fd, int64(size)); err == nil {
-		m, err = mapped(fd, size)
+	if err = unix.Ftruncate(fd, int64(size)); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
 	}
-	if err != nil {
-		return -1, nil, errors.Join(err, unix.Close(fd))
-	}
-	return fd, m, nil
+	return fd, nil
 }
 
 // mapped maps all of a shared memory, which must have that size.

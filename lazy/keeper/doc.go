@@ -43,5 +43,7 @@
 //	X SLOT           forget a device
 //	S                end, if there are no devices
 //
+// D, M and X may name up to 64 devices one after the other. A keeper that does not know this answers EINVAL.
+//
 // The keeper sends R to a worker that shall end because another one wants to attach.
 package keeper

@@ -143,11 +143,11 @@ func (k *keeper) fresh() error {
 	if k.own.Group, err = hold(int(g), nil); err != nil {
 		return err
 	}
-	fd, m, err := memory("weft-events", tableSize)
-	if err != nil {
+	if k.own.Table, err = hold(memory("weft-events", tableSize)); err != nil {
 		return err
 	}
-	if k.own.Table, err = hold(fd, nil); err != nil {
+	m, err := mapped(k.own.Table, tableSize)
+	if err != nil {
 		return err
 	}
 	k.table = newTable(m)

@@ -102,8 +102,8 @@ func reply(conn int, errno unix.Errno, body []byte, fds ...int) {
 
 // request serves one request; it says whether the worker is still there.
 func (k *keeper) request(w *worker) bool {
-	var p [256]byte
-	rights := make([]byte, unix.CmsgSpace(4*4))
+	var p [1 + listed*contentSize]byte
+	rights := make([]byte, unix.CmsgSpace(4*2*listed))
 	n, rn, _, _, err := unix.Recvmsg(w.conn, p[:], rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EAGAIN) {
 		return !died(w)
@@ -112,26 +112,30 @@ func (k *keeper) request(w *worker) bool {
 		return false
 	}
 	fds := received(rights[:rn])
+	body := p[1:n]
 	switch {
-	case p[0] == 'D' && n == 42 && len(fds) == 2:
-		slot, err := k.keep([32]byte(p[1:33]), int64(binary.NativeEndian.Uint64(p[33:])), int(p[41]), fds)
-		reply(w.conn, errno(err), binary.NativeEndian.AppendUint32(nil, uint32(slot)))
+	case p[0] == 'D' && len(fds) > 0 && len(body) == len(fds)/2*contentSize:
+		slots, err := k.keepAll(body, fds)
+		reply(w.conn, errno(err), slots)
 		return true
-	case p[0] == 'G' && n == 5:
-		d := k.table.device(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
+	case p[0] == 'G' && len(body) == 4:
+		d := k.table.device(slotIn(body))
 		if d.used() {
 			reply(w.conn, 0, nil, d.content(), d.present())
 		} else {
 			reply(w.conn, unix.ENOENT, nil)
 		}
-	case p[0] == 'M' && n == 9:
-		d := k.table.device(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
-		d.setNumber(12, int(binary.NativeEndian.Uint32(p[5:])))
+	case p[0] == 'M' && len(body) > 0 && len(body)%8 == 0:
+		for ; len(body) > 0; body = body[8:] {
+			k.table.device(slotIn(body)).setNumber(12, int(binary.NativeEndian.Uint32(body[4:])))
+		}
 		reply(w.conn, 0, nil)
-	case p[0] == 'X' && n == 5:
-		k.forget(int(binary.NativeEndian.Uint32(p[1:]) % deviceSlots))
+	case p[0] == 'X' && len(body) > 0 && len(body)%4 == 0:
+		for ; len(body) > 0; body = body[4:] {
+			k.forget(slotIn(body))
+		}
 		reply(w.conn, 0, nil)
-	case p[0] == 'S' && n == 1:
+	case p[0] == 'S' && len(body) == 0:
 		k.end(w)
 	default:
 		reply(w.conn, unix.EINVAL, nil)
@@ -141,6 +145,8 @@ func (k *keeper) request(w *worker) bool {
 	}
 	return true
 }
+
+func slotIn(p []byte) int { return int(binary.NativeEndian.Uint32(p) % deviceSlots) }
 
 // died says whether the worker's process has ended; another process may still have its socket.
 func died(w *worker) bool {
@@ -167,6 +173,24 @@ func received(rights []byte) []int {
 		return nil
 	}
 	return fds
+}
+
+// keepAll takes the descriptors of devices, all of them or none, and gives their slots.
+func (k *keeper) keepAll(body []byte, fds []int) (slots []byte, err error) {
+	for ; len(body) > 0; body, fds = body[contentSize:], fds[2:] {
+		slot, err := k.keep([32]byte(body[:32]), int64(binary.NativeEndian.Uint64(body[32:])), int(body[40]), fds[:2])
+		if err != nil {
+			for _, fd := range fds[2:] {
+				_ = unix.Close(fd)
+			}
+			for ; len(slots) > 0; slots = slots[4:] {
+				k.forget(slotIn(slots))
+			}
+			return nil, err
+		}
+		slots = binary.NativeEndian.AppendUint32(slots, uint32(slot))
+	}
+	return slots, nil
 }
 
 // keep takes the descriptors of a device.
