@@ -65,6 +65,9 @@ func New(file *config.File, o Options) (*Engine, error) {
 		engine: &Engine{log: o.Log, now: o.Now, began: o.Now(), positions: o.Positions}}
 	b.build()
 	if err := errors.Join(b.faults...); err != nil {
+		for _, o := range b.engine.outputs {
+			err = errors.Join(err, o.output.Close())
+		}
 		return nil, err
 	}
 	return b.engine, nil

@@ -53,7 +53,7 @@ func consume(t *testing.T, c *kfake.Cluster, options ...kgo.Opt) string {
 
 func TestKafka(t *testing.T) {
 	for name, c := range map[string]struct{ options, want string }{
-		"json":         {"", `logs  {"@timestamp":4.0000000005e+09,"k":{"app":"web","x.y":"z"},"log":"hello"}`},
+		"json":         {"", `logs  {"@timestamp":4000000000.5,"k":{"app":"web","x.y":"z"},"log":"hello"}`},
 		"iso8601":      {"    Timestamp_Format iso8601\n    Timestamp_Key at\n    rdkafka.compression.codec zstd\n", `logs  {"at":"2096-10-02T07:06:40.500000Z","k":{"app":"web","x.y":"z"},"log":"hello"}`},
 		"raw, by key":  {"    Format raw\n    Raw_Log_Key log\n    Message_Key_Field log\n    Topic_Key $k['app']\n    rdkafka.acks 1\n", "web hello hello"},
 		"msgpack":      {"    Format msgpack\n    Message_Key fixed\n    rdkafka.acks 0\n", "logs fixed \x83\xaa@timestamp\xcbA\xed\xcde\x00\x10\x00\x00\xa1k\x82\xa3app\xa3web\xa3x.y\xa1z\xa3log\xa5hello"},
@@ -67,5 +67,28 @@ func TestKafka(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
 		})
+	}
+}
+
+// A key leads to the partition that librdkafka would choose: zlib's checksum of it.
+func TestKafkaPartition(t *testing.T) {
+	for options, want := range map[string]int32{"": 0x3610a686 % 64, "    rdkafka.partitioner consistent_random\n": 0x3610a686 % 64, "    rdkafka.partitioner murmur2_random\n": 2132663229 % 64} {
+		b, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(64, "logs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		toKafka(t, b, "    Message_Key hello\n"+options)
+		client, err := kgo.NewClient(kgo.SeedBrokers(b.ListenAddrs()...), kgo.ConsumeTopics("logs"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		found := client.PollFetches(ctx).Records()
+		if len(found) != 1 || found[0].Partition != want {
+			t.Errorf("%q: got %d records, %v; want partition %d", options, len(found), found, want)
+		}
 	}
 }

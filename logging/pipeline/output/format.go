@@ -36,6 +36,10 @@ func (s jsonStyle) appendTime(b []byte, t record.Time) []byte {
 		b = append(b, '"')
 		b = t.Std().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 		return append(b, '"')
+	case "iso8601_ns":
+		b = append(b, '"')
+		b = t.Std().AppendFormat(b, "2006-01-02T15:04:05.000000000Z")
+		return append(b, '"')
 	case "java_sql_timestamp":
 		b = append(b, '"')
 		b = t.Std().AppendFormat(b, "2006-01-02 15:04:05.000000")

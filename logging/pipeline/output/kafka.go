@@ -2,20 +2,17 @@ package output
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"crypto/x509"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
-	"github.com/weft-dev/weft/logging/config"
+
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
 )
@@ -32,6 +29,8 @@ type kafka struct {
 	key      string
 	keyField *record.Path
 	rawKey   *record.Path
+	limit    time.Duration // for a chunk, 0 for none
+	trouble  *trouble
 }
 
 func newKafka(o *options.Set, h Host) Output {
@@ -62,18 +61,17 @@ func newKafka(o *options.Set, h Host) Output {
 	}
 	k.style = jsonStyle{shape: "json_stream", dateKey: o.String("timestamp_key"), date: strings.ToLower(o.StringOr("timestamp_format", "double"))}
 	switch k.style.date {
-	case "double", "iso8601", "iso8601_ns", "epoch":
-		k.style.date = strings.TrimSuffix(k.style.date, "_ns")
+	case "double", "iso8601", "iso8601_ns":
 	default:
-		o.Failf("timestamp_format", "there is no Timestamp_Format %q; there are double, iso8601 and epoch", k.style.date)
+		o.Failf("timestamp_format", "there is no Timestamp_Format %q; there are double, iso8601 and iso8601_ns", k.style.date)
 	}
-	o.Ignore("queue_full_retries", "workers", "tls.debug", "tls.vhost", "tls.verify_hostname", "tls.ca_path", "tls.min_version", "tls.max_version")
-	settings := append([]kgo.Opt{kgo.SeedBrokers(o.Commas("brokers")...), kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
-		kgo.RequestTimeoutOverhead(10 * time.Second), kgo.RecordDeliveryTimeout(30 * time.Second), kgo.MaxBufferedRecords(100_000)}, k.settings(o)...)
-	if id := o.String("client_id"); id != "" {
-		settings = append(settings, kgo.ClientID(id))
-	}
-	o.Ignore("group_id")
+	o.Ignore("queue_full_retries", "workers", "group_id") // of a queue and a consumer that this output has not
+	r := readRdkafka(o)
+	k.limit = r.delivery
+	// A broker that took records and does not answer would otherwise hold a chunk for ever. That chunk comes again: at least once.
+	k.trouble = &trouble{log: h.Log}
+	settings := append([]kgo.Opt{kgo.SeedBrokers(o.Commas("brokers")...), kgo.WithLogger(k.trouble), kgo.ClientID(o.StringOr("client_id", "fluent-bit")),
+		kgo.MaxBufferedRecords(100_000), kgo.AllowIdempotentProduceCancellation()}, r.settings...)
 	client, err := kgo.NewClient(settings...)
 	if err != nil {
 		o.Failf("brokers", "%v", err)
@@ -82,109 +80,9 @@ func newKafka(o *options.Set, h Host) Output {
 	return k
 }
 
-// settings reads rdkafka.NAME as librdkafka has it, and tls.*.
-func (k *kafka) settings(o *options.Set) []kgo.Opt {
-	var all []kgo.Opt
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.Bool("tls.verify")}
-	useTLS := o.Bool("tls")
-	ca, crt, key := o.String("tls.ca_file"), o.String("tls.crt_file"), o.String("tls.key_file")
-	mechanism, user, password := "plain", "", ""
-	acks := kgo.AllISRAcks()
-	for _, p := range o.Prefixed("rdkafka.") {
-		v := p.Value
-		switch name := strings.ToLower(p.Key[len("rdkafka."):]); name {
-		case "compression.codec", "compression.type":
-			codec, ok := map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
-				"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()}[strings.ToLower(v)]
-			if !ok {
-				o.Fail(p, "there is no compression %q; there are none, gzip, snappy, lz4 and zstd", v)
-			}
-			all = append(all, kgo.ProducerBatchCompression(codec))
-		case "request.required.acks", "acks":
-			switch v {
-			case "0":
-				acks = kgo.NoAck()
-			case "1":
-				acks = kgo.LeaderAck()
-			case "-1", "all":
-			default:
-				o.Fail(p, "%s must be 0, 1 or -1", p.Key)
-			}
-		case "client.id":
-			all = append(all, kgo.ClientID(v))
-		case "security.protocol":
-			switch v := strings.ToLower(v); v {
-			case "plaintext", "sasl_plaintext":
-			case "ssl", "sasl_ssl":
-				useTLS = true
-			default:
-				o.Fail(p, "there is no protocol %q", v)
-			}
-		case "sasl.mechanism", "sasl.mechanisms":
-			mechanism = strings.ToLower(v)
-		case "sasl.username":
-			user = v
-		case "sasl.password":
-			password = v
-		case "ssl.ca.location":
-			ca = v
-		case "ssl.certificate.location":
-			crt = v
-		case "ssl.key.location":
-			key = v
-		case "enable.ssl.certificate.verification":
-			if on, err := config.ParseBool(v); err == nil {
-				secure.InsecureSkipVerify = !on
-			}
-		case "message.max.bytes":
-			n, err := config.ParseSize(v)
-			if err != nil || n < 1000 || n > 1<<30 {
-				o.Fail(p, "%s must be from 1000 to 1000000000 bytes", p.Key)
-				continue
-			}
-			all = append(all, kgo.ProducerBatchMaxBytes(int32(n)))
-		case "log.connection.close", "queue.buffering.max.ms", "linger.ms", "queue.buffering.max.messages", "queue.buffering.max.kbytes", "batch.num.messages",
-			"socket.keepalive.enable", "debug", "request.timeout.ms", "message.timeout.ms", "metadata.max.age.ms", "broker.version.fallback", "api.version.request", "statistics.interval.ms":
-			// librdkafka's own queue and sockets: chunks take their place here
-		default:
-			o.Fail(p, "%s is not built into logagent", p.Key)
-		}
-	}
-	all = append(all, kgo.RequiredAcks(acks))
-	if acks != kgo.AllISRAcks() {
-		all = append(all, kgo.DisableIdempotentWrite())
-	}
-	if useTLS {
-		if ca != "" {
-			pem, err := os.ReadFile(ca)
-			secure.RootCAs = x509.NewCertPool()
-			if err != nil || !secure.RootCAs.AppendCertsFromPEM(pem) {
-				o.Failf("brokers", "no certificate of an authority in %s: %v", ca, err)
-			}
-		}
-		if crt != "" {
-			pair, err := tls.LoadX509KeyPair(crt, key)
-			if err != nil {
-				o.Failf("brokers", "the client's certificate: %v", err)
-			}
-			secure.Certificates = []tls.Certificate{pair}
-		}
-		all = append(all, kgo.DialTLSConfig(secure))
-	}
-	if user != "" {
-		switch mechanism {
-		case "plain":
-			all = append(all, kgo.SASL(plain.Auth{User: user, Pass: password}.AsMechanism()))
-		case "scram-sha-256":
-			all = append(all, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha256Mechanism()))
-		case "scram-sha-512":
-			all = append(all, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha512Mechanism()))
-		default:
-			o.Failf("brokers", "the SASL mechanism %q is not built into logagent; there are PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512", mechanism)
-		}
-	}
-	return all
-}
+// never are the answers that the same records would always get.
+var never = []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException, kerr.TopicAuthorizationFailed, kerr.InvalidRecord, kerr.PolicyViolation,
+	kerr.UnsupportedForMessageFormat}
 
 func (k *kafka) Write(ctx context.Context, c Chunk) error {
 	var records []*kgo.Record
@@ -202,14 +100,45 @@ func (k *kafka) Write(ctx context.Context, c Chunk) error {
 			records = append(records, out)
 		}
 	}
+	if k.limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, k.limit)
+		defer cancel()
+	}
 	err := k.client.ProduceSync(ctx, records...).FirstErr()
 	switch {
 	case err == nil:
+		k.trouble.last.Store(nil)
 		return nil
-	case errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.InvalidTopicException) || errors.Is(err, kerr.TopicAuthorizationFailed):
-		return Hopeless(err)
+	case slices.ContainsFunc(never, func(e *kerr.Error) bool { return errors.Is(err, e) }):
+		return Hopeless(fmt.Errorf("producing to %s: %w", strings.Join(k.topics, ","), err))
+	}
+	if last := k.trouble.last.Load(); last != nil {
+		return fmt.Errorf("producing to %s: %w; the brokers' last fault: %s", strings.Join(k.topics, ","), err, *last)
 	}
 	return fmt.Errorf("producing to %s: %w", strings.Join(k.topics, ","), err)
+}
+
+// trouble remembers what the client says last about its brokers: it tries again until time is up, and only this says why that was in vain.
+type trouble struct {
+	log  *slog.Logger
+	last atomic.Pointer[string]
+}
+
+func (t *trouble) Level() kgo.LogLevel { return kgo.LogLevelDebug }
+
+func (t *trouble) Log(level kgo.LogLevel, what string, pairs ...any) {
+	if level <= kgo.LogLevelInfo {
+		t.log.Debug(what, pairs...)
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		err, ok := pairs[i+1].(error)
+		if !ok || pairs[i] != "err" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) {
+			continue
+		}
+		told := fmt.Sprintf("%s: %v", what, err)
+		t.last.Store(&told)
+	}
 }
 
 // topic is the one that the record names, if it is known or any may be named; else the first.

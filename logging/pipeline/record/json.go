@@ -371,15 +371,16 @@ func AppendJSONKey(dst []byte, f *Fields) []byte {
 	return AppendJSONString(dst, AppendJSON(nil, f.Raw[:len(f.Raw)-len(f.Value)]))
 }
 
-// AppendJSONFloat appends a number as the engine writes it, with a digit behind the point at least; null if JSON has none for it.
+// AppendJSONFloat appends a number as Fluent Bit writes it (src/flb_pack.c): one that is whole and fits 64 bits with a zero behind the point, others
+// with 16 digits at most; null if JSON has none for it.
 func AppendJSONFloat(dst []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(dst, "null"...)
 	}
-	if f == math.Trunc(f) && math.Abs(f) < 1e15 {
+	if f == math.Trunc(f) && f >= -1<<63 && f < 1<<63 {
 		return strconv.AppendFloat(dst, f, 'f', 1, 64)
 	}
-	return strconv.AppendFloat(dst, f, 'g', -1, 64)
+	return strconv.AppendFloat(dst, f, 'g', 16, 64)
 }
 
 const hexDigits = "0123456789abcdef"

@@ -3,6 +3,7 @@ package record
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -119,4 +120,25 @@ func FuzzEvents(f *testing.F) {
 			}
 		}
 	})
+}
+
+// As Fluent Bit writes them (printed by its stdout with format json_lines).
+func TestFloatsInJSON(t *testing.T) {
+	for _, c := range []struct {
+		f    float64
+		want string
+	}{
+		{4000000000.5, "4000000000.5"}, {4000000005, "4000000005.0"}, {0, "0.0"}, {-1, "-1.0"}, {1e15, "1000000000000000.0"}, {1 << 62, "4611686018427387904.0"},
+		{1e20, "1e+20"}, {1.5e-7, "1.5e-07"}, {0.0001, "0.0001"}, {0.1, "0.1"}, {0.1 + 0.2, "0.3"}, {1706702400.123456789, "1706702400.123457"},
+		{1.0 / 3, "0.3333333333333333"}, {123456789012.75, "123456789012.75"}, {2.5e300, "2.5e+300"}, {math.NaN(), "null"}, {math.Inf(1), "null"},
+	} {
+		if got := string(AppendJSON(nil, AppendFloat(nil, c.f))); got != c.want {
+			t.Errorf("%v: got %s, want %s", c.f, got, c.want)
+		}
+	}
+	for n, want := range map[int64]string{4000000005: "4000000005", math.MaxInt64: "9223372036854775807", math.MinInt64: "-9223372036854775808"} {
+		if got := string(AppendJSON(nil, AppendInt(nil, n))); got != want {
+			t.Errorf("%d: got %s", n, got)
+		}
+	}
 }

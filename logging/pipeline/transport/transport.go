@@ -61,17 +61,19 @@ func NewClient(o *options.Set, host string, port int) *Client {
 	}
 	o.Ignore("net.connect_timeout_log_error", "net.dns.mode", "net.dns.resolver", "net.keepalive_max_recycle", "net.max_worker_connections",
 		"net.tcp_keepalive", "net.tcp_keepalive_time", "net.tcp_keepalive_interval", "net.tcp_keepalive_probes")
-	c.TLS = clientTLS(o, host)
+	if config, on := TLS(o, host); on {
+		c.TLS = config
+	}
 	return c
 }
 
 // Unix makes the client connect to a Unix socket.
 func (c *Client) Unix(path string) { c.network, c.Address = "unix", path }
 
-// clientTLS reads tls.*; nil without tls.
-func clientTLS(o *options.Set, host string) *tls.Config {
-	on := o.Bool("tls")
-	config := &tls.Config{ServerName: o.StringOr("tls.vhost", host), MinVersion: tls.VersionTLS12}
+// TLS reads tls and tls.* of a client. The server's certificate must be for tls.vhost, or else for host.
+func TLS(o *options.Set, host string) (config *tls.Config, on bool) {
+	on = o.Bool("tls")
+	config = &tls.Config{ServerName: o.StringOr("tls.vhost", host), MinVersion: tls.VersionTLS12}
 	verify := o.Bool("tls.verify")
 	checkName := !o.Has("tls.verify_hostname") || o.Bool("tls.verify_hostname")
 	o.Ignore("tls.verify_hostname", "tls.debug")
@@ -82,13 +84,18 @@ func clientTLS(o *options.Set, host string) *tls.Config {
 	case !verify:
 		config.InsecureSkipVerify = true // asked for by tls.verify off
 	case !checkName:
-		config.InsecureSkipVerify = true // the chain is verified below, the name is not, as asked for
-		config.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, config.RootCAs) }
+		WithoutName(config)
 	}
-	if !on {
-		return nil
+	return config, on
+}
+
+// WithoutName makes a client take a certificate for any name that a trusted authority has signed, unless it verifies nothing.
+func WithoutName(config *tls.Config) {
+	if config.InsecureSkipVerify && config.VerifyConnection == nil {
+		return
 	}
-	return config
+	config.InsecureSkipVerify = true // the chain is verified below, the name is not, as asked for
+	config.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s, config.RootCAs) }
 }
 
 func verifyChain(s tls.ConnectionState, roots *x509.CertPool) error {
