@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
+	"github.com/weft-dev/weft/stack/module/artifact"
 )
 
 // TestKusionModPush pushes a module for two systems and pulls it for a stack.
@@ -63,7 +64,7 @@ func TestKusionModPush(t *testing.T) {
 		}
 		m, err := image.Manifest()
 		if err != nil || m.Annotations["team"] != "shop" || m.Annotations["org.opencontainers.image.version"] != "0.3.0" ||
-			m.Layers[0].MediaType != moduleContentType || m.Config.MediaType != moduleConfigType {
+			m.Layers[0].MediaType != artifact.ContentType || m.Config.MediaType != artifact.ConfigType {
 			t.Errorf("the manifest is %+v (%v)", m, err)
 		}
 	}
