@@ -47,6 +47,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, workerMain(os.Args[2], os.Args[3], os.Args[4]))
 		os.Exit(1)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "bare" {
+		fmt.Fprintln(os.Stderr, bareMain(os.Args[2]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

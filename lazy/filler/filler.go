@@ -143,7 +143,10 @@ func (f *Filler) Ensure(ctx context.Context, offset, n int64, class Class) error
 		if f.dev.Has(offset, n) {
 			return nil
 		}
-		wait, own := f.claim(offset, n, class)
+		wait, here, own := f.claim(offset, n, class)
+		if here != nil {
+			f.fetch(here, class)
+		}
 		for _, w := range wait {
 			select {
 			case <-w.done:
@@ -167,8 +170,9 @@ func (f *Filler) Ensure(ctx context.Context, offset, n int64, class Class) error
 	return last
 }
 
-// claim finds the missing extents of a part of the device and begins to fetch those that nobody fetches yet. Own says that all are.
-func (f *Filler) claim(offset, n int64, class Class) (wait []*flight, own bool) {
+// claim finds the missing extents of a part of the device and begins to fetch those that nobody fetches yet. Own says that all are. What is near
+// is left to the caller to fetch: it takes less time than another goroutine does to begin.
+func (f *Filler) claim(offset, n int64, class Class) (wait []*flight, here *run, own bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var fresh []uint32
@@ -180,10 +184,15 @@ func (f *Filler) claim(offset, n int64, class Class) (wait []*flight, own bool) 
 		}
 		fresh = append(fresh, e)
 	}
-	for _, run := range f.runs(fresh, class) {
-		wait = append(wait, f.begin(run, class)...)
+	for _, r := range f.runs(fresh, class) {
+		if here == nil && f.near() && f.ctx.Err() == nil {
+			here = &r
+			wait = append(wait, f.launch(here)...)
+			continue
+		}
+		wait = append(wait, f.begin(r, class)...)
 	}
-	return wait, own
+	return wait, here, own
 }
 
 // missing lists the extents, in their order, that have chunks which are missing in a part of the device.
@@ -274,16 +283,19 @@ func (f *Filler) present(e uint32) bool {
 
 // begin starts to fetch a run and returns the flights of what was asked for.
 func (f *Filler) begin(r run, class Class) []*flight {
+	wait := f.launch(&r)
+	go f.fetch(&r, class)
+	return wait
+}
+
+// launch makes the flights of a run, which must then be fetched, and returns those of what was asked for.
+func (f *Filler) launch(r *run) []*flight {
 	r.flights = make([]*flight, len(r.extents))
 	for i, e := range r.extents {
 		r.flights[i] = &flight{done: make(chan struct{})}
 		f.flights[e] = r.flights[i]
 	}
 	f.running.Add(1)
-	go func() {
-		defer f.running.Done()
-		f.fetch(&r, class)
-	}()
 	return r.flights[:r.wanted]
 }
 
@@ -296,21 +308,25 @@ func (f *Filler) land(e uint32, w *flight, err error) {
 	close(w.done)
 }
 
-// fetch gets a run from the first source that has it.
+// fetch gets a run from the first source that has it. The deadline is of far sources: reading from this machine's disks cannot be ended.
 func (f *Filler) fetch(r *run, class Class) {
-	ctx, cancel := context.WithTimeoutCause(f.ctx, f.options.Deadline, fmt.Errorf("it took longer than %s: %w", f.options.Deadline, context.DeadlineExceeded))
-	defer cancel()
+	defer f.running.Done()
 	pending := make([]error, len(r.extents)) // why each is not there yet
 	f.mu.Lock()
 	sources := f.sources
 	f.mu.Unlock()
+	none := fmt.Errorf("%s: %w", f.dev.Device().Name(), ErrNoSource)
 	for i := range pending {
-		pending[i] = fmt.Errorf("%s: %w", f.dev.Device().Name(), ErrNoSource)
+		pending[i] = none
 	}
-	for _, s := range sources {
-		if f.from(ctx, s, r, pending, class) || ctx.Err() != nil {
-			break
-		}
+	far := slices.IndexFunc(sources, func(s Source) bool { return !s.Near() })
+	if far < 0 {
+		far = len(sources)
+	}
+	if !f.fromOne(f.ctx, sources[:far], r, pending, class) && far < len(sources) {
+		ctx, cancel := context.WithTimeoutCause(f.ctx, f.options.Deadline, fmt.Errorf("it took longer than %s: %w", f.options.Deadline, context.DeadlineExceeded))
+		defer cancel()
+		f.fromOne(ctx, sources[far:], r, pending, class)
 	}
 	for i, e := range r.extents {
 		if pending[i] != nil {
@@ -318,6 +334,19 @@ func (f *Filler) fetch(r *run, class Class) {
 		}
 		f.finish(r, i, e, pending[i])
 	}
+}
+
+// fromOne tries sources one after the other; it says whether nothing is pending any more.
+func (f *Filler) fromOne(ctx context.Context, sources []Source, r *run, pending []error, class Class) bool {
+	for _, s := range sources {
+		if f.from(ctx, s, r, pending, class) {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return false
 }
 
 // finish ends the flight of an extent, once.
@@ -372,7 +401,11 @@ func (f *Filler) part(ctx context.Context, s Source, r *run, first, end int, pen
 	start := f.extents[r.extents[first]].at
 	last := f.extents[r.extents[end-1]]
 	p := make([]byte, last.at+int64(last.stored)-start)
-	leave, err := f.options.Order.enter(ctx, class, len(p))
+	paid := len(p)
+	if s.Near() {
+		paid = 0 // the limit is of what comes over the network
+	}
+	leave, err := f.options.Order.enter(ctx, class, paid)
 	if err != nil {
 		return err
 	}

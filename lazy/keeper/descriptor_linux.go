@@ -118,7 +118,11 @@ func startTime(pid int) (string, error) {
 // identify gives the file of a descriptor.
 func identify(fd int) (fileID, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	return identifyWith(&st, fd)
+}
+
+func identifyWith(st *unix.Stat_t, fd int) (fileID, error) {
+	if err := unix.Fstat(fd, st); err != nil {
 		return fileID{}, err
 	}
 	return fileID{uint64(st.Dev), st.Ino}, nil //nolint:unconvert // not on every architecture

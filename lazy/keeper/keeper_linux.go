@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,7 @@ type keeper struct {
 	freed   []int // free slots of events
 	open    []int // slots of events that wait
 	ended   bool
+	stat    unix.Stat_t // of the file of an event: made once, for events are many
 }
 
 // presence is what is present of a device, and what of it was read while it was watched.
@@ -261,31 +263,47 @@ func (k *keeper) listen() error {
 
 // loop serves until it is told to end.
 func (k *keeper) loop() error {
+	var fds []unix.PollFd
+	events := false // there were some the last time
 	for !k.ended {
-		fds := []unix.PollFd{{Fd: int32(k.listener), Events: unix.POLLIN}}
-		for _, w := range []*worker{k.worker, k.waiting} {
+		fds = append(fds[:0], unix.PollFd{Fd: int32(k.listener), Events: unix.POLLIN})
+		for _, w := range [...]*worker{k.worker, k.waiting} {
 			if w != nil {
 				fds = append(fds, unix.PollFd{Fd: int32(w.conn), Events: unix.POLLIN}, unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN})
 			}
 		}
+		n := len(fds)
 		if len(k.freed) > 0 {
 			fds = append(fds, unix.PollFd{Fd: int32(k.group), Events: unix.POLLIN})
 		}
-		_, err := unix.Poll(fds, k.patience())
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		if err := k.wait(fds, events); err != nil {
 			return err
 		}
-		n := len(fds)
-		if len(k.freed) > 0 {
-			n--
-			if fds[n].Revents != 0 {
-				k.read()
-			}
+		if events = len(fds) > n && fds[n].Revents != 0; events {
+			k.read()
 		}
 		k.sweep()
 		k.serve(fds[:n])
 	}
 	return nil
+}
+
+// wait waits until one of the descriptors is ready, or for as long as the loop may sleep. After an event it does not tell Go's scheduler: each time a
+// thread comes back from a wait that the scheduler knows of, another thread is woken to look after it, and both processors are needed, one for
+// this process and one for whoever reads. After 10 ms the scheduler interrupts such a wait.
+func (k *keeper) wait(fds []unix.PollFd, events bool) error {
+	patience := k.patience()
+	if events && patience < 0 {
+		n, _, e := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)), 0, 0, 0, 0) //nolint:gosec // as the system call wants it
+		if n > 0 && e == 0 {
+			return nil
+		}
+	}
+	_, err := unix.Poll(fds, patience)
+	if errors.Is(err, unix.EINTR) {
+		return nil
+	}
+	return err
 }
 
 // patience is how long the loop may sleep, in milliseconds.
@@ -322,14 +340,14 @@ func (k *keeper) arrived(i int) {
 		k.freed = append(k.freed, i)
 		return
 	}
-	file, err := identify(int(p.FD))
+	file, err := identifyWith(&k.stat, int(p.FD))
 	slot, known := k.devices[file]
 	if err != nil || !known {
 		slot = -1
 	}
 	if slot >= 0 && p.Count >= 0 && k.present(slot, p.Offset, p.Count) {
-		k.answer(e, p.FD, k.group.Allow)
-		k.release(i)
+		k.answered(k.group.Allow(p.FD))
+		k.let(i, p.FD)
 		return
 	}
 	number, _ := e.load()
@@ -352,19 +370,26 @@ func (k *keeper) present(slot int, offset, count int64) bool {
 	return k.bits[slot].bits.All(first, end)
 }
 
-func (k *keeper) answer(_ event, fd int32, how func(int32) error) {
-	if err := how(fd); err != nil && !errors.Is(err, unix.ENOENT) {
+// answered says why an event could not be answered. That nobody waits any more is no reason.
+func (k *keeper) answered(err error) {
+	if err != nil && !errors.Is(err, unix.ENOENT) {
 		k.say("an event cannot be answered: %v", err)
 	}
 }
 
 // release makes a slot free and closes the event's descriptor, whose number may be that of another event from then on.
 func (k *keeper) release(i int) {
-	e := k.table.event(i)
-	p, err := e.parse()
-	e.clear()
-	if err == nil {
-		_ = unix.Close(int(p.FD))
+	fd := int32(-1)
+	if p, err := k.table.event(i).parse(); err == nil {
+		fd = p.FD
+	}
+	k.let(i, fd)
+}
+
+func (k *keeper) let(i int, fd int32) {
+	k.table.event(i).clear()
+	if fd >= 0 {
+		_ = unix.Close(int(fd))
 	}
 	k.freed = append(k.freed, i)
 }
@@ -384,7 +409,7 @@ func (k *keeper) sweep() {
 		if state == pending && now()-e.arrival() > int64(k.options.Deadline) && e.move(number, pending, answering) {
 			if p, err := e.parse(); err == nil {
 				k.say("an event was not answered within %s: its read fails", k.options.Deadline)
-				k.answer(e, p.FD, k.group.Deny)
+				k.answered(k.group.Deny(p.FD))
 			}
 			e.move(number, answering, answered)
 			state = answered
