@@ -78,6 +78,14 @@ func (s *Snapshot) Resolve(user string, groups []string) *Subject {
 	return resolved
 }
 
+// ResolveName returns what a named subject is cleared for: a user or service account without groups, or a group alone.
+func (s *Snapshot) ResolveName(n SubjectName) *Subject {
+	if n.Kind == UserGroup {
+		return s.Resolve("", []string{n.Name})
+	}
+	return s.Resolve(n.user(), nil)
+}
+
 func accountNamespace(user string) (string, bool) {
 	rest, ok := strings.CutPrefix(user, accountPrefix)
 	if !ok {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -142,4 +143,39 @@ func TestReasons(t *testing.T) {
 	if d := Evaluate(s, Endpoint{Pod: &other}, pod, TCP, 80); !d.Allowed {
 		t.Errorf("a pod of the node's own network: %s", d)
 	}
+}
+
+// What no packet can show here: SCTP, which the kernel may not speak, other nodes, and a namespace whose labels change.
+func TestClusterPoliciesBeyondPackets(t *testing.T) {
+	const policy = `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {ns: x}}}, egress: [
+		{action: Accept, to: [{namespaces: {matchLabels: {ns: 'y'}}}], protocols: [{sctp: {destinationPort: {number: 9003}}}]},
+		{action: Accept, to: [{nodes: {matchLabels: {os: linux}}}], protocols: [{tcp: {destinationPort: {number: 443}}}]},
+		{action: Deny, to: [{namespaces: {}}, {nodes: {}}]}]}}`
+	o := scenarioObjects(t, policy)
+	far := netip.MustParseAddr("192.0.2.77")
+	o.Nodes = append(o.Nodes, Node{Name: "far", Labels: map[string]string{"os": "linux"}, IPs: []netip.Addr{far}})
+	o.Pods = append(o.Pods, Pod{Namespace: "z", Name: "host", HostNetwork: true, Node: "far", IPs: []netip.Addr{far}})
+	ask := func(what string, to Endpoint, protocol Protocol, port uint16, want bool) {
+		t.Helper()
+		s := NewSnapshot(o)
+		from := s.Pod("x", "a")
+		if d := Evaluate(s, Endpoint{Pod: from, Addr: from.IPs[0]}, to, protocol, port); d.Allowed != want {
+			t.Errorf("%s: %s", what, d)
+		}
+	}
+	pod := func() Endpoint {
+		s := NewSnapshot(o)
+		return s.Address(s.Pod("y", "a").IPs[0])
+	}
+	ask("SCTP at the port", pod(), SCTP, 9003, true)
+	ask("SCTP at another", pod(), SCTP, 9005, false)
+	ask("the port by TCP", pod(), TCP, 9003, false)
+	ask("a node, and what runs in its network, at the port", Endpoint{Addr: far}, TCP, 443, true)
+	ask("a node at another port", Endpoint{Addr: far}, UDP, 443, false)
+	for i := range o.Namespaces {
+		if o.Namespaces[i].Name == "y" {
+			o.Namespaces[i].Labels = map[string]string{"ns": "other"}
+		}
+	}
+	ask("a namespace that has lost the label", pod(), SCTP, 9003, false)
 }

@@ -240,6 +240,40 @@ var scenarios = []struct {
 		deny:  []string{"x/a > x/c tcp 81", "x/a > x/b tcp 80", "x/a > outside tcp 8080", "x/a > outside udp 80"},
 	},
 	{
+		name: "a Deny before an Accept decides, in both directions of one policy",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{action: Deny, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}, {action: Accept, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}, {action: Pass, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}],
+			egress: [{action: Deny, to: [{namespaces: {matchLabels: {ns: z}}}], protocols: [{udp: {destinationPort: {number: 80}}}]}, {action: Accept, to: [{namespaces: {matchLabels: {ns: z}}}]}]}}`,
+		allow: []string{"z/a > x/a tcp 80", "x/a > y/a tcp 80", "x/a > z/a udp 81", "x/a > z/a tcp 80"},
+		deny:  []string{"y/a > x/a tcp 80", "y/c > x/b udp 81", "x/a > z/a udp 80"},
+	},
+	{
+		name: "a Pass before an Accept and a Deny leaves it to NetworkPolicies, and to tier Baseline if there is none",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 1, subject: {namespaces: {}},
+			ingress: [{action: Pass, from: [{namespaces: {}}]}, {action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}}
+---
+{metadata: {name: some, namespace: x}, spec: {podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {ns: 'y'}}}]}]}}
+---
+{kind: ClusterNetworkPolicy, metadata: {name: b}, spec: {tier: Baseline, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}]}}`,
+		allow: []string{"y/a > x/a tcp 80", "z/a > y/a tcp 80"},
+		deny:  []string{"z/a > x/a tcp 80", "y/a > z/a udp 80"},
+	},
+	{
+		name: "tier Baseline by protocol and port, the first rule that matches",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: b}, spec: {tier: Baseline, priority: 1, subject: {namespaces: {matchLabels: {ns: x}}},
+			ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}, {udp: {destinationPort: {number: 81}}}]}, {action: Deny, from: [{namespaces: {}}]}],
+			egress: [{action: Deny, to: [{namespaces: {}}], protocols: [{destinationNamedPort: serve-81}]}, {action: Accept, to: [{namespaces: {}}]}]}}`,
+		allow: []string{"y/a > x/a tcp 80", "y/a > x/a udp 81", "x/a > y/a tcp 80", "x/a > y/c tcp 81", "x/a > y/a udp 81"},
+		deny:  []string{"y/a > x/a tcp 81", "y/a > x/a udp 80", "x/a > y/a tcp 81"},
+	},
+	{
+		name: "networks of tier Baseline, the narrow one before the wide one",
+		policies: `{kind: ClusterNetworkPolicy, metadata: {name: b}, spec: {tier: Baseline, priority: 1, subject: {namespaces: {matchLabels: {ns: x}}},
+			egress: [{action: Accept, to: [{networks: [192.0.2.10/32, "2001:db8::10/128"]}]}, {action: Deny, to: [{networks: [0.0.0.0/0, "::/0"]}]}]}}`,
+		allow: []string{"x/a > outside tcp 80", "y/a > z/a tcp 80"},
+		deny:  []string{"x/a > y/a tcp 80", "x/a > x/b udp 80"},
+	},
+	{
 		name: "a rule that is not understood fails closed",
 		policies: `{kind: ClusterNetworkPolicy, metadata: {name: p}, spec: {tier: Admin, priority: 5, subject: {namespaces: {matchLabels: {ns: x}}},
 			ingress: [{action: Accept, from: [{}]}, {action: Deny, from: [{namespaces: {matchLabels: {ns: 'y'}}}]}],

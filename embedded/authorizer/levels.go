@@ -16,6 +16,7 @@ import (
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/admission"
+	"github.com/weft-dev/weft/level/ceiling"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
@@ -30,6 +31,8 @@ type Levels struct {
 	Streams *Streams
 	Feed    *feed.Feed
 
+	usage    *admission.Usage
+	ceilings *ceiling.Keeper
 	offFile  string
 	reporter door.Reporter
 }
@@ -50,7 +53,12 @@ func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit records of levels: %w", err)
 	}
-	l := &Levels{Feed: f, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records}}
+	usage := &admission.Usage{}
+	ceilings, err := ceiling.New(loopback, usage, func() *level.Snapshot { return f.State().Snapshot }, log)
+	if err != nil {
+		return nil, err
+	}
+	l := &Levels{Feed: f, usage: usage, ceilings: ceilings, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records}}
 	l.Streams = NewStreams(l.Door)
 	f.Log, f.Exempt = log, exempt
 	f.Changed = func(*feed.State) { l.Streams.Check() }
@@ -68,6 +76,7 @@ func (l *Levels) Judge() *admission.Judge {
 			return l.Door.Off() || s.Snapshot == nil && !s.Stale
 		},
 		Setting: func() api.DoorSetting { return l.Feed.State().Doors.Admission },
+		Usage:   l.usage,
 	}
 }
 
@@ -92,6 +101,7 @@ func (l *Levels) look() error {
 func (l *Levels) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { l.reporter.Run(ctx) })
+	running.Go(func() { l.ceilings.Run(ctx) })
 	running.Go(func() {
 		ticker := time.NewTicker(offEvery)
 		defer ticker.Stop()

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
@@ -183,6 +184,10 @@ func TestCeiling(t *testing.T) {
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	j := judge(t, api.Enforce)
 	j.Usage = &Usage{Clock: func() time.Time { return clock }}
+	if got := j.Review(request(t, "lois", admissionv1.Create, "pods", pod("one", "a", "1m"))); got.Allowed || !strings.Contains(got.Result.Message, "is not known yet") {
+		t.Errorf("before anything is known of pods: %+v", got)
+	}
+	j.Usage.Replace(nil)
 	create := func(object string) string {
 		got := j.Review(request(t, "lois", admissionv1.Create, "pods", object))
 		if got.Allowed {
@@ -214,17 +219,14 @@ func TestCeiling(t *testing.T) {
 		t.Errorf("the status says %v %v %v in %d namespaces", used.CPU, used.Memory, used.Pods, namespaces)
 	}
 	see := func(namespace, name string, phase corev1.PodPhase) {
-		var p corev1.Pod
-		if err := yaml.Unmarshal([]byte(pod(namespace, name, "400m")), &p); err != nil {
-			t.Fatal(err)
-		}
+		p := seen(t, namespace, name, "400m", "")
 		p.Status.Phase = phase
-		j.Usage.See(&p)
+		j.Usage.See(p)
 	}
 	see("one", "a", corev1.PodRunning)
 	see("two", "a", corev1.PodSucceeded)
 	expect("after one has ended", create(pod("two", "e", "500m")), "")
-	j.Usage.Forget("one", "a")
+	j.Usage.Forget(seen(t, "one", "a", "400m", ""))
 	clock = clock.Add(time.Minute) // c and e never came
 	expect("after the rest is gone", create(pod("one", "f", "1")), "")
 	resize := request(t, "lois", admissionv1.Update, "pods/resize", pod("one", "f", "1100m"))
@@ -234,6 +236,74 @@ func TestCeiling(t *testing.T) {
 	if got := j.Review(request(t, "lois", admissionv1.Update, "pods/resize", pod("one", "f", "900m"))); !got.Allowed {
 		t.Error("a pod cannot be made smaller:", got.Result.Message)
 	}
+}
+
+// seen is a pod as a watch tells it.
+func seen(t testing.TB, namespace, name, cpu string, uid types.UID) *corev1.Pod {
+	t.Helper()
+	var p corev1.Pod
+	if err := yaml.Unmarshal([]byte(pod(namespace, name, cpu)), &p); err != nil {
+		t.Fatal(err)
+	}
+	p.UID = uid
+	return &p
+}
+
+// TestUsageFollows has watches and admission tell of the same names in every order: at no time does less count than there may be.
+func TestUsageFollows(t *testing.T) {
+	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	j := judge(t, api.Enforce)
+	u := &Usage{Clock: func() time.Time { return clock }}
+	j.Usage = u
+	u.Replace([]*corev1.Pod{seen(t, "one", "a", "400m", "1")})
+	review := func(op admissionv1.Operation, resource, cpu, uid string) bool {
+		return j.Review(request(t, "lois", op, resource, strings.Replace(pod("one", "a", cpu), "{name: a,", "{name: a, uid: \""+uid+"\",", 1))).Allowed
+	}
+	expect := func(what, want string) {
+		t.Helper()
+		if used, _ := u.Of(j.Snapshot(), "shop"); used.CPU.String() != want {
+			t.Errorf("%s: %s count, want %s", what, used.CPU, want)
+		}
+	}
+	expect("what was listed", "400m")
+	review(admissionv1.Create, "pods", "500m", "2")
+	expect("one of the same name, which will replace it", "500m")
+	u.See(seen(t, "one", "a", "400m", "1"))
+	expect("the old one is still seen", "500m")
+	u.Forget(seen(t, "one", "a", "400m", "1"))
+	expect("the old one is gone, the new one not yet seen", "500m")
+	u.See(seen(t, "one", "a", "500m", "2"))
+	clock = clock.Add(time.Minute)
+	expect("the new one was seen, and stays", "500m")
+	u.Forget(seen(t, "one", "a", "400m", "1"))
+	expect("the end of the old one is told late", "500m")
+	review(admissionv1.Update, "pods/resize", "800m", "2")
+	u.See(seen(t, "one", "a", "500m", "2"))
+	expect("about to grow, and something else changed", "800m")
+	u.See(seen(t, "one", "a", "800m", "2"))
+	clock = clock.Add(time.Minute)
+	expect("grown", "800m")
+	if review(admissionv1.Update, "pods/resize", "1100m", "2") {
+		t.Error("a pod grows above the ceiling")
+	}
+	ended := seen(t, "one", "a", "800m", "2")
+	ended.Status.Phase = corev1.PodFailed
+	u.See(ended)
+	expect("ended", "0")
+	review(admissionv1.Create, "pods", "1", "3")
+	if !review(admissionv1.Update, "pods/status", "1", "2") || !review(admissionv1.Update, "pods", "1", "2") {
+		t.Error("what is written about an ended pod is refused")
+	}
+	u.Lost(true)
+	clock = clock.Add(time.Hour)
+	expect("let through while the watch is lost", "1")
+	u.Lost(false)
+	expect("and the watch is back", "1")
+	clock = clock.Add(time.Minute)
+	expect("and tells nothing of it", "0")
+	review(admissionv1.Create, "pods", "1", "4")
+	u.Replace(nil)
+	expect("let through, and pods are listed anew", "1")
 }
 
 func TestRequested(t *testing.T) {
@@ -317,6 +387,7 @@ func FuzzReview(f *testing.F) {
 	}
 	j := judge(f, api.Enforce)
 	j.Usage = &Usage{}
+	j.Usage.Replace(nil)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, err := ParseReview(body)
 		if err != nil {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/level"
@@ -15,23 +17,32 @@ import (
 )
 
 // Usage knows what the pods of each namespace request. Whoever watches pods tells it; a pod that was let through counts at once, and is forgotten if
-// it does not appear. It is safe for several goroutines. Each process has its own: two of them that judge at the same moment may together let
-// through what only one of them may.
+// it does not appear. Until Replace was called nothing is known, and no pod may be made where there is a ceiling. It is safe for several goroutines.
+// Each process has its own: two of them that judge at the same moment may together let through what only one of them may.
 type Usage struct {
 	// Clock is time.Now if it is nil.
 	Clock func() time.Time
 
 	mu         sync.Mutex
+	known      bool
+	lost       bool
 	pods       map[podName]podUse
 	namespaces map[string]amount
 }
 
 type podName struct{ namespace, name string }
 
+// podUse is what there is under a name: the pod that was seen, and one that was let through and not seen yet. There is never more than one of them
+// in the cluster, so the greater of both counts.
 type podUse struct {
-	amount
-	until time.Time // of a pod that was let through and not seen yet
+	seen     amount
+	seenID   types.UID
+	reserved amount
+	until    time.Time // of what is reserved; zero if nothing is
+	whose    types.UID // whom it is reserved for
 }
+
+func (p podUse) counts() amount { return p.seen.most(p.reserved) }
 
 // amount is in thousandths of a processor, bytes, and pods.
 type amount struct{ cpu, memory, pods int64 }
@@ -40,49 +51,120 @@ func (a amount) plus(b amount, sign int64) amount {
 	return amount{a.cpu + sign*b.cpu, a.memory + sign*b.memory, a.pods + sign*b.pods}
 }
 
+func (a amount) most(b amount) amount {
+	return amount{max(a.cpu, b.cpu), max(a.memory, b.memory), max(a.pods, b.pods)}
+}
+
 // reserved is how long a pod that was let through counts without being seen.
 const reserved = 30 * time.Second
 
-// See tells what a pod is now. One that has ended does not count.
-func (u *Usage) See(pod *corev1.Pod) {
-	a := requested(&pod.Spec)
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		a = amount{}
+func (u *Usage) now() time.Time {
+	if u.Clock != nil {
+		return u.Clock()
 	}
+	return time.Now()
+}
+
+// Replace tells all pods that there are.
+func (u *Usage) Replace(pods []*corev1.Pod) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.put(podName{pod.Namespace, pod.Name}, podUse{amount: a})
+	u.known = true
+	there := make(map[podName]bool, len(pods))
+	for _, p := range pods {
+		there[podName{p.Namespace, p.Name}] = true
+		u.see(p)
+	}
+	for name, p := range u.pods {
+		if !there[name] {
+			p.seen, p.seenID = amount{}, ""
+			u.put(name, p)
+		}
+	}
+}
+
+// Known says whether all pods were told once.
+func (u *Usage) Known() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.known
+}
+
+// See tells what a pod is now. One that has ended does not count.
+func (u *Usage) See(pod *corev1.Pod) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.see(pod)
+}
+
+func (u *Usage) see(pod *corev1.Pod) {
+	name := podName{pod.Namespace, pod.Name}
+	p := u.pods[name]
+	p.seen, p.seenID = requested(&pod.Spec), pod.UID
+	ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+	if p.whose == pod.UID && (ended || p.seen == p.counts()) { // else it is about to grow, or the one before it was seen
+		p.reserved, p.until, p.whose = amount{}, time.Time{}, ""
+	}
+	if ended {
+		p.seen = amount{}
+	}
+	u.put(name, p)
 }
 
 // Forget tells that a pod is gone.
-func (u *Usage) Forget(namespace, name string) {
+func (u *Usage) Forget(pod *corev1.Pod) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.put(podName{namespace, name}, podUse{})
+	name := podName{pod.Namespace, pod.Name}
+	p := u.pods[name]
+	if p.seenID == pod.UID {
+		p.seen, p.seenID = amount{}, ""
+	}
+	u.put(name, p)
+}
+
+// Lost tells whether whoever watches pods has lost sight of them. While it has, nothing that was let through is forgotten.
+func (u *Usage) Lost(lost bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.lost && !lost {
+		for name, p := range u.pods {
+			if !p.until.IsZero() {
+				p.until = u.now().Add(reserved)
+				u.pods[name] = p
+			}
+		}
+	}
+	u.lost = lost
 }
 
 func (u *Usage) put(name podName, now podUse) {
 	if u.pods == nil {
 		u.pods, u.namespaces = map[podName]podUse{}, map[string]amount{}
 	}
-	total := u.namespaces[name.namespace].plus(u.pods[name].amount, -1).plus(now.amount, 1)
+	total := u.namespaces[name.namespace].plus(u.pods[name].counts(), -1).plus(now.counts(), 1)
 	if total == (amount{}) {
 		delete(u.namespaces, name.namespace)
 	} else {
 		u.namespaces[name.namespace] = total
 	}
-	if now.amount == (amount{}) {
+	if now.counts() == (amount{}) {
 		delete(u.pods, name)
 	} else {
 		u.pods[name] = now
 	}
 }
 
-// expire drops pods that were let through and never came.
-func (u *Usage) expire(now time.Time) {
+// expire drops what is reserved for pods that never came.
+func (u *Usage) expire() {
+	if u.lost {
+		return
+	}
+	now := u.now()
 	for name, p := range u.pods {
 		if !p.until.IsZero() && now.After(p.until) {
-			u.put(name, podUse{})
+			p.reserved, p.until, p.whose = amount{}, time.Time{}, ""
+			u.put(name, p)
 		}
 	}
 }
@@ -91,6 +173,7 @@ func (u *Usage) expire(now time.Time) {
 func (u *Usage) Of(s *level.Snapshot, workspace string) (used api.Amount, namespaces int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.expire()
 	total, n := u.total(s, workspace)
 	return api.Amount{CPU: resource.NewMilliQuantity(total.cpu, resource.DecimalSI), Memory: resource.NewQuantity(total.memory, resource.BinarySI),
 		Pods: resource.NewQuantity(total.pods, resource.DecimalSI)}, n
@@ -108,31 +191,38 @@ func (u *Usage) total(s *level.Snapshot, workspace string) (total amount, namesp
 
 var podKind = level.Kind{Resource: "pods"}
 
+// resizes says whether an update may change what a pod requests; new pods and these are all that can.
+func resizes(o *reference.Object) bool {
+	return o.Operation == reference.Update && o.Subresource == "resize"
+}
+
 // admit says whether a new or resized pod would exceed the ceiling of its workspace, and counts it if not.
 func (u *Usage) admit(s *level.Snapshot, o *reference.Object, dry bool) (reference.Finding, bool) {
-	if o.Resource != podKind || o.New == nil || o.Operation == reference.Create && o.Subresource != "" || o.Operation != reference.Create && o.Operation != reference.Update {
+	created := o.Operation == reference.Create && o.Subresource == ""
+	if o.Resource != podKind || o.New == nil || !created && !resizes(o) {
 		return reference.Finding{}, false
 	}
 	w := s.WorkspaceOf(o.Namespace)
 	if w == nil || w.Ceiling == (api.Amount{}) {
 		return reference.Finding{}, false
 	}
-	now := time.Now
-	if u.Clock != nil {
-		now = u.Clock
-	}
 	var pod corev1.Pod
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.New, &pod); err != nil {
 		return reference.Finding{Field: "spec", Use: Ceiling, Cause: level.LevelTooLow, Message: "levels: the pod cannot be read", Reason: err.Error()}, true
 	}
-	name, a := podName{o.Namespace, pod.Name}, requested(&pod.Spec)
+	name, a := podName{o.Namespace, cmp.Or(pod.Name, o.Name, string(pod.UID))}, requested(&pod.Spec)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.expire(now())
-	before := u.pods[name].amount
+	if !u.known {
+		reason := "what the pods of the workspace " + w.Name + " request is not known yet, try again"
+		return reference.Finding{Field: "spec", Use: Ceiling, Cause: Unknown, Message: "levels: " + reason, Reason: reason}, true
+	}
+	u.expire()
+	p := u.pods[name]
+	before := p.counts()
 	total, _ := u.total(s, w.Name)
-	after := total.plus(before, -1).plus(a, 1)
-	created := o.Operation == reference.Create
+	p.reserved, p.until, p.whose = a, u.now().Add(reserved), pod.UID
+	after := total.plus(before, -1).plus(p.counts(), 1)
 	for _, one := range []struct {
 		what  string
 		limit *resource.Quantity
@@ -152,7 +242,7 @@ func (u *Usage) admit(s *level.Snapshot, o *reference.Object, dry bool) (referen
 		return reference.Finding{Field: "spec", Use: Ceiling, Cause: CeilingReached, Message: "levels: " + reason, Reason: reason}, true
 	}
 	if !dry {
-		u.put(name, podUse{a, now().Add(reserved)})
+		u.put(name, p)
 	}
 	return reference.Finding{}, false
 }

@@ -212,16 +212,13 @@ func (f *Feed) lookAtDefinitions(w *watched) {
 
 // sameLabels says whether a change is none for levels: of most objects only labels count.
 func sameLabels(key watchKey, old, now runtime.Object) bool {
-	if key.whole() {
-		return false
-	}
 	if key == definitions {
 		return true
 	}
 	a, err1 := meta.Accessor(old)
 	b, err2 := meta.Accessor(now)
-	if err1 != nil || err2 != nil {
-		return false
+	if err1 != nil || err2 != nil || key.whole() && (key != workspaces || a.GetGeneration() != b.GetGeneration() || a.GetUID() != b.GetUID()) {
+		return false // of a workspace the status is none of our business, and it changes with every pod
 	}
 	for _, label := range []string{api.LevelLabel, api.TalkLabel, api.WorkspaceLabel, api.KubeSphereWS} {
 		x, there := a.GetLabels()[label]

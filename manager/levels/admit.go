@@ -21,11 +21,12 @@ const AdmissionPath = "/admit"
 
 // admit answers AdmissionReviews (admission.k8s.io/v1) by the levels of state. Where the cluster has no levels everything passes; while nobody
 // knows whether it has, nothing but what the components of the cluster write.
-func admit(state func() *feed.State, log *slog.Logger) webhook.Handler {
+func admit(state func() *feed.State, usage *admission.Usage, log *slog.Logger) webhook.Handler {
 	judge := &admission.Judge{
 		Snapshot: func() *level.Snapshot { return state().Snapshot },
 		Off:      func() bool { s := state(); return s.Known && s.Snapshot == nil && !s.Stale },
 		Setting:  func() api.DoorSetting { return state().Doors.Admission },
+		Usage:    usage,
 	}
 	return webhook.HandlerFunc(func(_ context.Context, body []byte) (any, error) {
 		answer, err := judge.Answer(body, log)
@@ -38,7 +39,7 @@ func admit(state func() *feed.State, log *slog.Logger) webhook.Handler {
 
 // ValidatingWebhook is the ValidatingWebhookConfiguration by which API servers ask about all that is written, through a url of the webhook whose
 // certificates authority signs. As with authorization, what the components of the cluster write is not asked about, so that a cluster starts and lives
-// while every webhook is down; nor is what is in kube-system.
+// while every webhook is down; nor is what is in kube-system. Pods in namespaces of workspaces are asked about whoever makes them.
 func ValidatingWebhook(url string, authority []byte, account Account, exempt []string) ([]byte, error) {
 	conditions := []any{}
 	for i, c := range MatchConditions(account, exempt) {
@@ -49,12 +50,33 @@ func ValidatingWebhook(url string, authority []byte, account Account, exempt []s
 		conditions = append(conditions, object{"name": fmt.Sprintf("not-of-the-cluster-%d", i), "expression": c})
 	}
 	return yaml.Marshal(object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": object{"name": AuthorizerName},
-		"webhooks": []any{object{
-			"name": AuthorizerName, "admissionReviewVersions": []any{"v1"}, "sideEffects": "None", "failurePolicy": "Fail", "matchPolicy": "Equivalent", "timeoutSeconds": 3,
+		"webhooks": append([]any{object{
+			"name": AuthorizerName, "admissionReviewVersions": []any{"v1"}, "sideEffects": "NoneOnDryRun", "failurePolicy": "Fail", "matchPolicy": "Equivalent", "timeoutSeconds": 3,
 			"clientConfig": object{"url": url, "caBundle": base64.StdEncoding.EncodeToString(authority)},
 			"rules": []any{object{"apiGroups": []any{"*"}, "apiVersions": []any{"*"}, "resources": []any{"*/*"}, "scope": "*",
 				"operations": []any{"CREATE", "UPDATE", "DELETE", "CONNECT"}}},
 			"namespaceSelector": object{"matchExpressions": []any{object{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": []any{"kube-system"}}}},
 			"matchConditions":   conditions,
-		}}})
+		}}, ceilings(url, authority)...)})
+}
+
+// ceilings ask about what adds to the pods of workspaces, whoever makes it: pods of workloads are made by the cluster's controllers. While every webhook
+// is down, namespaces of workspaces get no new pods; no other namespace is held up.
+func ceilings(url string, authority []byte) []any {
+	in := func(label string) object { return object{"key": label, "operator": "Exists"} }
+	webhook := func(name string, selector ...any) object {
+		return object{
+			"name": name + "." + AuthorizerName, "admissionReviewVersions": []any{"v1"}, "sideEffects": "NoneOnDryRun", "failurePolicy": "Fail", "matchPolicy": "Equivalent", "timeoutSeconds": 3,
+			"clientConfig": object{"url": url, "caBundle": base64.StdEncoding.EncodeToString(authority)},
+			"rules": []any{
+				object{"apiGroups": []any{""}, "apiVersions": []any{"v1"}, "resources": []any{"pods"}, "scope": "Namespaced", "operations": []any{"CREATE"}},
+				object{"apiGroups": []any{""}, "apiVersions": []any{"v1"}, "resources": []any{"pods/resize"}, "scope": "Namespaced", "operations": []any{"UPDATE"}},
+			},
+			"namespaceSelector": object{"matchExpressions": selector},
+		}
+	}
+	return []any{
+		webhook("workspaces", in(api.WorkspaceLabel)),
+		webhook("kubesphere", in(api.KubeSphereWS), object{"key": api.WorkspaceLabel, "operator": "DoesNotExist"}),
+	}
 }

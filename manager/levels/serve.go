@@ -11,6 +11,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/admission"
+	"github.com/weft-dev/weft/level/ceiling"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
@@ -42,6 +45,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	usage := &admission.Usage{}
+	ceilings, err := ceiling.New(s.Config, usage, func() *level.Snapshot { return f.State().Snapshot }, s.Log)
+	if err != nil {
+		return err
+	}
 	d := &door.Door{Kind: door.Webhook, State: f.State}
 	if s.AuditFile != "" {
 		if d.Chain, err = chain.Open(s.AuditFile); err != nil {
@@ -53,6 +61,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var running sync.WaitGroup
 	reporter := door.Reporter{Door: d, Name: "webhook-" + s.Name, Objects: objects, Log: s.Log}
 	running.Go(func() { reporter.Run(ctx) })
+	running.Go(func() { ceilings.Run(ctx) })
 	var feeding error
 	running.Go(func() {
 		if feeding = f.Run(ctx); feeding != nil {
@@ -60,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{
-		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State, s.Log)}}, Ready: func() error {
+		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State, usage, s.Log)}}, Ready: func() error {
 		state := f.State()
 		switch {
 		case !state.Known:

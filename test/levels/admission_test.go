@@ -45,4 +45,5 @@ func TestWhatIsWrittenIsJudged(t *testing.T) {
 	h.eventually("the controllers' work", func() string {
 		return outcome(second(h.as("").CoreV1().ServiceAccounts("fresh").Get(t.Context(), "default", metav1.GetOptions{})))
 	}, "ok")
+	h.ceilings()
 }

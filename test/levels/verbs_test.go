@@ -105,6 +105,7 @@ func TestVerbsOfDoors(t *testing.T) {
 		t.Errorf("alice and bob get %s", got)
 	}
 	h.liveVerbs(expect)
+	h.regrades(expect)
 	expect(0, []string{"is open until"}, "level", "off")
 	h.eventually("after off", func() string { return h.lists("alice", "vault") }, "ok")
 	h.eventually("status tells that the door is open", func() string {

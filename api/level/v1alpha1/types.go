@@ -236,8 +236,11 @@ type Subject struct {
 // +kubebuilder:resource:path=workspaces,scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="CPU",type=string,JSONPath=`.status.used.cpu`
+// +kubebuilder:printcolumn:name="CPU ceiling",type=string,JSONPath=`.spec.ceiling.cpu`
 // +kubebuilder:printcolumn:name="Memory",type=string,JSONPath=`.status.used.memory`
+// +kubebuilder:printcolumn:name="Memory ceiling",type=string,JSONPath=`.spec.ceiling.memory`
 // +kubebuilder:printcolumn:name="Pods",type=string,JSONPath=`.status.used.pods`
+// +kubebuilder:printcolumn:name="Pods ceiling",type=string,JSONPath=`.spec.ceiling.pods`
 type Workspace struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -250,8 +253,10 @@ type Workspace struct {
 
 // WorkspaceStatus is what the pods of a workspace take.
 type WorkspaceStatus struct {
-	Namespaces int32  `json:"namespaces,omitempty"`
-	Used       Amount `json:"used,omitempty"`
+	// Namespaces is how many of its namespaces hold pods.
+	Namespaces int32 `json:"namespaces,omitempty"`
+	// Used is what these pods request.
+	Used Amount `json:"used,omitempty"`
 }
 
 // Amount is what pods request, or may.

@@ -104,6 +104,8 @@ func (t Tool) doors(ctx context.Context) (*doors, error) {
 	if err != nil {
 		return nil, err
 	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // a re-grading looks at every kind that there is
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err

@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/metadata"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/regrade"
 )
@@ -26,7 +27,9 @@ import (
 type regraded struct {
 	Recovered string           `json:"recovered,omitempty"` // what became of a run that was interrupted: finished or undone
 	Changes   []regrade.Change `json:"changes"`
-	Applied   bool             `json:"applied"`
+	// Uncleared are members of Workspaces whom the change shuts out of them.
+	Uncleared []regrade.Uncleared `json:"uncleared,omitempty"`
+	Applied   bool                `json:"applied"`
 }
 
 // asked is what a user wants to get another level.
@@ -85,6 +88,15 @@ func regradePage(p *output.Page, done *regraded) {
 		rows = append(rows, output.Row(c.Object, c.From, c.To, c.Reason))
 	}
 	p.Table([]string{"object", "from", "to", "why"}, rows)
+	if len(done.Uncleared) > 0 {
+		p.Line("")
+		p.Line("members who are no longer cleared for their workspace:")
+		rows = nil
+		for _, u := range done.Uncleared {
+			rows = append(rows, output.Row(u.Workspace, u.Member, u.Cleared, u.Needs))
+		}
+		p.Table([]string{"workspace", "member", "cleared for", "needs"}, rows)
+	}
 	p.Line("")
 	if done.Applied {
 		p.Line("%s", p.Paint(output.Green, "done: every door has seen the new levels"))
@@ -124,7 +136,7 @@ func (t Tool) regradeFiles(ctx context.Context, a asked, paths []string) (*regra
 	if err != nil {
 		return nil, err
 	}
-	return &regraded{Changes: p.Changes}, nil
+	return &regraded{Changes: p.Changes, Uncleared: p.Uncleared(loaded.Model, time.Now())}, nil
 }
 
 // attempts is how often a plan is made again when levels changed under it.
@@ -137,7 +149,11 @@ func (t Tool) regradeCluster(ctx context.Context, a asked, only bool) (*regraded
 	}
 	run := &regrade.Run{Objects: d.objects, Patience: settled, Say: t.Print().Remark}
 	done := &regraded{}
-	plan := func(ctx context.Context) (*regrade.Plan, error) { return t.planCluster(ctx, d, a) }
+	plan := func(ctx context.Context) (*regrade.Plan, error) {
+		p, uncleared, err := t.planCluster(ctx, d, a)
+		done.Uncleared = uncleared
+		return p, err
+	}
 	if !only {
 		if done.Recovered, err = run.Recover(ctx); err != nil {
 			return nil, advised(err)
@@ -181,25 +197,53 @@ func advised(err error) error {
 	return err
 }
 
-// planCluster plans by what a cluster holds now.
-func (t Tool) planCluster(ctx context.Context, d *doors, a asked) (*regrade.Plan, error) {
-	u, err := d.registry(ctx)
+// planCluster plans by what a cluster holds now, and says whom the plan shuts out of Workspaces.
+func (t Tool) planCluster(ctx context.Context, d *doors, a asked) (*regrade.Plan, []regrade.Uncleared, error) {
+	m, err := d.model(ctx)
 	if err != nil {
-		return nil, err
-	}
-	var typed api.Registry
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &typed); err != nil {
-		return nil, fmt.Errorf("the Registry: %w", err)
-	}
-	r, err := level.NewRegistry(typed.Spec)
-	if err != nil {
-		return nil, fmt.Errorf("the Registry: %w", err)
+		return nil, nil, err
 	}
 	things, err := t.things(ctx, d, a)
 	if err != nil {
+		return nil, nil, err
+	}
+	for i := range things {
+		if x := &things[i]; x.Group == "" && x.Kind == "Namespace" {
+			label, err := m.Registry.LabelOf(x.Labels)
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", x, err)
+			}
+			m.Namespaces = append(m.Namespaces, level.Namespace{Name: x.Name, Label: label, Workspace: level.WorkspaceOf(x.Labels)})
+		}
+	}
+	p, err := a.plan(m.Registry, things)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p, p.Uncleared(m, time.Now()), nil
+}
+
+// model is the Registry, the clearances and the workspaces of a cluster.
+func (d *doors) model(ctx context.Context) (*level.Model, error) {
+	registry, err := d.registry(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return a.plan(r, things)
+	objects := []manifest.Object{manifest.New(registry, "cluster")}
+	for _, resource := range []string{"clearances", "workspaces"} {
+		list, err := d.objects.Resource(registries.GroupVersion().WithResource(resource)).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("listing %s: %w", resource, err)
+		}
+		for i := range list.Items {
+			objects = append(objects, manifest.New(&list.Items[i], "cluster"))
+		}
+	}
+	loaded, _, err := level.LoadRest(objects) // what is wrong with a clearance does not keep anybody from re-grading
+	if err != nil {
+		return nil, err
+	}
+	return loaded.Model, nil
 }
 
 // things are all namespaces and workspaces of a cluster, what carries a level, and what is asked for.

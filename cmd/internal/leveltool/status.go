@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
@@ -25,6 +27,15 @@ type status struct {
 	Levels []string     `json:"levels"` // the lowest first
 	Set    api.Doors    `json:"settings"`
 	Doors  []doorStatus `json:"doors"`
+	// Workspaces are those with a ceiling, or with pods.
+	Workspaces []workspaceStatus `json:"workspaces,omitempty"`
+}
+
+type workspaceStatus struct {
+	Name       string     `json:"name"`
+	Namespaces int32      `json:"namespaces"` // that hold pods
+	Used       api.Amount `json:"used"`
+	Ceiling    api.Amount `json:"ceiling"`
 }
 
 type doorStatus struct {
@@ -37,8 +48,8 @@ func (t Tool) status() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the doors of levels are, and whom they denied what",
-		Long: "Status shows each door with what it does with a denial, whether it follows the cluster, and the requests that it denied, or would have denied. It ends with\n" +
-			"1 if a door is down, open, or has lost sight of the cluster.",
+		Long: "Status shows each door with what it does with a denial, whether it follows the cluster, and the requests that it denied, or would have denied; and what the\n" +
+			"pods of workspaces request beside their ceilings. It ends with 1 if a door is down, open, or has lost sight of the cluster.",
 		Example: `  weft level status
   weft level status -o json`,
 		Args: cobra.NoArgs,
@@ -86,7 +97,27 @@ func (d *doors) status(ctx context.Context) (*status, error) {
 	for i := range all {
 		found.Doors = append(found.Doors, doorStatus{all[i].Name, stateOf(&all[i].Report, now), all[i].Report})
 	}
-	return found, nil
+	found.Workspaces, err = d.workspaces(ctx)
+	return found, err
+}
+
+// workspaces are those of a cluster that have a ceiling or pods.
+func (d *doors) workspaces(ctx context.Context) ([]workspaceStatus, error) {
+	list, err := d.objects.Resource(registries.GroupVersion().WithResource("workspaces")).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading workspaces: %w", err)
+	}
+	var all []workspaceStatus
+	for i := range list.Items {
+		var w api.Workspace
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &w); err != nil {
+			return nil, fmt.Errorf("workspace %s: %w", list.Items[i].GetName(), err)
+		}
+		if w.Spec.Ceiling != (api.Amount{}) || w.Status.Namespaces > 0 {
+			all = append(all, workspaceStatus{w.Name, w.Status.Namespaces, w.Status.Used, w.Spec.Ceiling})
+		}
+	}
+	return all, nil
 }
 
 func stateOf(r *api.DoorReport, now time.Time) string {
@@ -115,6 +146,15 @@ func statusPage(p *output.Page, s *status) {
 		p.Line("")
 		p.Table([]string{"door", "setting", "state", "problems"}, rows)
 	}
+	if len(s.Workspaces) > 0 {
+		p.Line("")
+		p.Line("what the pods of workspaces request, and may:")
+		rows = rows[:0]
+		for _, w := range s.Workspaces {
+			rows = append(rows, append(output.Row(w.Name), of(w.Used.CPU, w.Ceiling.CPU), of(w.Used.Memory, w.Ceiling.Memory), of(w.Used.Pods, w.Ceiling.Pods)))
+		}
+		p.Table([]string{"workspace", "cpu", "memory", "pods"}, rows)
+	}
 	denials := [][]output.Cell{}
 	var more int64
 	for _, x := range s.Doors {
@@ -135,6 +175,22 @@ func statusPage(p *output.Page, s *status) {
 	if more > 0 {
 		p.Line("and %d more", more)
 	}
+}
+
+// of is an amount and its ceiling; red if it is above it, as it is after the ceiling was lowered.
+func of(used, ceiling *resource.Quantity) output.Cell {
+	var none resource.Quantity
+	if used == nil {
+		used = &none
+	}
+	if ceiling == nil {
+		return output.Cell{Text: used.String()}
+	}
+	c := output.Cell{Text: used.String() + " of " + ceiling.String()}
+	if used.Cmp(*ceiling) > 0 {
+		c.Colour = output.Red
+	}
+	return c
 }
 
 func set(s api.DoorSetting) api.DoorSetting {
