@@ -54,6 +54,9 @@ func (a *agent) load() (*config.File, error) {
 			return nil, err
 		}
 	}
+	if file.Format == config.Fluentd && len(c.sections) > 0 {
+		return nil, fmt.Errorf("%s is a configuration of Fluentd; inputs, filters and outputs of the command line are those of Fluent Bit, and cannot be added to it", c.file)
+	}
 	file.Sections = append(file.Sections, c.service)
 	file.Sections = append(file.Sections, c.sections...)
 	for _, p := range c.service.Properties {
@@ -101,7 +104,7 @@ func (a *agent) engine(positions *input.Positions, reloads int) (*pipeline.Engin
 
 // hot tells whether reloading is allowed.
 func (a *agent) hot(file *config.File) bool {
-	if a.command.hotReload {
+	if a.command.hotReload || file.Format == config.Fluentd { // Fluentd reads its configuration anew on SIGHUP, without being asked to
 		return true
 	}
 	for _, s := range file.All(config.Service) {

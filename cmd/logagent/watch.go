@@ -11,7 +11,7 @@ import (
 )
 
 // mainFiles are the names under which a folder holds a configuration, as the Secrets of Fluent Operator do.
-var mainFiles = []string{"fluent-bit.yaml", "fluent-bit.conf"}
+var mainFiles = []string{"fluent-bit.yaml", "fluent-bit.conf", "fluent.conf", "fluentd.conf"}
 
 // inFolder is the configuration that a path names: the file, or the one that lies in a folder.
 func inFolder(path string) (string, error) {

@@ -33,6 +33,8 @@ type Options struct {
 	Reload    func() error                // asks for a reload; nil if there is none
 	Reloads   int                         // so far
 	Records   []flow.Batch                // come instead of what the configuration's inputs bring; the engine ends after them. For tests of configurations
+	// Catch gets what reaches an output of a configuration of Fluentd, instead of the output itself; for tests of configurations. May be nil.
+	Catch func(output string, b flow.Batch)
 }
 
 // service is the options of the service section.
@@ -50,7 +52,7 @@ type service struct {
 	reloads           int
 }
 
-// New makes an engine of a Fluent Bit configuration. The error joins all faults, each a *config.Error with its place.
+// New makes an engine of a configuration of Fluent Bit or Fluentd. The error joins all faults, each a *config.Error with its place.
 func New(file *config.File, o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -113,7 +115,7 @@ func (b *builder) done(o *options.Set) {
 
 func (b *builder) build() {
 	if b.file.Format == config.Fluentd { // its sections are other things under partly the same names
-		b.fail(config.Position{File: b.name()}, "this is a configuration of Fluentd, and the pipeline runs those of Fluent Bit; Fluentd's are checked by `weft log lint`")
+		b.fluentd()
 		return
 	}
 	b.service()

@@ -1,4 +1,4 @@
-// Package pipeline runs log pipelines: the configurations of Fluent Bit, classic and YAML, in one process. Inputs hand over batches of records,
+// Package pipeline runs log pipelines: the configurations of Fluent Bit, classic and YAML, and of Fluentd (package fluentd), in one process. Inputs hand over batches of records,
 // filters change them, and chunks of one tag go to the outputs whose pattern takes the tag, are tried again, and are kept on disk if so
 // configured. Records are MessagePack from the input to the output (package record). It knows nothing of Kubernetes' resources.
 package pipeline
@@ -14,6 +14,7 @@ import (
 
 	"github.com/weft-dev/weft/logging/pipeline/filter"
 	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/fluentd"
 	"github.com/weft-dev/weft/logging/pipeline/input"
 	"github.com/weft-dev/weft/logging/pipeline/storage"
 )
@@ -40,6 +41,7 @@ type Engine struct {
 	began     time.Time
 	positions *input.Positions
 	health    health
+	fluentd   *fluentd.Engine // of a configuration of Fluentd: all that is below the service
 }
 
 // Run runs the pipeline until ctx ends: then inputs stop, what waits is delivered within the time of grace, and what is left stays on disk or is
@@ -50,6 +52,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	defer server.close()
+	if e.fluentd != nil {
+		return e.runFluentd(ctx)
+	}
 	outputs, stopOutputs := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopOutputs(nil)
 	var delivering sync.WaitGroup

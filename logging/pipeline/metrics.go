@@ -57,9 +57,12 @@ func (e *Engine) metrics() []metric {
 		gauge("fluentbit_output_waiting_chunks", "Number of chunks that wait for the output.", "name", o.title(), int64(waiting))
 		gauge("fluentbit_output_waiting_bytes", "Bytes of chunks that wait for the output.", "name", o.title(), bytes)
 	}
+	e.fluentdMetrics(add, gauge)
 	gauge("fluentbit_storage_fs_chunks", "Total number of filesystem chunks.", "", "", e.down.Load())
 	gauge("fluentbit_storage_fs_chunks_up", "Total number of filesystem chunks up in memory.", "", "", e.up.Load())
-	add("fluentbit_unrouted_records_total", "Records that no output takes.", "", "", e.unrouted.Load())
+	if e.fluentd == nil {
+		add("fluentbit_unrouted_records_total", "Records that no output takes.", "", "", e.unrouted.Load())
+	}
 	gauge("fluentbit_hot_reloaded_times", "Number of hot reloads.", "", "", int64(e.service.reloads))
 	gauge("fluentbit_process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "", "", e.began.Unix())
 	add("fluentbit_uptime", "Number of seconds that Fluent Bit has been running.", "", "", int64(e.now().Sub(e.began).Seconds()))

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/weft-dev/weft/logging/config"
 )
 
 // Version is the version of Fluent Bit whose configurations and interfaces these are.
@@ -108,6 +110,13 @@ func (e *Engine) plugins(w http.ResponseWriter, _ *http.Request) {
 	for _, o := range e.outputs {
 		names["outputs"] = append(names["outputs"], o.plugin)
 	}
+	if e.fluentd != nil {
+		for _, p := range e.fluentd.Parts() {
+			if group, ok := map[string]string{config.Input: "inputs", config.Filter: "filters", config.Output: "outputs"}[p.Kind]; ok {
+				names[group] = append(names[group], p.Plugin)
+			}
+		}
+	}
 	answer(w, http.StatusOK, names)
 }
 
@@ -176,6 +185,13 @@ func (h *health) count(e *Engine) (errors, retries int64) {
 	for _, o := range e.outputs {
 		errors += o.errors.Load()
 		retries += o.retriesFailed.Load()
+	}
+	if e.fluentd != nil {
+		for _, p := range e.fluentd.Parts() {
+			if p.Kind == config.Output {
+				errors, retries = errors+p.Errors, retries+p.RetriesFailed
+			}
+		}
 	}
 	return errors, retries
 }

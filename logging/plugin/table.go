@@ -91,6 +91,14 @@ type fields struct {
 	any   bool   // a value, whatever is inside of it
 }
 
+// Engine is what people call the engine whose plugin this is.
+func (p *Plugin) Engine() string {
+	if p.table.Engine == "fluentd" {
+		return "Fluentd"
+	}
+	return "Fluent Bit"
+}
+
 // Table is the plugins of one engine.
 type Table struct {
 	Engine  string // fluentbit or fluentd

@@ -5,6 +5,7 @@ package options
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,7 @@ func New(section *config.Section, p *plugin.Plugin, env func(string) (string, bo
 			s.used[key] = true
 			continue
 		}
-		if property.Tree == nil {
+		if property.Tree == nil && !(property.Value == "" && o.Type == "bool" && p.Engine() == "Fluentd") { // a key alone switches on
 			if err := o.Check(s.expand(property.Value)); err != nil {
 				s.Fail(property, "%s: %v", property.Key, err)
 			}
@@ -100,11 +101,19 @@ func (s *Set) Failf(key, format string, args ...any) {
 	s.Fail(p, format, args...)
 }
 
+// FailAt records a fault at a place.
+func (s *Set) FailAt(pos config.Position, format string, args ...any) {
+	s.faults = append(s.faults, &config.Error{Pos: pos, Message: fmt.Sprintf(format, args...)})
+}
+
+// Join takes the faults of a section inside of this one.
+func (s *Set) Join(err error) { s.faults = append(s.faults, err) }
+
 // Done gives all faults. Every option that is set and was not read is one.
 func (s *Set) Done() error {
 	for _, p := range s.Section.Properties {
 		if key := strings.ToLower(p.Key); !s.used[key] {
-			s.Fail(p, "the option %q of %s is not built into logagent yet; remove it, or use Fluent Bit for this configuration", p.Key, s.Plugin.Name)
+			s.Fail(p, "the option %q of %s is not built into logagent yet; remove it, or use %s for this configuration", p.Key, s.Plugin.Name, s.Plugin.Engine())
 		}
 	}
 	for _, o := range s.Plugin.Options {
@@ -158,7 +167,7 @@ func (s *Set) StringOr(key, other string) string {
 func (s *Set) Bool(key string) bool {
 	p, v := s.get(key)
 	if v == "" {
-		return false
+		return p.Key != "" && s.Plugin.Engine() == "Fluentd"
 	}
 	b, err := config.ParseBool(v)
 	if err != nil {
@@ -203,11 +212,16 @@ func (s *Set) Size(key string) int64 {
 	case "", "off", "-1", "unlimited", "no_limits":
 		return 0
 	}
-	n, err := config.ParseSize(v)
-	if err != nil {
-		s.Fail(p, "%s: %v", key, err)
+	factor := int64(1)
+	if short := strings.TrimSuffix(strings.ToLower(v), "b"); s.Plugin.Engine() == "Fluentd" && strings.HasSuffix(short, "t") {
+		v, factor = strings.TrimSuffix(short, "t")+"g", 1<<10 // Fluentd has terabytes as well
 	}
-	return n
+	n, err := config.ParseSize(v)
+	if err != nil || n > math.MaxInt64/factor {
+		s.Fail(p, "%s: %q is not a size; write bytes, or a number with k, M or G, for example 32k", key, v)
+		return 0
+	}
+	return n * factor
 }
 
 // Duration is a span of time.

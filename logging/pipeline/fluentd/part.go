@@ -1,0 +1,88 @@
+package fluentd
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/record"
+)
+
+// part is what inputs, filters and outputs have in common.
+type part struct {
+	kind, plugin string
+	name         string // @id, or plugin and number: stdout.0
+	log          *slog.Logger
+	section      *config.Section
+	set          *options.Set
+	worker       *worker // whose labels it sees
+
+	records, bytes, dropped, unmatched    atomic.Int64
+	errors, retries, retriesFailed, added atomic.Int64
+}
+
+// child is the section of this kind inside of the part's; nil if there is none. More than one is a fault.
+func (p *part) child(kind string) *config.Section {
+	var found *config.Section
+	for _, s := range p.section.Sections {
+		if s.Kind != kind {
+			continue
+		}
+		if found != nil {
+			p.set.FailAt(s.Pos, "<%s> is there twice; write it once", kind)
+		}
+		found = s
+	}
+	return found
+}
+
+// only tells that sections of other kinds are not built in.
+func (p *part) only(kinds ...string) {
+	for _, s := range p.section.Sections {
+		known := false
+		for _, k := range kinds {
+			known = known || s.Kind == k
+		}
+		if !known {
+			p.set.FailAt(s.Pos, "<%s> is not built into logagent inside of %s %s", s.Kind, p.kind, p.plugin)
+		}
+	}
+}
+
+// reject hands a record that a part cannot deal with to the label @ERROR, or to the log.
+func (p *part) reject(ctx context.Context, b flow.Batch, t record.Time, body []byte, why error) error {
+	p.errors.Add(1)
+	if label := p.worker.labels["@ERROR"]; label != nil && b.Depth < maxDepth {
+		return label.emit(ctx, flow.Batch{Tag: b.Tag, Data: record.AppendEvent(nil, t, nil, body), Count: 1, Ack: b.Ack, Depth: b.Depth})
+	}
+	p.dropped.Add(1)
+	p.log.Warn("dump an error event", "error", why, "tag", b.Tag, "time", t.Std(), "record", string(record.AppendJSON(nil, body)))
+	return nil
+}
+
+// filter changes the records of a batch.
+type filter interface {
+	// apply gives what becomes of the batch, which must not be changed.
+	apply(ctx context.Context, b flow.Batch) (data []byte, count int, err error)
+}
+
+// filterPart is one filter.
+type filterPart struct {
+	*part
+	filter filter
+}
+
+func (f *filterPart) run(ctx context.Context, b flow.Batch) ([]byte, int, error) {
+	f.records.Add(int64(b.Count))
+	f.bytes.Add(int64(len(b.Data)))
+	data, count, err := f.filter.apply(ctx, b)
+	if count < b.Count {
+		f.dropped.Add(int64(b.Count - count))
+	} else {
+		f.added.Add(int64(count - b.Count))
+	}
+	return data, count, err
+}
