@@ -16,6 +16,7 @@ import (
 	"github.com/weft-dev/weft/logging/lint"
 	"github.com/weft-dev/weft/logging/render"
 	"github.com/weft-dev/weft/logging/resource"
+	"github.com/weft-dev/weft/logging/usage"
 	"github.com/weft-dev/weft/logging/workload"
 )
 
@@ -214,29 +215,55 @@ type Status struct {
 // Condition is a Kubernetes condition.
 type Condition struct {
 	Type               string `json:"type"`
-	Status             string `json:"status"` // True or False
+	Status             string `json:"status"` // True, False or Unknown
 	Reason             string `json:"reason"`
 	Message            string `json:"message"`
 	LastTransitionTime string `json:"lastTransitionTime"`
 	ObservedGeneration int64  `json:"observedGeneration,omitempty"`
 }
 
-// Observe makes the status of every document of a set from what a plan found. now is for conditions that changed.
-func Observe(set *resource.Set, result *Result, now time.Time) []Status {
+// Observe makes the status of every document of a set from what a plan found and from what is known of namespaces under a quota, by their names. now
+// is for conditions that changed.
+func Observe(set *resource.Set, result *Result, known map[string]usage.Namespace, now time.Time) []Status {
 	problems := map[*resource.Document][]resource.Problem{}
 	for _, p := range result.Problems {
 		problems[p.Document] = append(problems[p.Document], p)
 	}
-	used := result.used()
+	used, limited := result.used(), result.limited()
 	var all []Status
 	for _, d := range set.All() {
 		if d.Group != resource.FluentBitGroup && d.Group != resource.FluentdGroup {
 			continue
 		}
 		accepted := condition(d, "Accepted", problems[d], used[d])
-		all = append(all, Status{Document: d, State: state(d, accepted.Status == "True"), Messages: accepted.Message, Conditions: []Condition{transition(d, accepted, now)}})
+		s := Status{Document: d, State: state(d, accepted.Status == "True"), Messages: accepted.Message, Conditions: []Condition{transition(d, accepted, now)}}
+		if limited[d.Namespace] && d.Kind == "FluentBitConfig" {
+			s.Conditions = append(s.Conditions, transition(d, withinQuota(known, d.Namespace), now))
+		}
+		all = append(all, s)
 	}
 	return all
+}
+
+// limited are the namespaces that have a quota.
+func (r *Result) limited() map[string]bool {
+	limited := map[string]bool{}
+	for _, c := range r.Configurations {
+		if c.Pipeline != nil {
+			for namespace := range c.Pipeline.Quotas {
+				limited[namespace] = true
+			}
+		}
+	}
+	return limited
+}
+
+func withinQuota(known map[string]usage.Namespace, namespace string) Condition {
+	c := Condition{Type: "WithinQuota", Status: "Unknown", Reason: "NotMeasured", Message: "no agent was asked yet"}
+	if n, asked := known[namespace]; asked {
+		c.Status, c.Reason, c.Message = n.Condition()
+	}
+	return c
 }
 
 func state(d *resource.Document, good bool) string {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/weft-dev/weft/logging"
 	"github.com/weft-dev/weft/logging/resource"
+	"github.com/weft-dev/weft/logging/route"
+	"github.com/weft-dev/weft/logging/usage"
 )
 
 func parse(t *testing.T, text string) *resource.Set {
@@ -109,7 +111,7 @@ func TestObserve(t *testing.T) {
 	planner := logging.Planner{Namespace: "other"}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	conditions := map[string]logging.Condition{}
-	for _, s := range logging.Observe(set, planner.Plan(set, resource.FoundMap{}), now) {
+	for _, s := range logging.Observe(set, planner.Plan(set, resource.FoundMap{}), nil, now) {
 		conditions[s.Document.Name] = s.Conditions[0]
 	}
 	for name, want := range map[string][2]string{"in": {"True", "Accepted"}, "p": {"False", "InvalidRegex"}, "out": {"False", "SecretNotFound"}, "unused": {"True", "NotSelected"}} {
@@ -161,5 +163,58 @@ spec: {outputs: [{customPlugin: {config: "<match z>\n  @type of_a_gem\n</match>"
 	}
 	if app := string(result.Configurations[0].Files["app.conf"]); strings.Contains(app, "<match y>") || !strings.Contains(app, "<match x>") || !strings.Contains(app, "<match z>") {
 		t.Errorf("%s", app)
+	}
+}
+
+// A namespace under a quota is told whether it keeps it, in each of its FluentBitConfigs; one without is told nothing.
+func TestObserveQuota(t *testing.T) {
+	set := parse(t, strings.ReplaceAll(pipeline, "dummy: {tag: a}", "tail: {path: /var/log/containers/*.log, tag: kube.*}")+`
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: FluentBit
+metadata: {name: agents, namespace: fluent}
+spec: {image: example.test/fluent-bit, fluentBitConfigName: quotas, namespaceFluentBitCfgSelector: {}}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: ClusterFluentBitConfig
+metadata: {name: quotas}
+spec: {service: {httpServer: true}, tenancy: {routing: tag, quotas: {noisy: {recordsPerSecond: 5}}}}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: FluentBitConfig
+metadata: {name: logs, namespace: noisy}
+spec: {}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: FluentBitConfig
+metadata: {name: logs, namespace: calm}
+spec: {}
+`)
+	var planner logging.Planner
+	result := planner.Plan(set, resource.FoundMap{})
+	quota := route.Quota{Records: 5}
+	for _, c := range []struct {
+		known map[string]usage.Namespace
+		want  string
+	}{
+		{nil, "Unknown NotMeasured"},
+		{map[string]usage.Namespace{"noisy": {Quota: quota, Nodes: map[string]usage.Excess{"n1": {Rate: true}}}}, "False OverRate"},
+		{map[string]usage.Namespace{"noisy": {Quota: quota, Nodes: map[string]usage.Excess{"n1": {}}}}, "True WithinQuota"},
+	} {
+		told := 0
+		for _, s := range logging.Observe(set, result, c.known, time.Now()) {
+			for _, x := range s.Conditions {
+				if x.Type != "WithinQuota" {
+					continue
+				}
+				told++
+				if got := x.Status + " " + x.Reason; got != c.want || s.Document.Namespace != "noisy" || s.Document.Kind != "FluentBitConfig" {
+					t.Errorf("%s: %s, want %s", s.Document, got, c.want)
+				}
+			}
+		}
+		if told != 1 {
+			t.Errorf("%s: told %d times", c.want, told)
+		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 type Logging struct {
 	planner logging.Planner
 	known   map[string]remembered
+	quotas  *quotas
 }
 
 // remembered is a document made of an object that has not changed since.
@@ -31,7 +32,7 @@ type remembered struct {
 
 // NewLogging makes the part. Namespace is where the Secrets of a ClusterFluentBitConfig without namespace are.
 func NewLogging(namespace string) *Logging {
-	return &Logging{planner: logging.Planner{Namespace: namespace}, known: map[string]remembered{}}
+	return &Logging{planner: logging.Planner{Namespace: namespace}, known: map[string]remembered{}, quotas: newQuotas()}
 }
 
 // Name is the part's name.
@@ -86,6 +87,11 @@ func (l *Logging) Resources() []schema.GroupVersionResource {
 // Watches are the Jobs in which engines check configurations.
 func (l *Logging) Watches() []schema.GroupVersionResource { return []schema.GroupVersionResource{jobs} }
 
+// Poll follows whether namespaces keep their quotas.
+func (l *Logging) Poll(ctx context.Context, read Reader, changed func()) {
+	l.quotas.poll(ctx, read, changed)
+}
+
 // Plan makes of all resources the objects of each FluentBit, Collector and Fluentd, and every resource's status.
 func (l *Logging) Plan(ctx context.Context, objects []*unstructured.Unstructured, read Reader, now time.Time) (*Plan, error) {
 	set := l.documents(objects)
@@ -114,7 +120,7 @@ func (l *Logging) Plan(ctx context.Context, objects []*unstructured.Unstructured
 	for _, d := range order {
 		plan.Sets = append(plan.Sets, *sets[d])
 	}
-	for _, s := range logging.Observe(set, result, now) {
+	for _, s := range logging.Observe(set, result, l.quotas.want(result), now) {
 		plan.Statuses = append(plan.Statuses, statusOf(s))
 	}
 	return plan, nil
@@ -181,7 +187,7 @@ func statusOf(s logging.Status) Status {
 		}
 		conditions = append(conditions, condition)
 		if c.Status == "False" {
-			status.Reason, status.Warning = c.Reason, c.Message
+			status.Warnings = append(status.Warnings, Warning{c.Reason, c.Message})
 		}
 	}
 	status.Status = map[string]any{"conditions": conditions}

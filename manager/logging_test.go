@@ -30,8 +30,8 @@ type cluster struct {
 	objects dynamic.Interface
 }
 
-// serve runs a manager, or two of which one holds the lease.
-func serve(t *testing.T, elected bool) *cluster {
+// serve runs a manager, or two of which one holds the lease. What is wanted of the part logging is set before they run.
+func serve(t *testing.T, elected bool, set ...func(*Logging)) *cluster {
 	t.Helper()
 	place := kube.Namespace(t)
 	objects, err := dynamic.NewForConfig(place.Config)
@@ -45,7 +45,11 @@ func serve(t *testing.T, elected bool) *cluster {
 	for i := range managers {
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		m := &Manager{Config: place.Config, Parts: []Part{NewLogging(place.Namespace)}, Install: i == 0, Settle: 20 * time.Millisecond}
+		part := NewLogging(place.Namespace)
+		for _, f := range set {
+			f(part)
+		}
+		m := &Manager{Config: place.Config, Parts: []Part{part}, Install: i == 0, Settle: 20 * time.Millisecond}
 		go func() {
 			if elected {
 				done <- m.RunElected(ctx, place.Namespace)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,12 @@ type Watcher interface {
 	Watches() []schema.GroupVersionResource
 }
 
+// Poller is a Part that also looks at what no watch tells.
+type Poller interface {
+	// Poll looks again and again until the context ends, and calls changed when a plan would say something else than before.
+	Poll(ctx context.Context, read Reader, changed func())
+}
+
 // Reader reads objects.
 type Reader interface {
 	// Read gives nil without an error if there is no such object.
@@ -74,9 +81,12 @@ type Ref struct {
 type Status struct {
 	Ref
 	Status map[string]any
-	// Warning, if it is not empty, becomes an event when the status changes.
-	Reason, Warning string
+	// Warnings become events when the status did not say them before.
+	Warnings []Warning
 }
+
+// Warning is something that people should look at.
+type Warning struct{ Reason, Message string }
 
 // Manager serves parts.
 type Manager struct {
@@ -125,6 +135,15 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	r := &reconciler{client: client, objects: objects, clients: clients, log: m.Log, resync: m.Resync, applied: map[kube.Owner]applied{}}
+	polls, stop := context.WithCancel(ctx)
+	var polling sync.WaitGroup
+	defer polling.Wait()
+	defer stop()
+	for _, part := range m.Parts {
+		if p, ok := part.(Poller); ok {
+			polling.Go(func() { p.Poll(polls, r, func() { tell(changed) }) })
+		}
+	}
 	for {
 		again := m.Resync
 		for _, part := range m.Parts {
@@ -182,21 +201,23 @@ func (m *Manager) install(ctx context.Context, client *kube.Client) error {
 	return nil
 }
 
+// tell says that something changed, unless that has been said and not been heard yet.
+func tell(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
+}
+
 // watch starts watching what parts need, and Secrets, ConfigMaps and what Watchers name without their content, and returns once all was listed.
 func (m *Manager) watch(ctx context.Context, objects dynamic.Interface, changed chan<- struct{}) (map[string][]cache.GenericLister, error) {
-	tell := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
 	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { tell() }, DeleteFunc: func(any) { tell() },
+		AddFunc: func(any) { tell(changed) }, DeleteFunc: func(any) { tell(changed) },
 		UpdateFunc: func(old, now any) {
 			a, ok1 := old.(metav1.Object)
 			b, ok2 := now.(metav1.Object)
 			if !ok1 || !ok2 || a.GetResourceVersion() != b.GetResourceVersion() {
-				tell()
+				tell(changed)
 			}
 		},
 	}

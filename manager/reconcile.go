@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -172,17 +173,29 @@ func (r *reconciler) status(ctx context.Context, s Status, all []*unstructured.U
 	if err != nil {
 		return fmt.Errorf("writing the status of %s %s/%s: %w", s.Kind, s.Namespace, s.Name, err)
 	}
-	if s.Warning != "" {
-		return r.event(ctx, s, live)
+	var errs []error
+	for _, w := range s.Warnings {
+		if !said(old, w) {
+			errs = append(errs, r.event(ctx, s, w, live))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// said tells whether a status holds a warning already.
+func said(status map[string]any, w Warning) bool {
+	conditions, _ := status["conditions"].([]any)
+	return slices.ContainsFunc(conditions, func(item any) bool {
+		c, _ := item.(map[string]any)
+		return c["status"] == "False" && c["reason"] == w.Reason && c["message"] == w.Message
+	})
 }
 
 // notApplied adds to a status that the cluster did not take what the resource leads to.
 func (s *Status) notApplied(err error) {
 	conditions, _ := s.Status["conditions"].([]any)
 	s.Status["conditions"] = append(conditions, map[string]any{"type": "Applied", "status": "False", "reason": "Refused", "message": err.Error(), "lastTransitionTime": time.Now().UTC().Format(time.RFC3339)})
-	s.Reason, s.Warning = "Refused", err.Error()
+	s.Warnings = append(s.Warnings, Warning{"Refused", err.Error()})
 }
 
 // keepTimes keeps the time of each condition whose state is as before.
@@ -211,20 +224,20 @@ func same(a, b any) bool {
 }
 
 // event tells a warning to those who look at the object's events.
-func (r *reconciler) event(ctx context.Context, s Status, live *unstructured.Unstructured) error {
+func (r *reconciler) event(ctx context.Context, s Status, w Warning, live *unstructured.Unstructured) error {
 	namespace := s.Namespace
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
 	now := metav1.Now()
-	message := s.Warning
+	message := w.Message
 	if len(message) > 1000 {
 		message = message[:1000] + "..."
 	}
 	_, err := r.clients.CoreV1().Events(namespace).Create(ctx, &corev1.Event{
 		ObjectMeta:     metav1.ObjectMeta{GenerateName: s.Name + ".", Namespace: namespace},
 		InvolvedObject: corev1.ObjectReference{APIVersion: live.GetAPIVersion(), Kind: s.Kind, Namespace: s.Namespace, Name: s.Name, UID: live.GetUID(), ResourceVersion: live.GetResourceVersion()},
-		Reason:         s.Reason, Message: message, Type: corev1.EventTypeWarning, Source: corev1.EventSource{Component: "weft"},
+		Reason:         w.Reason, Message: message, Type: corev1.EventTypeWarning, Source: corev1.EventSource{Component: "weft"},
 		FirstTimestamp: now, LastTimestamp: now, Count: 1,
 	}, metav1.CreateOptions{})
 	if err != nil {

@@ -35,7 +35,7 @@ func TestUpstreamApplied(t *testing.T) {
 		"config/samples Fluentd fluentd-sample":             "MissingField",
 		"config/samples ClusterOutput clusteroutput-sample": "NoPlugin",
 	}
-	c := serve(t, false)
+	c := serve(t, false, func(l *Logging) { l.planner.Namespace = "fluent" }) // as the operator's own Deployment says
 	for _, gvr := range NewLogging("").Resources() {
 		c.eventually("the definition of "+gvr.Resource, func() error {
 			_, err := c.objects.Resource(gvr).List(t.Context(), metav1.ListOptions{})

@@ -164,6 +164,20 @@ func (c *Compiler) byTag(p *Pipeline, t tenancy, namespaces []string) {
 	p.Entries = entries
 }
 
+// QuotaInputs are the names of the inputs that keep quotas, as the engine's metrics have them, each with its namespace.
+func (p *Pipeline) QuotaInputs() map[string]string {
+	inputs := map[string]string{}
+	for _, e := range p.Entries {
+		if _, limited := p.Quotas[e.Tenant]; e.Role != RoleTenantInput || !limited {
+			continue
+		}
+		for _, s := range e.Sections {
+			inputs[s.Value("alias")] = e.Tenant
+		}
+	}
+	return inputs
+}
+
 // wildTag makes * of the parts of a tag that come from the file's name.
 func wildTag(tag string) string {
 	for {
