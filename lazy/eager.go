@@ -27,6 +27,8 @@ func (e *eager) unmount(_ context.Context, _ *Image, target string) error { retu
 
 func (e *eager) restore(ctx context.Context, im *Image) error { return e.service.mountAgain(ctx, im) }
 
+func (e *eager) connected(string) bool { return false }
+
 func (e *eager) unwatch(cache.Key) error   { return nil }
 func (e *eager) forget(...cache.Key) error { return nil }
 func (e *eager) secrets()                  {}

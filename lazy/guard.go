@@ -10,6 +10,8 @@ import (
 // guard is how readers of an image are made to wait for what is missing.
 type guard interface {
 	mode() Mode
+	// connected says whether a mount through FUSE, by its source, is answered.
+	connected(source string) bool
 	// start begins to answer readers.
 	start()
 	// open gives what the memory knows of a device.

@@ -26,7 +26,7 @@ func TestAllHoldersDied(t *testing.T) {
 	ref := r.Host + "/app:v1"
 	push(t, ref, dir, image.Options{})
 	root, target := stateDir(t), t.TempDir()
-	worker := startWorker(t, root, ref, target)
+	worker := startWorker(t, Fanotify, root, ref, target)
 	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
 	k, h := processes(t, root)
 	kill(t, worker)

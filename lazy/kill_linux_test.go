@@ -23,9 +23,9 @@ import (
 )
 
 // workerMain is a worker of its own process: it takes over what an earlier one had mounted, or prepares and mounts the image of its arguments.
-func workerMain(root, ref, target string) error {
+func workerMain(mode Mode, root, ref, target string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, Options{Root: root, Mode: Fanotify, ReadAhead: -1, Learn: -1, Retire: func() { os.Exit(3) }})
+	s, err := Open(ctx, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Retire: func() { os.Exit(3) }})
 	if err != nil {
 		return err
 	}
@@ -51,9 +51,9 @@ func workerMain(root, ref, target string) error {
 }
 
 // startWorker starts a worker and returns when it is ready, or has ended.
-func startWorker(t testing.TB, root, ref, target string) *exec.Cmd {
+func startWorker(t testing.TB, mode Mode, root, ref, target string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "worker", root, ref, target)
+	cmd := exec.Command(os.Args[0], "worker", string(mode), root, ref, target)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -159,7 +159,13 @@ func filesOf(t testing.TB, dir string) map[string][]byte {
 
 // TestKills kills workers, and now and then keepers, while files are read for the first time.
 func TestKills(t *testing.T) {
-	needWatch(t)
+	for _, mode := range []Mode{Fanotify, FUSE} {
+		t.Run(string(mode), func(t *testing.T) { testKills(t, mode) })
+	}
+}
+
+func testKills(t *testing.T, mode Mode) {
+	needMode(t, mode)
 	kills := 30
 	if testing.Short() {
 		kills = 10
@@ -177,7 +183,7 @@ func TestKills(t *testing.T) {
 	done, keepers, rounds := 0, 0, 0
 	for ; done < kills; rounds++ {
 		root, target := stateDir(t), t.TempDir()
-		worker := startWorker(t, root, ref, target)
+		worker := startWorker(t, mode, root, ref, target)
 		ctx, cancel := context.WithCancel(t.Context())
 		var readers sync.WaitGroup
 		failures := make(chan error, 4)
@@ -200,7 +206,7 @@ func TestKills(t *testing.T) {
 			}
 			kill(t, worker)
 			done++
-			worker = startWorker(t, root, ref, target)
+			worker = startWorker(t, mode, root, ref, target)
 		}
 		cancel()
 		readers.Wait()

@@ -19,14 +19,14 @@ func newGuard(ctx context.Context, s *Service) (guard, error) {
 	switch s.options.Mode {
 	case Eager:
 		return &eager{s}, nil
-	case Auto, Fanotify:
+	case Auto, Fanotify, FUSE:
 		w, err := newWatch(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		return w, nil
 	}
-	return nil, fmt.Errorf("unknown mode %q: expected fanotify or eager", s.options.Mode)
+	return nil, fmt.Errorf("unknown mode %q: expected fanotify, fuse or eager", s.options.Mode)
 }
 
 // served says which processes look after a folder.
@@ -41,14 +41,23 @@ func served(root string) (worker bool, keeperPID, holderPID int) {
 
 // kernelMount lets the kernel mount an image.
 func (s *Service) kernelMount(im *Image, target string, flags int) error {
+	devices, err := s.paths(im)
+	if err != nil {
+		return err
+	}
+	return erofs.Mount(s.imageFile(im.id, metadataName), devices, target, flags)
+}
+
+// paths are those of an image's devices.
+func (s *Service) paths(im *Image) ([]string, error) {
 	devices := make([]string, len(im.record.Devices))
 	for i := range devices {
 		var err error
 		if devices[i], err = s.path(im, i); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return erofs.Mount(s.imageFile(im.id, metadataName), devices, target, flags)
+	return devices, nil
 }
 
 // unmount unmounts a folder; one on which nothing is mounted is no error.
@@ -63,19 +72,54 @@ func unmount(target string) error {
 	return nil
 }
 
-// isMounted says whether an image is mounted on a folder.
-func (s *Service) isMounted(im *Image, target string) (bool, error) {
+// findMount finds the last mount that fits, nil if there is none.
+func findMount(fits func(mountLine) bool) (*mountLine, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	var found *mountLine
 	for line := range strings.Lines(string(b)) {
-		m, ok := parseMount(line)
-		if ok && m.target == target && (m.source == s.imageFile(im.id, metadataName) || m.kind == "fuse.weft") {
-			return true, nil
+		if m, ok := parseMount(line); ok && fits(m) {
+			found = &m
 		}
 	}
-	return false, nil
+	return found, nil
+}
+
+// mountOn is what is mounted on a folder, nil if nothing is.
+func mountOn(target string) (*mountLine, error) {
+	return findMount(func(m mountLine) bool { return m.target == target })
+}
+
+// fuseKind is the kind of the file system of what is mounted through FUSE.
+const fuseKind = "fuse.weft"
+
+// isErofs says whether a mount is one of the image that the kernel reads itself.
+func (s *Service) isErofs(im *Image, m *mountLine) bool {
+	return m != nil && m.kind == "erofs" && m.source == s.imageFile(im.id, metadataName)
+}
+
+// isDead says whether a mount is one through FUSE whose reads nobody answers.
+func (s *Service) isDead(m *mountLine) bool {
+	return m != nil && m.kind == fuseKind && !s.guard.connected(m.source)
+}
+
+// isMounted says whether an image is mounted on a folder. A mount through FUSE that nobody answers is taken away.
+func (s *Service) isMounted(im *Image, target string) (bool, error) {
+	for range 16 {
+		m, err := mountOn(target)
+		if err != nil || m == nil {
+			return false, err
+		}
+		if !s.isDead(m) {
+			return s.isErofs(im, m) || m.kind == fuseKind, nil
+		}
+		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return false, fmt.Errorf("taking away what is cut off: %s: %w", target, err)
+		}
+	}
+	return false, fmt.Errorf("%s: there are too many mounts", target)
 }
 
 // Restore mounts again what was mounted when the machine stopped, and names what could not be. It is called once, after Open.

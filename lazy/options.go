@@ -20,8 +20,9 @@ type Mode string
 
 // The modes.
 const (
-	Auto     Mode = ""         // fanotify; ErrCannot where it cannot work
+	Auto     Mode = ""         // fanotify, or FUSE where that cannot work; ErrCannot where neither does
 	Fanotify Mode = "fanotify" // the kernel asks before it reads from a device: Linux 6.15, the folder on ext4, xfs or btrfs, CAP_SYS_ADMIN
+	FUSE     Mode = "fuse"     // the kernel asks for files: any Linux from 5.2 on and any folder, CAP_SYS_ADMIN
 	Eager    Mode = "eager"    // the kernel mounts the image when all of it is there
 )
 
@@ -90,6 +91,6 @@ type Stats struct {
 	Prefetch int64    `json:"prefetchedBytes"` // of Fetched: because of what was learned
 	Learned  bool     `json:"learned"`         // what an earlier start reads is known
 	Mounts   []string `json:"mounts"`
-	// Unguarded are mounts of which reads may have seen zeros, because every process that guards them had ended.
+	// Unguarded are mounts of which reads may have seen zeros or, through FUSE, have failed, because every process that guards them had ended.
 	Unguarded []string `json:"unguarded,omitempty"`
 }

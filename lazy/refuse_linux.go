@@ -75,7 +75,7 @@ func lazyMount(mounts []mountLine, path string, depth int) string {
 		}
 	}
 	switch {
-	case on.kind == "fuse.weft", on.kind == "erofs" && filepath.Base(on.source) == metadataName:
+	case on.kind == fuseKind, on.kind == "erofs" && filepath.Base(on.source) == metadataName:
 		return on.target
 	case on.kind == "overlay" && depth < 4:
 		for _, dir := range overlayFolders(on.options) {

@@ -36,6 +36,7 @@ type Service struct {
 	credentials *credentials
 	order       *filler.Order
 	guard       guard
+	reason      string
 	lock        *os.File
 	asks        order
 	prefetching atomic.Int32
@@ -163,6 +164,9 @@ func (s *Service) Close() error {
 
 // Mode is how images are filled.
 func (s *Service) Mode() Mode { return s.guard.mode() }
+
+// Reason says why Mode is not the first choice of Auto; empty if it is, or if the mode was asked for.
+func (s *Service) Reason() string { return s.reason }
 
 // Images lists the prepared images, in the order of their IDs.
 func (s *Service) Images() []*Image {

@@ -13,30 +13,66 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/image/erofs"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/fanotify"
 	"github.com/weft-dev/weft/lazy/filler"
+	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/lazy/keeper"
 )
 
-// watch lets the kernel ask before it reads from devices that are not complete.
+// watch lets the kernel ask before it reads from devices that are not complete: by fanotify or, file by file, through FUSE. What is mounted
+// in the other way, by an earlier process, is looked after all the same.
 type watch struct {
 	service *Service
 	client  *keeper.Client
+	way     Mode           // of new mounts
+	ended   sync.WaitGroup // of connections
 
 	mu    sync.Mutex
 	kept  map[cache.Key]keeper.Device
 	files map[[2]uint64]cache.Key // by number of the file system and inode: events may come after a device was let go
+
+	through []*through
+}
+
+// choose finds the way for a mode, and why it is not the first one.
+func choose(mode Mode, root string) (way Mode, why, err error) {
+	if mode != FUSE {
+		if err = fanotify.Check(root); err == nil {
+			err = erofs.CheckMount(root)
+		}
+		if err == nil {
+			return Fanotify, nil, nil
+		}
+		why = err
+		if mode == Fanotify {
+			return "", nil, fmt.Errorf("%w with fanotify: %w", ErrCannot, err)
+		}
+	}
+	if err = fuse.Check(); err != nil {
+		err = fmt.Errorf("%w through FUSE: %w", ErrCannot, err)
+		if why != nil {
+			err = fmt.Errorf("%w; with fanotify: %w", err, why)
+		}
+		return "", nil, err
+	}
+	return FUSE, why, nil
 }
 
 func newWatch(ctx context.Context, s *Service) (*watch, error) {
-	if err := fanotify.Check(s.root); err != nil {
-		return nil, fmt.Errorf("%w with fanotify: %w", ErrCannot, err)
+	way, why, err := choose(s.options.Mode, s.root)
+	if err != nil {
+		return nil, err
+	}
+	if why != nil {
+		s.reason = why.Error()
+		s.log.Info("images are mounted through FUSE, since fanotify does not work here", "reason", why)
 	}
 	if err := refuse(s.root); err != nil {
 		return nil, err
 	}
-	w := &watch{service: s, kept: map[cache.Key]keeper.Device{}, files: map[[2]uint64]cache.Key{}}
+	w := &watch{service: s, way: way, kept: map[cache.Key]keeper.Device{}, files: map[[2]uint64]cache.Key{}}
 	program := s.options.Keeper
 	if program == nil {
 		self, err := os.Executable()
@@ -61,9 +97,12 @@ func newWatch(ctx context.Context, s *Service) (*watch, error) {
 	return w, nil
 }
 
-func (w *watch) start() { w.client.Start() }
+func (w *watch) start() {
+	w.client.Start()
+	w.resume()
+}
 
-func (w *watch) mode() Mode { return Fanotify }
+func (w *watch) mode() Mode { return w.way }
 
 // open takes what an earlier worker knew of a device from the keeper, or gives it the device.
 func (w *watch) open(key cache.Key) (memory, error) {
@@ -160,6 +199,9 @@ func (w *watch) fill(e *keeper.Event) error {
 
 // mount marks what is missing, and then lets the kernel mount the image.
 func (w *watch) mount(_ context.Context, im *Image, target string, flags int) error {
+	if w.way == FUSE {
+		return w.mountThrough(im, target, flags)
+	}
 	if _, err := w.mark(im); err != nil {
 		return err
 	}
@@ -225,7 +267,13 @@ func (w *watch) content(key cache.Key) (keeper.Content, error) {
 	return keeper.Content{Key: key, Blocks: st.Size / chunk.Block, File: fd, Path: path}, nil
 }
 
-func (w *watch) unmount(_ context.Context, _ *Image, target string) error { return unmount(target) }
+func (w *watch) unmount(_ context.Context, im *Image, target string) error {
+	if err := unmount(target); err != nil {
+		return err
+	}
+	w.settled(im)
+	return nil
+}
 
 // unwatch lets a complete device alone: its readers do not leave the kernel any more.
 func (w *watch) unwatch(key cache.Key) error {
@@ -263,15 +311,23 @@ func (w *watch) forget(keys ...cache.Key) error {
 // restore guards an image again that is still mounted, and mounts it where it is not mounted any more.
 func (w *watch) restore(ctx context.Context, im *Image) error {
 	s := w.service
-	var live []string
+	var live, dead []string
 	for _, m := range im.mounts() {
-		ok, err := s.isMounted(im, m.Target)
-		if err != nil {
+		on, err := mountOn(m.Target)
+		switch {
+		case err != nil:
 			return err
-		}
-		if ok {
+		case s.isErofs(im, on):
 			live = append(live, m.Target)
+		case s.isDead(on):
+			dead = append(dead, m.Target)
 		}
+	}
+	if len(dead) > 0 {
+		s.log.Error("mounts were cut off, since every process that held them had ended: reads of them failed; restart what uses them", "mounts", dead, "image", im.Name())
+		im.mu.Lock()
+		im.unguarded = append(im.unguarded, dead...)
+		im.mu.Unlock()
 	}
 	if len(live) > 0 {
 		if err := w.guardAgain(im, live); err != nil {
@@ -294,7 +350,7 @@ func (w *watch) guardAgain(im *Image, live []string) error {
 			"filesInUse", busy, "error", err)
 	}
 	im.mu.Lock()
-	im.unguarded = live
+	im.unguarded = append(im.unguarded, live...)
 	im.mu.Unlock()
 	return nil
 }
@@ -314,6 +370,7 @@ func (w *watch) lost() {
 			s.log.Error("a device cannot be saved", "device", d.key, "error", err)
 		}
 	}
+	w.keepAgain()
 	if err := s.Restore(s.ctx); err != nil {
 		s.log.Error("mounts cannot be guarded again", "error", err)
 	}
@@ -321,8 +378,12 @@ func (w *watch) lost() {
 
 func (w *watch) close() error {
 	w.mu.Lock()
-	end := len(w.kept) == 0
+	for _, t := range w.through {
+		t.server.Stop()
+	}
 	w.mu.Unlock()
+	w.ended.Wait()
+	end := len(w.kept) == 0 && len(w.client.Connections()) == 0
 	w.secrets()
 	return w.client.Close(end)
 }

@@ -348,48 +348,6 @@ func (in *Inode) read(p []byte, off int64) error {
 	return readAt(in.im.r, p, in.behind()+off-whole)
 }
 
-func (in *Inode) readChunks(p []byte, off int64) error {
-	size := in.ChunkSize()
-	for len(p) > 0 {
-		number, within := off/size, off%size
-		index, err := in.Index(uint64(number), 1)
-		if err != nil {
-			return err
-		}
-		n := min(int64(len(p)), size-within)
-		if err := in.im.readChunk(p[:n], index[0], within); err != nil {
-			return fmt.Errorf("chunk %d: %w", number, err)
-		}
-		p, off = p[n:], off+n
-	}
-	return nil
-}
-
-func (im *Image) readChunk(p []byte, i Index, within int64) error {
-	if i.Hole() {
-		clear(p)
-		return nil
-	}
-	at := int64(i.Block)<<im.bits + within
-	d := im.Device(i)
-	if d == 0 {
-		if at+int64(len(p)) > im.end() {
-			return fmt.Errorf("%w: it lies outside", ErrFormat)
-		}
-		return readAt(im.r, p, at)
-	}
-	if int(d) > len(im.Slots) || at+int64(len(p)) > int64(im.Slots[d-1].Blocks)<<im.bits {
-		return fmt.Errorf("%w: it lies outside of device %d", ErrFormat, d)
-	}
-	if int(d) > len(im.devices) || im.devices[d-1] == nil {
-		return fmt.Errorf("device %d (%s) is needed and was not given", d, bytes.TrimRight(im.Slots[d-1].Tag[:], "\x00"))
-	}
-	if err := readAt(im.devices[d-1], p, at); err != nil {
-		return fmt.Errorf("device %d: %w", d, err)
-	}
-	return nil
-}
-
 // Content reads all of a small content: a folder or a link.
 func (in *Inode) content() ([]byte, error) {
 	if !in.hasContent() {
@@ -429,18 +387,46 @@ type Dirent struct {
 
 // Entries reads a folder, "." and ".." included, in the order of their names.
 func (in *Inode) Entries() ([]Dirent, error) {
-	if uint32(in.Mode)&tree.TypeMask != tree.Dir {
+	if !in.isDir() {
 		return nil, fmt.Errorf("inode %d is no folder", in.NID)
 	}
-	b, err := in.content()
-	if err != nil {
+	var all []Dirent
+	for i := range in.DirBlocks() {
+		var err error
+		if all, err = in.appendBlock(all, i); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+func (in *Inode) isDir() bool { return uint32(in.Mode)&tree.TypeMask == tree.Dir }
+
+// DirBlocks is the number of blocks of a folder, 0 for other files.
+func (in *Inode) DirBlocks() int64 {
+	if !in.isDir() {
+		return 0
+	}
+	return align(int64(in.Size), 1<<in.im.bits) >> in.im.bits
+}
+
+// DirBlock reads the entries of one block of a folder, counted from 0. Names are in order, also from block to block.
+func (in *Inode) DirBlock(i int64) ([]Dirent, error) {
+	if i < 0 || i >= in.DirBlocks() {
+		return nil, fmt.Errorf("inode %d has no block %d of entries", in.NID, i)
+	}
+	return in.appendBlock(nil, i)
+}
+
+func (in *Inode) appendBlock(all []Dirent, i int64) ([]Dirent, error) {
+	at := i << in.im.bits
+	b := make([]byte, min(int64(1)<<in.im.bits, int64(in.Size)-at))
+	if err := in.read(b, at); err != nil {
 		return nil, err
 	}
-	var all []Dirent
-	for size := 1 << in.im.bits; len(b) > 0; b = b[min(size, len(b)):] {
-		if all, err = appendDirents(all, b[:min(size, len(b))]); err != nil {
-			return nil, fmt.Errorf("%w: folder %d: %w", ErrFormat, in.NID, err)
-		}
+	all, err := appendDirents(all, b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: folder %d: %w", ErrFormat, in.NID, err)
 	}
 	return all, nil
 }
@@ -478,20 +464,15 @@ func appendDirents(all []Dirent, b []byte) ([]Dirent, error) {
 
 // Lookup finds an entry of a folder. Of a large folder it reads few blocks, for their names are sorted.
 func (in *Inode) Lookup(name string) (*Inode, bool, error) {
-	if uint32(in.Mode)&tree.TypeMask != tree.Dir {
+	if !in.isDir() {
 		return nil, false, fmt.Errorf("inode %d is no folder", in.NID)
 	}
-	size := int64(1) << in.im.bits
-	low, high := int64(0), align(int64(in.Size), size)/size
+	low, high := int64(0), in.DirBlocks()
 	for low < high {
 		middle := (low + high) / 2
-		b := make([]byte, min(size, int64(in.Size)-middle*size))
-		if err := in.read(b, middle*size); err != nil {
-			return nil, false, err
-		}
-		entries, err := appendDirents(nil, b)
+		entries, err := in.appendBlock(nil, middle)
 		if err != nil {
-			return nil, false, fmt.Errorf("%w: folder %d: %w", ErrFormat, in.NID, err)
+			return nil, false, err
 		}
 		switch i := sort.Search(len(entries), func(i int) bool { return entries[i].Name >= name }); {
 		case i < len(entries) && entries[i].Name == name:

@@ -141,7 +141,11 @@ func (c *Client) Release(list []Device, path func(cache.Key) string) error {
 		return err
 	}
 	for _, d := range list {
-		if err := c.held.Load().group.Unmark(path(d.Key)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		err := c.held.Load().group.Unmark(path(d.Key))
+		if errors.Is(err, unix.EINVAL) && !d.Marked { // a keeper without a group
+			continue
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

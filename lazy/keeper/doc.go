@@ -1,5 +1,5 @@
 // Package keeper is a process that holds what must not be lost while others come and go: the fanotify group on which readers of incomplete
-// devices wait, the descriptors of these devices and the maps of what is present, and a table of the events that are not answered. When the
+// devices wait, the descriptors of these devices and the maps of what is present, a table of the events that are not answered, and connections to the kernel's FUSE. When the
 // last descriptor of a group is closed the kernel lets all readers go on, and they would read zeros; so the keeper does nothing that could
 // make it fail: no network, no formats, no memory that grows. A worker, another process, attaches, fills devices and answers.
 //
@@ -24,8 +24,8 @@
 //	         8 slot of the device (4), -1 if it is not known; 12 0 (4); 16 time of arrival in nanoseconds since the start of the machine (8)
 //	         24 device number (8) and inode (8) of the file
 //	         64 the event as the kernel writes it
-//	...    4096 slots of 128 bytes for devices:
-//	         0 1 if used (4); 4 descriptors of content (4) and of the map of present blocks (4) in the keeper; 12 1 if marked (4)
+//	...    4096 slots of 128 bytes for devices and connections to FUSE:
+//	         0 1 for a device, 2 for a connection (4), whose descriptor and memory are the next two; 4 descriptors of content (4) and of the map of present blocks (4) in the keeper; 12 1 if marked (4)
 //	         16 number of blocks (8); 24 device number (8) and inode (8) of the file; 64 key (32)
 //
 // Whoever answers an event changes its state from pending to being answered first. Who fails to do so may not answer: the number could
@@ -38,10 +38,11 @@
 //
 //	A                attach: group, table, eventfd that counts new events, and the memory for secrets as descriptors
 //	D KEY BLOCKS 0|1 keep a device, marked or not, with its two descriptors (content; maps of the blocks present and of those read): its slot
-//	G SLOT           the two descriptors of a device
+//	F NAME           keep a connection to FUSE, with its descriptor and its memory: its slot
+//	G SLOT           the two descriptors of a device or connection
 //	M SLOT 0|1       say that the device is marked or not
-//	X SLOT           forget a device
-//	S                end, if there are no devices
+//	X SLOT           forget a device or connection
+//	S                end, if there are none of them
 //
 // D, M and X may name up to 64 devices one after the other. A keeper that does not know this answers EINVAL.
 //

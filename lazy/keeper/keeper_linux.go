@@ -140,7 +140,13 @@ func (k *keeper) say(format string, args ...any) {
 func (k *keeper) fresh() error {
 	g, err := fanotify.New()
 	if err != nil {
-		return err
+		// Connections to FUSE are kept all the same. What is never readable stands for the group.
+		k.say("no events of files can be kept: %v", err)
+		n, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		if err != nil {
+			return err
+		}
+		g = fanotify.Group(n)
 	}
 	if k.own.Group, err = hold(int(g), nil); err != nil {
 		return err
@@ -189,11 +195,11 @@ func (k *keeper) takeOver(old *holder) error {
 	k.group = fanotify.Group(k.own.Group)
 	for i := range deviceSlots {
 		d := k.table.device(i)
-		if !d.used() {
+		if d.kind() == slotFree {
 			continue
 		}
 		err := errors.Join(old.take(pidfd, d.content(), d.content()), old.take(pidfd, d.present(), d.present()))
-		if err == nil {
+		if err == nil && d.used() {
 			err = k.know(i)
 		}
 		if err != nil {

@@ -118,9 +118,13 @@ func (k *keeper) request(w *worker) bool {
 		slots, err := k.keepAll(body, fds)
 		reply(w.conn, errno(err), slots)
 		return true
+	case p[0] == 'F' && len(body) == 32 && len(fds) == 2:
+		slot, err := k.keepConnection([32]byte(body), fds)
+		reply(w.conn, errno(err), binary.NativeEndian.AppendUint32(nil, uint32(slot)))
+		return true
 	case p[0] == 'G' && len(body) == 4:
 		d := k.table.device(slotIn(body))
-		if d.used() {
+		if d.kind() != slotFree {
 			reply(w.conn, 0, nil, d.content(), d.present())
 		} else {
 			reply(w.conn, unix.ENOENT, nil)
@@ -201,9 +205,7 @@ func (k *keeper) keep(key [32]byte, blocks int64, marked int, fds []int) (int, e
 	if err := errors.Join(err, err1, err2); err != nil {
 		return 0, err
 	}
-	i := 0
-	for ; i < deviceSlots && k.table.device(i).used(); i++ {
-	}
+	i := k.freeSlot()
 	if i == deviceSlots || blocks < 0 || blocks > 1<<32 {
 		return 0, errors.Join(unix.ENOSPC, unix.Close(content), unix.Close(present))
 	}
@@ -216,10 +218,38 @@ func (k *keeper) keep(key [32]byte, blocks int64, marked int, fds []int) (int, e
 	return i, nil
 }
 
-// forget closes the descriptors of a device.
+// freeSlot is the first slot that holds nothing, deviceSlots if there is none.
+func (k *keeper) freeSlot() int {
+	i := 0
+	for ; i < deviceSlots && k.table.device(i).kind() != slotFree; i++ {
+	}
+	return i
+}
+
+// keepConnection takes the descriptors of a connection to FUSE. Nobody but the worker reads from it.
+func (k *keeper) keepConnection(name [32]byte, fds []int) (int, error) {
+	device, err1 := hold(fds[0], nil)
+	memory, err2 := hold(fds[1], nil)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, err
+	}
+	i := k.freeSlot()
+	if i == deviceSlots {
+		return 0, errors.Join(unix.ENOSPC, unix.Close(device), unix.Close(memory))
+	}
+	k.table.device(i).setConnection(name, device, memory)
+	return i, nil
+}
+
+// forget closes the descriptors of a device or connection.
 func (k *keeper) forget(i int) {
 	d := k.table.device(i)
-	if !d.used() {
+	switch d.kind() {
+	case slotFree:
+		return
+	case slotConnection:
+		d.setNumber(0, slotFree)
+		_, _ = unix.Close(d.content()), unix.Close(d.present())
 		return
 	}
 	d.setNumber(0, 0)
@@ -239,9 +269,19 @@ func (k *keeper) forget(i int) {
 	}
 }
 
+// keeps says whether any slot is in use.
+func (k *keeper) keeps() bool {
+	for i := range deviceSlots {
+		if k.table.device(i).kind() != slotFree {
+			return true
+		}
+	}
+	return false
+}
+
 // end ends keeper and holder, if there is nothing to be kept.
 func (k *keeper) end(w *worker) {
-	if len(k.devices) > 0 {
+	if k.keeps() {
 		reply(w.conn, unix.EBUSY, nil)
 		return
 	}

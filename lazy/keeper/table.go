@@ -141,7 +141,15 @@ func (d deviceSlot) setNumber(at int, n int) {
 	binary.NativeEndian.PutUint32(d.memory[at:], uint32(int32(n)))
 }
 
-func (d deviceSlot) used() bool    { return d.number(0) == 1 }
+// What a slot holds.
+const (
+	slotFree = iota
+	slotDevice
+	slotConnection // to the kernel's FUSE: content is its descriptor, present its memory, key its name
+)
+
+func (d deviceSlot) kind() int     { return d.number(0) }
+func (d deviceSlot) used() bool    { return d.kind() == slotDevice }
 func (d deviceSlot) content() int  { return d.number(4) }
 func (d deviceSlot) present() int  { return d.number(8) }
 func (d deviceSlot) marked() bool  { return d.number(12) == 1 }
@@ -156,5 +164,12 @@ func (d deviceSlot) set(key [32]byte, blocks int64, file fileID, content, presen
 	d.setNumber(4, content)
 	d.setNumber(8, present)
 	d.setNumber(12, 0)
-	d.setNumber(0, 1)
+	d.setNumber(0, slotDevice)
+}
+
+func (d deviceSlot) setConnection(name [32]byte, device, memory int) {
+	copy(d.memory[64:], name[:])
+	d.setNumber(4, device)
+	d.setNumber(8, memory)
+	d.setNumber(0, slotConnection)
 }
