@@ -13,7 +13,9 @@ type counted struct {
 	Read      int64    `json:"readBytes"`       // of devices that were not complete then, each counted once
 	Events    int64    `json:"events"`          // how often readers had to wait
 	Failed    int64    `json:"failedReads"`
-	Unguarded []string `json:"unguarded,omitempty"` // mounts of which reads may have seen zeros
+	Unguarded []string `json:"unguarded,omitempty"`       // mounts of which reads may have seen zeros or, through FUSE, have failed
+	Asked     int64    `json:"askedReads,omitempty"`      // that came through FUSE
+	Through   int64    `json:"filesReadBehind,omitempty"` // files that FUSE let the kernel read itself
 }
 
 // countsVersion is the version of counts.
@@ -22,6 +24,8 @@ const countsVersion = 1
 // counts is the file counts.json.
 type counts struct {
 	Version int                `json:"version"`
+	Mode    Mode               `json:"mode"`
+	Reason  string             `json:"reason,omitempty"` // why it is not the first choice
 	Images  map[string]counted `json:"images"`
 }
 
@@ -29,10 +33,10 @@ func (s *Service) countsFile() string { return filepath.Join(s.root, "counts.jso
 
 // saveCounts tells others what was done. It is for people only, so it is not flushed and may be lost.
 func (s *Service) saveCounts() error {
-	c := counts{countsVersion, map[string]counted{}}
+	c := counts{countsVersion, s.Mode(), s.reason, map[string]counted{}}
 	for _, im := range s.Images() {
 		st := im.Stats()
-		c.Images[im.id] = counted{st.Fetched, st.Prefetch, st.Read, st.Events, st.Failed, st.Unguarded}
+		c.Images[im.id] = counted{st.Fetched, st.Prefetch, st.Read, st.Events, st.Failed, st.Unguarded, st.Asked, st.Through}
 	}
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -45,14 +49,14 @@ func (s *Service) saveCounts() error {
 }
 
 // readCounts reads what a process did. What cannot be read, or is of another version, counts as nothing.
-func (s *Service) readCounts() map[string]counted {
+func (s *Service) readCounts() counts {
 	b, err := os.ReadFile(s.countsFile())
 	if err != nil {
-		return nil
+		return counts{}
 	}
 	var c counts
 	if err := json.Unmarshal(b, &c); err != nil || c.Version != countsVersion {
-		return nil
+		return counts{}
 	}
-	return c.Images
+	return c
 }

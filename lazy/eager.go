@@ -29,6 +29,8 @@ func (e *eager) restore(ctx context.Context, im *Image) error { return e.service
 
 func (e *eager) connected(string) bool { return false }
 
+func (e *eager) asked(*Image) (reads, behind int64) { return 0, 0 }
+
 func (e *eager) unwatch(cache.Key) error   { return nil }
 func (e *eager) forget(...cache.Key) error { return nil }
 func (e *eager) secrets()                  {}

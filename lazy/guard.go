@@ -12,6 +12,8 @@ type guard interface {
 	mode() Mode
 	// connected says whether a mount through FUSE, by its source, is answered.
 	connected(source string) bool
+	// asked is what the kernel asked for through FUSE.
+	asked(im *Image) (reads, behind int64)
 	// start begins to answer readers.
 	start()
 	// open gives what the memory knows of a device.

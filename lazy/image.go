@@ -35,6 +35,7 @@ type Image struct {
 	record    *record
 	unguarded []string
 	learning  *learning
+	asked     struct{ reads, behind int64 } // by way of mounts that have ended; of the guard
 }
 
 // ID is the digest of the image's metadata, in hexadecimal.
@@ -215,6 +216,7 @@ func (im *Image) Stats() Stats {
 	}
 	_, err := os.Stat(im.service.traceFile(im.id))
 	s.Learned = err == nil
+	s.Asked, s.Through = im.service.guard.asked(im)
 	im.mu.Lock()
 	s.Unguarded = slices.Clone(im.unguarded)
 	im.mu.Unlock()

@@ -14,9 +14,11 @@ import (
 // View is what a folder's state says, whoever serves it.
 type View struct {
 	Root   string      `json:"root"`
-	Served bool        `json:"served"` // by a process that fills what is read
-	Keeper int         `json:"keeper"` // process; 0: none
-	Holder int         `json:"holder"` // likewise
+	Served bool        `json:"served"`           // by a process that fills what is read
+	Mode   Mode        `json:"mode,omitempty"`   // of the process that serves the folder, or served it last
+	Reason string      `json:"reason,omitempty"` // why that is not the first choice
+	Keeper int         `json:"keeper"`           // process; 0: none
+	Holder int         `json:"holder"`           // likewise
 	Images []ImageView `json:"images"`
 	Cached []Cached    `json:"cached"`
 }
@@ -65,9 +67,10 @@ func Look(root string, log *slog.Logger) (*View, error) {
 	counts := s.readCounts()
 	for _, im := range s.Images() {
 		i := im.view(known)
-		i.counted = counts[im.id]
+		i.counted = counts.Images[im.id]
 		v.Images = append(v.Images, i)
 	}
+	v.Mode, v.Reason = counts.Mode, counts.Reason
 	v.Served, v.Keeper, v.Holder = served(root)
 	return v, nil
 }

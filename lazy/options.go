@@ -91,6 +91,10 @@ type Stats struct {
 	Prefetch int64    `json:"prefetchedBytes"` // of Fetched: because of what was learned
 	Learned  bool     `json:"learned"`         // what an earlier start reads is known
 	Mounts   []string `json:"mounts"`
+	// What came by way of FUSE since the service was opened: reads that the kernel had answered, and files that it was given one of its own for,
+	// reads of which ask nobody.
+	Asked   int64 `json:"askedReads,omitempty"`
+	Through int64 `json:"filesReadBehind,omitempty"`
 	// Unguarded are mounts of which reads may have seen zeros or, through FUSE, have failed, because every process that guards them had ended.
 	Unguarded []string `json:"unguarded,omitempty"`
 }

@@ -124,6 +124,9 @@ func (w *watch) untilGone(t *through) {
 	err := t.server.Close()
 	w.mu.Lock()
 	w.through = slices.DeleteFunc(w.through, func(o *through) bool { return o == t })
+	c := t.server.Counts()
+	t.image.asked.reads += c.Reads
+	t.image.asked.behind += c.Through
 	w.mu.Unlock()
 	if t.server.Gone() {
 		err = errors.Join(err, w.client.ForgetConnection(t.kept))
@@ -177,6 +180,20 @@ func (w *watch) connected(source string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.ContainsFunc(w.through, func(t *through) bool { return hex.EncodeToString(t.kept.Name[:8]) == name })
+}
+
+// asked adds up what the kernel asked for, also by way of mounts that have ended.
+func (w *watch) asked(im *Image) (reads, behind int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	reads, behind = im.asked.reads, im.asked.behind
+	for _, t := range w.through {
+		if t.image == im {
+			c := t.server.Counts()
+			reads, behind = reads+c.Reads, behind+c.Through
+		}
+	}
+	return reads, behind
 }
 
 // settled waits until what was unmounted is seen to have ended, but not for long: it may be mounted elsewhere, too.

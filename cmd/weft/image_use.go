@@ -18,7 +18,6 @@ import (
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/rafs"
 	"github.com/weft-dev/weft/image/tree"
-	"github.com/weft-dev/weft/lazy"
 )
 
 func (a *app) imageConvertCommand() *cobra.Command {
@@ -405,14 +404,19 @@ func (a *app) imageMountCommand() *cobra.Command {
 "umount FOLDER". It needs root and Linux 6.12 or newer; the cache must not lie on tmpfs or overlayfs.
 
 With --lazy only the metadata is fetched first, and content when it is read: the command stays, fills what is read, and unmounts when it is ended. Readers
-wait if it is killed, until it is started again with the same folder. See "weft lazy status".`,
+wait if it is killed, until it is started again with the same folder. Where the kernel cannot ask before it reads from files (fanotify: Linux 6.15, ext4, xfs
+or btrfs) it asks for files through FUSE, which needs no EROFS either. See "weft lazy status".`,
 		Example: `  weft image mount app.image /mnt
   weft image mount registry.example.com/team/app:v1 /mnt --cache /var/cache/images
   weft image mount registry.example.com/team/app:v1 /mnt --lazy`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if lazily {
-				return a.mountLazily(cmd.Context(), args[0], args[1], root, lazy.Mode(mode), background)
+				way, ok := lazyModes[mode]
+				if !ok {
+					return output.Usagef("--mode: %q is none of auto, fanotify, fuse, eager", mode)
+				}
+				return a.mountLazily(cmd.Context(), args[0], args[1], root, way, background)
 			}
 			if root != "" || mode != "" || background {
 				return output.Usagef("--root, --mode and --background go with --lazy")
@@ -434,7 +438,7 @@ wait if it is killed, until it is started again with the same folder. See "weft 
 	c.Flags().StringVar(&cache, "cache", "", "`folder` for what has to be decoded (default ~/.cache/weft/images)")
 	c.Flags().BoolVar(&lazily, "lazy", false, "fetch content when it is read")
 	c.Flags().StringVar(&root, "root", "", rootUsage)
-	c.Flags().StringVar(&mode, "mode", "", "fanotify: the kernel makes readers wait; eager: all is fetched before (default fanotify)")
+	c.Flags().StringVar(&mode, "mode", "", "`way` of filling: fanotify: the kernel makes readers wait; fuse: it asks for files; eager: all is fetched before; auto: fanotify, or fuse where that does not work (default auto)")
 	c.Flags().BoolVar(&background, "background", false, "fetch the rest, too, when nobody waits")
 	return c
 }

@@ -106,6 +106,12 @@ func lazyPage(p *output.Page, v *lazy.View) {
 		state = "nothing is mounted"
 	}
 	p.Line("%s: %s", v.Root, state)
+	switch {
+	case v.Reason != "":
+		p.Line("filled by %s, since %s", v.Mode, v.Reason)
+	case v.Mode != "":
+		p.Line("filled by %s", v.Mode)
+	}
 	if v.Keeper != 0 || v.Holder != 0 {
 		p.Line("keeper: process %d, holder: process %d", v.Keeper, v.Holder)
 	}
@@ -126,7 +132,7 @@ func lazyPage(p *output.Page, v *lazy.View) {
 	}
 	for _, im := range v.Images {
 		for _, m := range im.Unguarded {
-			p.Line("%s %s on %s was not guarded for a while: what read it then may have seen zeros, start it again", p.Paint(output.Red, "Unguarded:"), im.Names[0], m)
+			p.Line("%s %s on %s was not guarded for a while: what read it then may have seen zeros or errors, start it again", p.Paint(output.Red, "Unguarded:"), im.Names[0], m)
 		}
 	}
 	p.Table([]string{"image", "there", "bytes", "complete devices", "fetched", "waits", "start known", "mounted on"}, rows)
@@ -267,6 +273,9 @@ func lazyDrop(ctx context.Context, root string, names []string, limit int64, lim
 	return c, nil
 }
 
+// lazyModes are the values of --mode.
+var lazyModes = map[string]lazy.Mode{"": lazy.Auto, "auto": lazy.Auto, "fanotify": lazy.Fanotify, "fuse": lazy.FUSE, "eager": lazy.Eager}
+
 // mountLazily mounts an image and fills it until it is told to end.
 func (a *app) mountLazily(ctx context.Context, name, target, root string, mode lazy.Mode, background bool) error {
 	p := a.print()
@@ -296,6 +305,9 @@ func (a *app) mountLazily(ctx context.Context, name, target, root string, mode l
 		return err
 	}
 	p.Remark("mounted %s on %s (%s); end it with Ctrl-C", im.Name(), target, s.Mode())
+	if s.Reason() != "" {
+		p.Remark("fanotify was not chosen: %s", s.Reason())
+	}
 	<-ctx.Done()
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer stop()

@@ -79,25 +79,31 @@ var (
 		"events":     prometheus.NewDesc("weft_lazy_image_events_total", "How often readers had to ask.", imageLabels, nil),
 		"failed":     prometheus.NewDesc("weft_lazy_image_failed_reads_total", "Reads of an image that failed.", imageLabels, nil),
 		"mounts":     prometheus.NewDesc("weft_lazy_image_mounts", "Where an image is mounted, counted.", imageLabels, nil),
-		"unguarded":  prometheus.NewDesc("weft_lazy_image_unguarded_mounts", "Mounts of which reads may have seen zeros.", imageLabels, nil),
+		"asked":      prometheus.NewDesc("weft_lazy_image_fuse_reads_total", "Reads of an image that came through FUSE.", imageLabels, nil),
+		"behind":     prometheus.NewDesc("weft_lazy_image_fuse_files_behind_total", "Opened files that FUSE let the kernel read itself.", imageLabels, nil),
+		"unguarded":  prometheus.NewDesc("weft_lazy_image_unguarded_mounts", "Mounts of which reads may have seen zeros or, through FUSE, have failed.", imageLabels, nil),
 	}
 )
+
+var modeDesc = prometheus.NewDesc("weft_lazy_mode", "How mounted images are filled, and why it is not by fanotify where it was to be chosen.", []string{"mode", "reason"}, nil)
 
 // Describe implements prometheus.Collector.
 func (imagesCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range described {
 		ch <- d
 	}
+	ch <- modeDesc
 }
 
 // Collect implements prometheus.Collector.
 func (c imagesCollector) Collect(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(modeDesc, prometheus.GaugeValue, 1, string(c.service.Mode()), c.service.Reason())
 	for _, im := range c.service.Images() {
 		s := im.Stats()
 		for key, v := range map[string]int64{"bytes": s.Bytes, "present": s.Present, "mounts": int64(len(s.Mounts)), "unguarded": int64(len(s.Unguarded))} {
 			ch <- prometheus.MustNewConstMetric(described[key], prometheus.GaugeValue, float64(v), im.Name())
 		}
-		for key, v := range map[string]int64{"fetched": s.Fetched, "prefetched": s.Prefetch, "read": s.Read, "events": s.Events, "failed": s.Failed} {
+		for key, v := range map[string]int64{"fetched": s.Fetched, "prefetched": s.Prefetch, "read": s.Read, "events": s.Events, "failed": s.Failed, "asked": s.Asked, "behind": s.Through} {
 			ch <- prometheus.MustNewConstMetric(described[key], prometheus.CounterValue, float64(v), im.Name())
 		}
 	}

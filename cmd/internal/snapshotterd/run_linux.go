@@ -74,7 +74,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 		defer images.Close()
 		more = append(more, images.Register)
 	}
-	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()))
+	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()), "reason", service.Reason())
 	return snapshotter.Serve(ctx, listener, s, more...)
 }
 
@@ -89,8 +89,8 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 	mode := lazy.Mode(f.mode)
 	if f.mode == "auto" {
 		mode = lazy.Auto
-	} else if !slices.Contains([]lazy.Mode{lazy.Fanotify, lazy.Eager}, mode) {
-		return o, nil, usage("--mode: %q is none of auto, fanotify, eager", f.mode)
+	} else if !slices.Contains([]lazy.Mode{lazy.Fanotify, lazy.FUSE, lazy.Eager}, mode) {
+		return o, nil, usage("--mode: %q is none of auto, fanotify, fuse, eager", f.mode)
 	}
 	if f.limit < 0 {
 		return o, nil, usage("--limit: %d is less than 0", f.limit)
