@@ -101,7 +101,7 @@ func (h *house) apply(resource, text string) {
 
 func (h *house) clear(user, label string) {
 	h.t.Helper()
-	h.apply("clearances", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: %s}, spec: {subjects: [{kind: User, name: %s}], label: %s}}`, user, user, label))
+	h.apply("clearances", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: %s}, spec: {subjects: [{kind: User, name: %s}], label: %q}}`, user, user, label))
 }
 
 func (h *house) set(setting api.DoorSetting) {

@@ -28,7 +28,7 @@ type Tool struct {
 
 // Commands are the verbs of `weft level`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.net(), t.enable(), t.status(), t.off(), t.regrade(), t.audit(), t.attack()}
+	return []*cobra.Command{t.can(), t.matrix(), t.simulate(), t.policies(), t.translate(), t.net(), t.enable(), t.status(), t.off(), t.regrade(), t.audit(), t.attack()}
 }
 
 var verbs = []string{"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "bind", "escalate", "approve", "sign", "use", "*"}

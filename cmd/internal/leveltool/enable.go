@@ -135,7 +135,7 @@ func (d *doors) install(ctx context.Context, objects []manifest.Object) error {
 	// The Registry goes last: clearances are there when it begins to count.
 	slices.SortStableFunc(objects, func(a, b manifest.Object) int { return last(a) - last(b) })
 	for _, o := range objects {
-		if _, err := client.ApplyObject(ctx, o, false, true); err != nil {
+		if err := applied(ctx, client, o); err != nil {
 			return err
 		}
 	}
@@ -143,6 +143,23 @@ func (d *doors) install(ctx context.Context, objects []manifest.Object) error {
 		return err
 	}
 	return nil
+}
+
+// applied applies an object. A pod in a namespace that is just made has to wait for the account that a controller makes there.
+func applied(ctx context.Context, client *kube.Client, o manifest.Object) error {
+	ctx, stop := context.WithTimeout(ctx, settled)
+	defer stop()
+	for {
+		_, err := client.ApplyObject(ctx, o, false, true)
+		if err == nil || o.GetKind() != "Pod" || !strings.Contains(err.Error(), "error looking up service account") {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func last(o manifest.Object) int {
