@@ -290,7 +290,9 @@ func TestUsageFollows(t *testing.T) {
 	ended.Status.Phase = corev1.PodFailed
 	u.See(ended)
 	expect("ended", "0")
-	review(admissionv1.Create, "pods", "1", "3")
+	if !j.Review(request(t, "lois", admissionv1.Create, "pods", pod("two", "b", "1"))).Allowed {
+		t.Error("there is room for another")
+	}
 	if !review(admissionv1.Update, "pods/status", "1", "2") || !review(admissionv1.Update, "pods", "1", "2") {
 		t.Error("what is written about an ended pod is refused")
 	}
