@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint conformance bench-build bench-engine bench-up bench-kcl bench-log bench-pod bench-lazy test-lazy-kills test-guest test-arm64 clean
+.PHONY: help build up down test lint conformance bench-build bench-engine bench-up bench-kcl bench-level bench-log bench-pod bench-lazy test-lazy-kills test-guest test-arm64 clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ bench-image: ## compare building and mounting images with mkfs.erofs
 
 bench-pod: build ## measure the start of pods on emptied nodes (RIVAL=containerd-stargz-grpc to measure beside)
 	go run ./test/bench-pod -rival "$(if $(RIVAL),$(abspath $(RIVAL)))"
+
+bench-level: ## measure what levels cost, beside the aims (on an idle machine, as root for the kernel's part)
+	@go run ./test/bench-level
 
 bench-log: ## measure log pipelines (RIVAL=program of Fluent Bit to measure beside)
 	CGO_ENABLED=0 go build -o bin/logagent ./cmd/logagent

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/manager/levels"
@@ -22,7 +24,8 @@ import (
 // levelWebhook has what the two verbs of the webhook share.
 type levelWebhook struct {
 	app       *app
-	authority string
+	authority string // a file
+	secret    string // or NAMESPACE/NAME of a Secret
 	account   string
 	exempt    []string
 }
@@ -34,13 +37,15 @@ func (a *app) levelWebhookCommand() *cobra.Command {
 		Long: "API servers ask the webhook before they answer a request, and before they write what names other objects. It needs a cluster whose API servers\n" +
 			"take a file of authorization; where they do not, see `weft level policies`.",
 		Example: `  weft level webhook config --url https://10.0.0.5:9443 --dir levels-webhook
-  weft level webhook serve --listen 10.0.0.5:9443 --host 10.0.0.5`,
+  weft level webhook serve --listen 10.0.0.5:9443 --host 10.0.0.5
+  weft level webhook manifests --image registry.example.com/weft:1.0 --address 10.96.0.53 --level secret`,
 	}
 	w := &levelWebhook{app: a}
 	c.PersistentFlags().StringVar(&w.authority, "authority", "levels-authority.json", "`file` with the webhook's own authority, made where it is not there; serve and config need the same")
+	c.PersistentFlags().StringVar(&w.secret, "authority-secret", "", "`NAMESPACE/NAME` of a Secret of the cluster that has the authority, in place of a file")
 	c.PersistentFlags().StringVar(&w.account, "account", "weft/levels", "`NAMESPACE/NAME` of the service account of the webhook's pods, about which API servers do not ask")
 	c.PersistentFlags().StringArrayVar(&w.exempt, "exempt", nil, "`user` of the installation's own programs, about which API servers do not ask; may be given again")
-	c.AddCommand(w.config(), w.serve())
+	c.AddCommand(w.config(), w.serve(), w.manifests())
 	return c
 }
 
@@ -73,7 +78,11 @@ func (w *levelWebhook) serve() *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("--listen: %w", err)
 		}
-		s := &levels.Server{Config: cfg, Authority: &webhook.Authority{Keeper: webhook.FileKeeper(w.authority)}, Hosts: hosts, Name: cmp.Or(name, machine), AuditFile: audit,
+		authority, err := w.keptAuthority(cmd.Context())
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		s := &levels.Server{Config: cfg, Authority: authority, Hosts: hosts, Name: cmp.Or(name, machine), AuditFile: audit,
 			Exempt: w.exempt, Log: slog.New(slog.NewTextHandler(w.app.err, nil))}
 		w.app.print().Remark("serving on https://%s", l.Addr())
 		return s.Serve(cmd.Context(), l)
@@ -127,6 +136,69 @@ func (w *levelWebhook) config() *cobra.Command {
 	return c
 }
 
+// keptAuthority is the webhook's own authority, which signs its certificates.
+func (w *levelWebhook) keptAuthority(ctx context.Context) (*webhook.Authority, error) {
+	if w.secret == "" {
+		return &webhook.Authority{Keeper: webhook.FileKeeper(w.authority)}, nil
+	}
+	namespace, name, ok := strings.Cut(w.secret, "/")
+	if !ok || namespace == "" || name == "" {
+		return nil, output.Usagef("--authority-secret is %q, expected NAMESPACE/NAME", w.secret)
+	}
+	config, err := w.app.managedCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clients, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	return &webhook.Authority{Keeper: webhook.SecretKeeper{Clients: clients, Namespace: namespace, Name: name}}, nil
+}
+
+func (w *levelWebhook) manifests() *cobra.Command {
+	d := levels.Deploy{Port: 9443}
+	c := &cobra.Command{
+		Use:   "manifests --image IMAGE --address ADDRESS --level LEVEL",
+		Short: "Show the manifests that run the webhook in a cluster",
+		Long: "Two replicas behind a Service at an address that stays, by which API servers call them. The account may list everything, and write nothing but the state of its\n" +
+			"doors, what workspaces use and its own authority, which is in the Secret " + levels.AuthoritySecret + " of its namespace. Apply them first; then `weft level webhook config` with that Secret writes the\n" +
+			"files for the API server. Whoever may write into the namespace holds the door: it is given the highest level.",
+		Example: `  weft level webhook manifests --image example.com/weft:1.0 --address 10.96.0.53 --level secret | kubectl apply -f -
+  weft level webhook config --url https://10.96.0.53:9443 --authority-secret weft/levels-authority --dir levels-webhook`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().StringVar(&d.Image, "image", "", "`image` with weft as /weft (required)")
+	c.Flags().StringVar(&d.Address, "address", "", "`address` of the Service, a free one of the cluster's Services (required)")
+	c.Flags().StringVar(&d.Level, "level", "", "the highest `level` of the Registry (required)")
+	c.RunE = func(*cobra.Command, []string) error {
+		var err error
+		if d.Account, err = w.accountOf(); err != nil {
+			return err
+		}
+		switch {
+		case d.Image == "":
+			return output.Advise(output.Usagef("--image is missing"), "Name an image that holds weft as /weft.")
+		case net.ParseIP(d.Address) == nil:
+			return output.Advise(output.Usagef("--address is %q, expected an IP address", d.Address), "Take a free one of the range of Services: API servers know no names of the cluster.")
+		case d.Level == "":
+			return output.Advise(output.Usagef("--level is missing"), "Name the highest level of the Registry.")
+		}
+		var objects []any
+		text := ""
+		for _, o := range d.Objects() {
+			objects = append(objects, o.Object)
+			y, err := yaml.Marshal(o.Object)
+			if err != nil {
+				return err
+			}
+			text += "---\n" + string(y)
+		}
+		return w.app.print().Result(objects, func(p *output.Page) { _, _ = p.Write([]byte(text)) })
+	}
+	return c
+}
+
 func (w *levelWebhook) accountOf() (levels.Account, error) {
 	namespace, name, ok := strings.Cut(w.account, "/")
 	if !ok || namespace == "" || name == "" || strings.ContainsAny(w.account, "'\\") {
@@ -141,7 +213,10 @@ type namedFile struct {
 }
 
 func (w *levelWebhook) files(ctx context.Context, at, dir string, account levels.Account) ([]namedFile, error) {
-	authority := &webhook.Authority{Keeper: webhook.FileKeeper(w.authority)}
+	authority, err := w.keptAuthority(ctx)
+	if err != nil {
+		return nil, err
+	}
 	bundle, err := authority.Bundle(ctx)
 	if err != nil {
 		return nil, err

@@ -72,6 +72,11 @@ func (a *Authorizer) denies(ctx context.Context, attributes authorizer.Attribute
 	}
 	if s := streamOf(ctx); s != nil {
 		s.note(name, groups, &r)
+		if !strings.HasPrefix(r.Verb, "impersonate") {
+			if denied, message := a.acting(s); denied {
+				return true, message
+			}
+		}
 	}
 	verdict := a.door.Judge(name, groups, &r)
 	if !verdict.Against {

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/level/rights"
 )
 
 // offEvery is how often the file is looked for that opens the door.
@@ -27,14 +28,16 @@ const offEvery = 200 * time.Millisecond
 
 // Levels is everything that levels need in the process of an API server.
 type Levels struct {
-	Door    *door.Door
+	Door    *door.Door // of requests
+	Writes  *door.Door // of what is written
 	Streams *Streams
 	Feed    *feed.Feed
 
-	usage    *admission.Usage
-	ceilings *ceiling.Keeper
-	offFile  string
-	reporter door.Reporter
+	usage     *admission.Usage
+	ceilings  *ceiling.Keeper
+	rights    *rights.Rights
+	offFile   string
+	reporters []door.Reporter
 }
 
 // NewLevels prepares levels for the server that loopback reaches with rights above all authorizers. Until Run knows the levels the door denies.
@@ -49,6 +52,10 @@ func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	held, err := rights.New(loopback)
+	if err != nil {
+		return nil, err
+	}
 	records, err := chain.Open(auditFile)
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit records of levels: %w", err)
@@ -58,11 +65,12 @@ func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string
 	if err != nil {
 		return nil, err
 	}
-	l := &Levels{Feed: f, usage: usage, ceilings: ceilings, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records}}
+	l := &Levels{Feed: f, usage: usage, ceilings: ceilings, rights: held, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records},
+		Writes: &door.Door{Kind: door.Admission, State: f.State, Chain: records}}
 	l.Streams = NewStreams(l.Door)
 	f.Log, f.Exempt = log, exempt
 	f.Changed = func(*feed.State) { l.Streams.Check() }
-	l.reporter = door.Reporter{Door: l.Door, Name: "authorizer", Objects: objects, Log: log}
+	l.reporters = []door.Reporter{{Door: l.Door, Name: "authorizer", Objects: objects, Log: log}, {Door: l.Writes, Name: "admission", Objects: objects, Log: log}}
 	return l, l.look()
 }
 
@@ -75,8 +83,11 @@ func (l *Levels) Judge() *admission.Judge {
 			s := l.Feed.State()
 			return l.Door.Off() || s.Snapshot == nil && !s.Stale
 		},
-		Setting: func() api.DoorSetting { return l.Feed.State().Doors.Admission },
-		Usage:   l.usage,
+		Setting:  func() api.DoorSetting { return l.Feed.State().Doors.Admission },
+		Usage:    l.usage,
+		Remember: l.Writes.RememberWrite,
+		Rules:    l.rights.Rules,
+		Bound:    l.rights.Bound,
 	}
 }
 
@@ -86,7 +97,9 @@ func (l *Levels) look() error {
 	switch {
 	case err == nil:
 		l.Door.SetOff(true)
+		l.Writes.SetOff(true)
 	case errors.Is(err, fs.ErrNotExist):
+		l.Writes.SetOff(false)
 		if l.Door.Off() {
 			l.Door.SetOff(false)
 			l.Streams.Check()
@@ -100,8 +113,11 @@ func (l *Levels) look() error {
 // Run follows the cluster until the context ends.
 func (l *Levels) Run(ctx context.Context) error {
 	var running sync.WaitGroup
-	running.Go(func() { l.reporter.Run(ctx) })
 	running.Go(func() { l.ceilings.Run(ctx) })
+	running.Go(func() { l.rights.Run(ctx) })
+	for i := range l.reporters {
+		running.Go(func() { l.reporters[i].Run(ctx) })
+	}
 	running.Go(func() {
 		ticker := time.NewTicker(offEvery)
 		defer ticker.Stop()
@@ -112,7 +128,7 @@ func (l *Levels) Run(ctx context.Context) error {
 			case <-ticker.C:
 			}
 			if err := l.look(); err != nil {
-				l.reporter.Log.Error("looking whether levels are off", "error", err)
+				l.reporters[0].Log.Error("looking whether levels are off", "error", err)
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/endpoints/responsewriter"
 
@@ -27,7 +28,9 @@ func NewStreams(d *door.Door) *Streams { return &Streams{door: d, open: map[*str
 
 // stream is a request, and all questions that authorizers were asked about it: of who sent it, and of whom it acts as.
 type stream struct {
+	acts   []level.Request // whom it acts as
 	mu     sync.Mutex
+	sender user.Info // of a request that acts as somebody else
 	asked  []question
 	end    context.CancelFunc
 	hijack net.Conn
@@ -44,6 +47,11 @@ type question struct {
 func (s *stream) note(user string, groups []string, r *level.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for i := range s.asked {
+		if q := &s.asked[i]; q.request == *r && q.user == user { // a request has one sender, and acts as one
+			return
+		}
+	}
 	s.asked = append(s.asked, question{user, groups, *r})
 }
 
@@ -62,11 +70,11 @@ func mayStream(r *http.Request) bool {
 		strings.HasSuffix(r.URL.Path, "/exec") || strings.HasSuffix(r.URL.Path, "/attach") || strings.HasSuffix(r.URL.Path, "/portforward")
 }
 
-// Outer stands before all filters of a server: it gives a request that may become a stream a place for what is asked about it.
+// Outer stands before all filters of a server: it gives a request that may become a stream, or acts as somebody else, a place for what is asked about it.
 func (s *Streams) Outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if mayStream(r) {
-			r = r.WithContext(context.WithValue(r.Context(), streamKey{}, &stream{}))
+		if others := acts(r.Header); mayStream(r) || len(others) > 0 {
+			r = r.WithContext(context.WithValue(r.Context(), streamKey{}, &stream{acts: others}))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -90,8 +90,8 @@ func guard(s State, loopback *rest.Config) (*controlplane.Guard, error) {
 		Authorizer: func(next k8sauthorizer.Authorizer) k8sauthorizer.Authorizer {
 			return authorizer.New(l.Door, l.Feed.Known(), next)
 		},
-		Admission: func(next k8sadmission.Interface) k8sadmission.Interface { return admission.New(next, l.Judge()) },
-		Outer:     l.Streams.Outer, Inner: l.Streams.Inner, Run: l.Run,
+		Admission:     func(next k8sadmission.Interface) k8sadmission.Interface { return admission.New(next, l.Judge()) },
+		Authenticator: l.Streams.Authenticator, Outer: l.Streams.Outer, Inner: l.Streams.Inner, Run: l.Run,
 	}, nil
 }
 

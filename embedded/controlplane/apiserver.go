@@ -167,6 +167,9 @@ func newAPIServer(ctx context.Context, cfg Config, s *options.ServerRunOptions) 
 
 // filter puts a guard around the filters of the server that takes all requests; it hands them to the others without filters of their own.
 func filter(generic *genericapiserver.Config, guard *Guard) {
+	if guard.Authenticator != nil {
+		generic.Authentication.Authenticator = guard.Authenticator(generic.Authentication.Authenticator)
+	}
 	build := generic.BuildHandlerChainFunc
 	generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
 		if guard.Inner != nil {

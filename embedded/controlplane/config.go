@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"k8s.io/apiserver/pkg/admission"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/rest"
@@ -50,6 +51,8 @@ type Config struct {
 type Guard struct {
 	// Authorizer stands in front of the configured authorizers of all three servers of the chain.
 	Authorizer func(next authorizer.Authorizer) authorizer.Authorizer
+	// Authenticator stands around what authenticates requests.
+	Authenticator func(next authenticator.Request) authenticator.Request
 	// Admission stands in front of the admission plugins of all three servers of the chain.
 	Admission func(next admission.Interface) admission.Interface
 	// Outer stands in front of all filters, Inner behind them. long says which requests are streams.

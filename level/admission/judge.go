@@ -17,11 +17,14 @@ type Judge struct {
 	Off func() bool
 	// Setting of the door; nil means that of the registry.
 	Setting func() api.DoorSetting
-	// Rules of roles and Pod of addresses, for what objects name; both may be nil.
+	// Rules of roles, those who have them, and Pod of addresses, for what objects name; all may be nil.
 	Rules func(namespace, name string) ([]reference.Rule, bool)
+	Bound func(role string, labels map[string]string) []level.SubjectName
 	Pod   func(address string) (namespace, name string, found bool)
 	// Usage of workspaces; nil means that ceilings are not judged.
 	Usage *Usage
+	// Remember, if it is set, is told of each write that levels are against.
+	Remember func(user string, groups []string, r level.Request, findings []reference.Finding, denied bool)
 }
 
 // User is who writes.
@@ -68,8 +71,20 @@ func system(u User) bool {
 	return strings.HasPrefix(u.Name, "system:serviceaccount:kube-system:")
 }
 
-// Write judges a write. With dry only looking is meant: it does not count for ceilings.
+// Write judges a write, and has it remembered if levels are against it. With dry only looking is meant: it does not count for ceilings.
 func (j *Judge) Write(u User, o *reference.Object, dry bool) Verdict {
+	v := j.write(u, o, dry)
+	j.remember(u, o, &v)
+	return v
+}
+
+func (j *Judge) remember(u User, o *reference.Object, v *Verdict) {
+	if j.Remember != nil && len(v.Findings) > 0 {
+		j.Remember(u.Name, u.Groups, requestOf(o), v.Findings, v.Denied())
+	}
+}
+
+func (j *Judge) write(u User, o *reference.Object, dry bool) Verdict {
 	if j.Off != nil && j.Off() {
 		return Verdict{Setting: api.Audit}
 	}
@@ -122,7 +137,7 @@ func requestOf(o *reference.Object) level.Request {
 }
 
 func (j *Judge) lookup(s *level.Snapshot) reference.Lookup {
-	look := reference.Lookup{Rules: j.Rules, Pod: j.Pod}
+	look := reference.Lookup{Rules: j.Rules, Bound: j.Bound, Pod: j.Pod}
 	declared := s.Registry().Spec().References
 	if len(declared) == 0 {
 		return look

@@ -45,7 +45,7 @@ func ParseReview(body []byte) (*admissionv1.AdmissionRequest, error) {
 	return nil, fmt.Errorf("request.operation: %q is not known: expected CREATE, UPDATE, DELETE or CONNECT", review.Request.Operation)
 }
 
-// objectOf is what a request writes.
+// objectOf is what a request writes. With an error it is there without its content.
 func objectOf(r *admissionv1.AdmissionRequest) (*reference.Object, error) {
 	o := &reference.Object{Operation: reference.Operation(r.Operation), Resource: level.Kind{Group: r.Resource.Group, Resource: r.Resource.Resource},
 		Subresource: r.SubResource, Namespace: r.Namespace, Name: r.Name}
@@ -61,11 +61,11 @@ func objectOf(r *admissionv1.AdmissionRequest) (*reference.Object, error) {
 			continue
 		}
 		if err := json.Unmarshal(one.raw, one.to); err != nil {
-			return nil, fmt.Errorf("request.%s: %w", one.name, err)
+			return o, fmt.Errorf("request.%s: %w", one.name, err)
 		}
 	}
 	if o.New == nil {
-		return nil, errors.New("request.object: is missing")
+		return o, errors.New("request.object: is missing")
 	}
 	return o, nil
 }
@@ -77,6 +77,7 @@ func (j *Judge) Review(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionRe
 	var v Verdict
 	if err != nil {
 		v = j.unreadable(err)
+		j.remember(u, o, &v)
 	} else {
 		v = j.Write(u, o, r.DryRun != nil && *r.DryRun)
 	}

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/weft-dev/weft/level"
 )
 
 // Mode is what enforces levels in the cluster.
@@ -35,6 +38,9 @@ const (
 	Allowed  Outcome = "allowed"     // let through
 	NoEffect Outcome = "no effect"   // let through, and of no use
 	Reported Outcome = "reported"    // admission does not see it: weft level audit lists the right
+	Cut      Outcome = "cut"         // an open stream was ended
+	Bounded  Outcome = "bounded"     // an open stream goes on for a time that the API server bounds
+	NotTried Outcome = "not tried"   // needs what only a test can do
 	Later    Outcome = "later stage" // needs the filtering proxy or approvals
 	Failed   Outcome = "failed"      // something else went wrong
 )
@@ -47,6 +53,7 @@ const (
 	Low    Actor = "low"    // a service account of a low namespace with cluster-admin's rights
 	High   Actor = "high"   // one of a high namespace, with the same rights
 	System Actor = "system" // a controller in kube-system
+	Raised Actor = "raised" // one of the low namespace that is cleared for the high level, with the same rights
 	Node   Actor = "node"   // the agent of a node that is there
 )
 
@@ -70,6 +77,7 @@ type Row struct {
 	Number   int // 0 for what must stay allowed
 	Title    string
 	Attempts []Attempt
+	Scenes   []Scene
 	Later    string // why it cannot be tried yet
 }
 
@@ -81,6 +89,8 @@ type Result struct {
 	Expected Outcome `json:"expected"`
 	Seen     Outcome `json:"seen"`
 	Cause    string  `json:"cause"`
+	// Record is what was written down about it, empty if that is not known.
+	Record string `json:"record,omitempty"`
 }
 
 // OK says whether what was expected was seen.
@@ -100,6 +110,14 @@ type Runner struct {
 	Stage *Stage
 	// Progress, if set, hears of each result.
 	Progress func(Result)
+	// Records, if set, tells what was written down of a user since it was last asked; empty if nothing.
+	Records func(user string) string
+	// Model, if set, is of the cluster with the stage: which namespaces reach which is judged by it.
+	Model *level.Model
+	// Fail, if set, takes down what enforces levels, and returns what brings it back.
+	Fail func(context.Context) (mend func(context.Context) error, err error)
+	// Bound, if set, is the --min-request-timeout of the API server: open streams are watched until it has ended them.
+	Bound time.Duration
 }
 
 // Run tries the whole catalogue. Only an ended context is an error.
@@ -113,11 +131,14 @@ func (r *Runner) Run(ctx context.Context) ([]Result, error) {
 	}
 	for _, row := range Catalogue() {
 		if row.Later != "" {
-			tell(Result{row.Number, row.Title, row.Title, Later, Later, row.Later})
+			tell(Result{Number: row.Number, Title: row.Title, Attempt: row.Title, Expected: Later, Seen: Later, Cause: row.Later})
+		}
+		for i := range row.Scenes {
+			r.play(ctx, &row, &row.Scenes[i], tell)
 		}
 		for i := range row.Attempts {
 			a := &row.Attempts[i]
-			seen, cause := r.try(ctx, a)
+			seen, cause, record := r.attempt(ctx, a)
 			if err := ctx.Err(); err != nil {
 				return all, err
 			}
@@ -128,10 +149,74 @@ func (r *Runner) Run(ctx context.Context) ([]Result, error) {
 			if a.Expect == NoEffect && seen == Allowed {
 				seen = NoEffect
 			}
-			tell(Result{row.Number, row.Title, a.Name, expected, seen, cause})
+			tell(Result{row.Number, row.Title, a.Name, expected, seen, cause, record})
+		}
+		if err := ctx.Err(); err != nil {
+			return all, err
 		}
 	}
 	return all, nil
+}
+
+// play tries a scene.
+func (r *Runner) play(ctx context.Context, row *Row, s *Scene, tell func(Result)) {
+	if s.Needs != nil && !s.Needs(r) {
+		for _, name := range s.Names {
+			tell(Result{Number: row.Number, Title: row.Title, Attempt: name, Expected: NotTried, Seen: NotTried, Cause: "only the tests of this project do that to a cluster"})
+		}
+		return
+	}
+	user := r.Stage.user(&Attempt{As: Raised})
+	if r.Records != nil {
+		r.Records(user)
+	}
+	record := ""
+	for i, seen := range s.Run(ctx, r) {
+		one := Result{Number: row.Number, Title: row.Title, Attempt: s.Names[i], Expected: s.Expect(r.Mode, i), Seen: seen.Outcome, Cause: seen.Cause}
+		if seen.Outcome == Cut {
+			record = cmp.Or(r.recorded(ctx, user), record) // several are cut at once
+			one.Record = record
+		}
+		tell(one)
+	}
+}
+
+// kept is how long an API server keeps an answer of the webhook, and does not ask it again (manager/levels).
+const kept = 1100 * time.Millisecond
+
+// attempt tries an attempt, and sees what was written down about it.
+func (r *Runner) attempt(ctx context.Context, a *Attempt) (o Outcome, cause, record string) {
+	user := r.Stage.user(a)
+	if r.Records != nil {
+		r.Records(user)
+	}
+	if o, cause = r.try(ctx, a); o != Denied {
+		return o, cause, ""
+	}
+	if record = r.recorded(ctx, user); record == "" && r.Records != nil && r.Mode == Webhook {
+		select {
+		case <-ctx.Done():
+			return o, cause, ""
+		case <-time.After(kept):
+		}
+		o, cause = r.try(ctx, a)
+		record = r.recorded(ctx, user)
+	}
+	return o, cause, record
+}
+
+// recorded waits a moment for a record.
+func (r *Runner) recorded(ctx context.Context, user string) string {
+	if r.Records == nil {
+		return ""
+	}
+	for range 20 {
+		if record := r.Records(user); record != "" || ctx.Err() != nil {
+			return record
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return ""
 }
 
 // patience is how long one attempt may take.

@@ -131,7 +131,8 @@ func objects() []Row {
 			patched("the namespace", "/api/v1/namespaces/LOW", merge, raised), patched("an object", inLow+"/secrets/weft-attack-own", merge, raised), write("a new namespace", post, "/api/v1/namespaces", `{"metadata":{"name":"weft-attack-new","labels":{"level.weft.dev/level":"LEVELHIGH"}}}`),
 		}},
 		{Number: 12, Title: "a namespace without a label", Attempts: []Attempt{
-			allowed("is on the default level", Low, post, "/api/v1/namespaces", `{"metadata":{"name":"weft-attack-new"}}`),
+			allowed("is on the default level", Low, post, "/api/v1/namespaces", `{"metadata":{"name":"weft-attack-new"}}`), allowed("of a generated name", Low, post, "/api/v1/namespaces", `{"metadata":{"generateName":"weft-attack-"}}`),
+			typed(allowed("by server-side apply", Low, patch, "/api/v1/namespaces/weft-attack-new?fieldManager=a", `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"weft-attack-new"}}`), apply),
 		}},
 		{Number: 13, Title: "mount a higher secret", Attempts: []Attempt{
 			pod("volume", container+`,"volumes":[{"name":"v","secret":{"secretName":"weft-attack-raised"}}]`), pod("environment", `"containers":[{"name":"c","image":"none","envFrom":[{"secretRef":{"name":"weft-attack-raised"}}]}]`), pod("pull secret", container+`,"imagePullSecrets":[{"name":"weft-attack-raised"}]`),
@@ -225,7 +226,7 @@ func power() []Row {
 		{Number: 34, Title: "404 instead of 403 to find names", Attempts: []Attempt{missing(read("a name that is not there", inHigh+"/secrets/weft-attack-not-there")), read("a kind that is not there", inHigh+"/secrets?fieldSelector=metadata.name%3Dweft-attack-not-there"), missing(unseen(write("a deletion of what is not there", remove, inHigh+"/secrets/weft-attack-not-there", "")))}},
 		{Number: 35, Title: "pages of a higher session", Attempts: []Attempt{read("a first page", inHigh+"/secrets?limit=1"), read("at a revision", inHigh+"/secrets?resourceVersion=0&resourceVersionMatch=NotOlderThan"), read("over all namespaces", "/api/v1/secrets?limit=1&fieldSelector=metadata.namespace%3DHIGH")}},
 		{Number: 36, Title: "leaks of a watch", Attempts: []Attempt{read("initial events", inHigh+"/secrets?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=2"), read("one name", "/api/v1/watch/namespaces/HIGH/secrets/weft-attack-secret?timeoutSeconds=2"), read("by field", "/api/v1/secrets?watch=true&timeoutSeconds=2&fieldSelector=metadata.namespace%3DHIGH")}},
-		{Number: 37, Title: "a stream kept after demotion", Later: "tried by the tests of open streams, not against a foreign cluster"},
+		{Number: 37, Title: "a stream kept after demotion", Scenes: []Scene{streams}},
 		{Number: 38, Title: "headers through the proxy", Later: "needs the filtering proxy"},
 		{Number: 39, Title: "an empty token to the proxy", Later: "needs the filtering proxy"},
 		{Number: 40, Title: "an account of the same name elsewhere", Attempts: []Attempt{read("reads the other's namespace", inHigh+"/secrets/weft-attack-secret"), write("writes there", post, inHigh+"/configmaps", `{"metadata":{"name":"weft-attack"}}`), connect("connects there", post, inHigh+"/pods/weft-attack-pod/exec?command=id")}},
@@ -238,9 +239,9 @@ func power() []Row {
 			write("Endpoints", post, inLow+"/endpoints", `{"metadata":{"name":"weft-attack"},"subsets":[{"addresses":[{"ip":"10.99.99.99","targetRef":{"kind":"Pod","namespace":"HIGH","name":"weft-attack-pod"}}]}]}`),
 			write("an external name", post, inLow+"/services", `{"metadata":{"name":"weft-attack"},"spec":{"type":"ExternalName","externalName":"weft-attack.HIGH.svc.cluster.local"}}`),
 		}},
-		{Number: 43, Title: "a relay from low to high", Later: "weft level net matrix shows who reaches whom; chains over several pods are not followed yet"},
+		{Number: 43, Title: "a relay from low to high", Scenes: []Scene{relays}},
 		{Number: 44, Title: "an approval used again", Later: "needs approvals"},
-		{Number: 45, Title: "a door that is down", Later: "tried by the tests of doors, not against a foreign cluster"},
+		{Number: 45, Title: "a door that is down", Scenes: []Scene{faults}},
 	}
 }
 

@@ -83,7 +83,7 @@ const stage = `
 ---
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: raised, namespace: LOW}}
 ---
-{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: weft-attack-rights}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: [{kind: ServiceAccount, namespace: LOW, name: attacker}, {kind: ServiceAccount, namespace: HIGH, name: attacker}]}
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: weft-attack-rights}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}, subjects: [{kind: ServiceAccount, namespace: LOW, name: attacker}, {kind: ServiceAccount, namespace: HIGH, name: attacker}, {kind: ServiceAccount, namespace: LOW, name: raised}]}
 ---
 {apiVersion: v1, kind: Node, metadata: {name: NODE, labels: {level.weft.dev/level: LEVELHIGH, kubernetes.io/hostname: NODE}}}
 ---
@@ -164,14 +164,59 @@ func (s *Stage) Prepare(ctx context.Context, withClearance bool) error {
 		return err
 	}
 	hour := int64(3600)
-	for actor, space := range map[Actor]string{Low: s.LowSpace, High: s.HighSpace} {
-		t, err := clients.CoreV1().ServiceAccounts(space).CreateToken(ctx, "attacker", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}, metav1.CreateOptions{})
+	for actor, account := range s.accounts() {
+		t, err := clients.CoreV1().ServiceAccounts(account[0]).CreateToken(ctx, account[1], &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}, metav1.CreateOptions{})
 		if err != nil {
-			return fmt.Errorf("the stage: a token for %s/attacker: %w", space, err)
+			return fmt.Errorf("the stage: a token for %s/%s: %w", account[0], account[1], err)
 		}
 		s.tokens[actor] = t.Status.Token
 	}
 	return nil
+}
+
+// accounts are the service accounts that actors are, by namespace and name.
+func (s *Stage) accounts() map[Actor][2]string {
+	return map[Actor][2]string{Low: {s.LowSpace, "attacker"}, High: {s.HighSpace, "attacker"}, Raised: {s.LowSpace, "raised"}}
+}
+
+// user is the name by which an API server knows who tries.
+func (s *Stage) user(a *Attempt) string {
+	switch a.As {
+	case System:
+		return "system:serviceaccount:kube-system:" + a.Controller
+	case Node:
+		return "system:node:" + s.Node
+	}
+	account := s.accounts()[a.As]
+	return "system:serviceaccount:" + account[0] + ":" + account[1]
+}
+
+// clearances is where the one account is cleared for the high level.
+func (s *Stage) clearances() (dynamic.ResourceInterface, *unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	if err := yaml.Unmarshal([]byte(s.fill(clearance)), &u.Object); err != nil {
+		return nil, nil, fmt.Errorf("the stage: %w", err)
+	}
+	return s.of(u), u, nil
+}
+
+// revoke takes the account's clearance away.
+func (s *Stage) revoke(ctx context.Context) error {
+	at, u, err := s.clearances()
+	if err != nil {
+		return err
+	}
+	return at.Delete(ctx, u.GetName(), metav1.DeleteOptions{})
+}
+
+// clear gives it back.
+func (s *Stage) clear(ctx context.Context) error {
+	at, u, err := s.clearances()
+	if err != nil {
+		return err
+	}
+	_, err = at.Create(ctx, u, metav1.CreateOptions{})
+	return err
 }
 
 // Remove removes the objects, as far as they are there.
@@ -196,9 +241,9 @@ func (s *Stage) config(a *Attempt) *rest.Config {
 	c := rest.CopyConfig(s.admin)
 	switch a.As {
 	case System:
-		c.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:kube-system:" + a.Controller, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"}}
+		c.Impersonate = rest.ImpersonationConfig{UserName: s.user(a), Groups: []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"}}
 	case Node:
-		c.Impersonate = rest.ImpersonationConfig{UserName: "system:node:" + s.Node, Groups: []string{"system:nodes", "system:authenticated"}}
+		c.Impersonate = rest.ImpersonationConfig{UserName: s.user(a), Groups: []string{"system:nodes", "system:authenticated"}}
 	default:
 		c = rest.AnonymousClientConfig(c)
 		c.BearerToken = s.tokens[a.As]

@@ -11,6 +11,7 @@ import (
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/level/reference"
 )
 
 // Kind is which door it is.
@@ -96,13 +97,35 @@ func (d *Door) Judge(user string, groups []string, r *level.Request) Verdict {
 
 // Remember counts and writes down a request that levels are against.
 func (d *Door) Remember(user string, groups []string, r *level.Request, v Verdict) {
-	event := "WouldDeny"
-	if v.Denied {
-		event = "Denied"
+	if d.tally.add(user, r, "", v.Cause, v.Denied) {
+		d.record(recordOf(eventOf(v.Denied), user, groups, r, v.decision))
 	}
-	if d.tally.add(user, r, v.Cause, v.Denied) {
-		d.record(recordOf(event, user, groups, r, v.decision))
+}
+
+// mostFindings is how many findings about one write are remembered.
+const mostFindings = 8
+
+// RememberWrite counts and writes down what levels have against a write: r is the write, each finding a field that reaches too far.
+func (d *Door) RememberWrite(user string, groups []string, r level.Request, findings []reference.Finding, denied bool) {
+	for i := range findings[:min(len(findings), mostFindings)] {
+		f := &findings[i]
+		field := chain.Shorten(f.Field)
+		if !d.tally.add(user, &r, field, f.Cause, denied) {
+			continue
+		}
+		decision := f.Decision
+		decision.Cause = f.Cause
+		record := recordOf(eventOf(denied), user, groups, &r, decision)
+		record.Detail = field
+		d.record(record)
 	}
+}
+
+func eventOf(denied bool) string {
+	if denied {
+		return "Denied"
+	}
+	return "WouldDeny"
 }
 
 // Denies says whether a request would be denied now, and remembers nothing.

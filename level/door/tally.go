@@ -26,7 +26,7 @@ type tally struct {
 	more int64
 }
 
-type tallyKey struct{ user, verb, group, resource, subresource, namespace, cause string }
+type tallyKey struct{ user, verb, group, resource, subresource, namespace, field, cause string }
 
 type tallied struct {
 	count                 int64
@@ -35,11 +35,12 @@ type tallied struct {
 }
 
 // add counts a denial, and says whether it is to be written down: what was denied always is, what was let through the first time in a minute.
-func (t *tally) add(user string, r *level.Request, cause level.Cause, denied bool) (record bool) {
+// field is that of an object that reaches too far.
+func (t *tally) add(user string, r *level.Request, field string, cause level.Cause, denied bool) (record bool) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	key := tallyKey{user, r.Verb, r.Group, r.Resource, r.Subresource, r.Namespace, string(cause)}
+	key := tallyKey{user, r.Verb, r.Group, r.Resource, r.Subresource, r.Namespace, field, string(cause)}
 	one := t.seen[key]
 	if one == nil {
 		component := level.IsComponent(user)
@@ -50,7 +51,7 @@ func (t *tally) add(user string, r *level.Request, cause level.Cause, denied boo
 		if t.seen == nil {
 			t.seen = map[tallyKey]*tallied{}
 		}
-		for _, s := range []*string{&key.user, &key.verb, &key.group, &key.resource, &key.subresource, &key.namespace} {
+		for _, s := range []*string{&key.user, &key.verb, &key.group, &key.resource, &key.subresource, &key.namespace, &key.field} {
 			*s = strings.Clone(*s) // they are parts of the request
 		}
 		one = &tallied{first: now, component: component}
@@ -70,7 +71,7 @@ func (t *tally) list() (denied []api.Denial, more int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, one := range t.seen {
-		denied = append(denied, api.Denial{User: k.user, Verb: k.verb, Group: k.group, Resource: k.resource, Subresource: k.subresource, Namespace: k.namespace, Cause: k.cause,
+		denied = append(denied, api.Denial{User: k.user, Verb: k.verb, Group: k.group, Resource: k.resource, Subresource: k.subresource, Namespace: k.namespace, Field: k.field, Cause: k.cause,
 			Component: one.component, Count: one.count, First: metav1.NewTime(one.first.Truncate(time.Second)), Last: metav1.NewTime(one.last.Truncate(time.Second))})
 	}
 	more = t.more
@@ -81,7 +82,7 @@ func (t *tally) list() (denied []api.Denial, more int64) {
 			}
 			return 1
 		}
-		return cmp.Or(b.Last.Compare(a.Last.Time), strings.Compare(a.User, b.User), strings.Compare(a.Verb, b.Verb), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Subresource, b.Subresource))
+		return cmp.Or(b.Last.Compare(a.Last.Time), strings.Compare(a.User, b.User), strings.Compare(a.Verb, b.Verb), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Subresource, b.Subresource), strings.Compare(a.Field, b.Field))
 	})
 	if len(denied) > shown {
 		for _, d := range denied[shown:] {

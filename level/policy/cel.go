@@ -147,7 +147,7 @@ func (c *compiler) validating(p policy) []*unstructured.Unstructured {
 	}
 	made.Object["spec"] = spec
 	binding := object("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", p.name)
-	actions := map[api.DoorSetting][]any{api.Audit: {"Audit"}, api.Warn: {"Warn", "Audit"}, api.Enforce: {"Deny"}}[c.options.Setting]
+	actions := map[api.DoorSetting][]any{api.Audit: {"Audit"}, api.Warn: {"Warn", "Audit"}, api.Enforce: {"Deny", "Audit"}}[c.options.Setting]
 	if p.static {
 		actions = []any{"Deny"}
 	}

@@ -142,7 +142,7 @@ func (c *compiler) bindings() policy {
 	return policy{
 		name:       prefix + "bindings",
 		rules:      []rule{{[]string{"rbac.authorization.k8s.io"}, []string{"rolebindings", "clusterrolebindings"}, []string{"CREATE", "UPDATE"}}},
-		conditions: []condition{{"what-is-new", `oldObject == null || object != null && (!has(oldObject.subjects) || !has(object.subjects) || object.subjects != oldObject.subjects)`}, {"with-subjects", "has(object.subjects)"}, {"not-ours", `!object.metadata.name.startsWith("` + rolePrefix + `")`}},
+		conditions: []condition{{"what-is-new", `oldObject == null || object != null && (!has(oldObject.subjects) || !has(object.subjects) || object.subjects != oldObject.subjects)`}, {"with-subjects", "has(object.subjects)"}, {"not-the-server-itself", `request.userInfo.username != "system:apiserver"`}, {"not-ours", `!object.metadata.name.startsWith("` + rolePrefix + `")`}},
 		variables: append(c.common(),
 			variable{"ns", `has(request.namespace) ? request.namespace : ""`},
 			variable{"holds", table(holdings)},

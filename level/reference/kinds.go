@@ -174,10 +174,21 @@ func (f *finder) endpoint(e map[string]any, addresses ...string) {
 
 // role gives whoever is bound to it rights; whoever writes it must be able to have them.
 func (f *finder) role(content map[string]any) {
+	var bound []level.SubjectName
+	if f.look.Bound != nil && f.object.Namespace == "" {
+		labels := map[string]string{}
+		for k, v := range labelsOf(content) {
+			labels[k], _ = v.(string)
+		}
+		bound = f.look.Bound(f.object.Name, labels)
+	}
 	f.each(content, "rules", func(r map[string]any) {
 		rule := ruleOf(r)
 		for _, request := range rule.Requests(f.object.Namespace) {
 			f.add(Reference{Field: f.at(), Use: Gives, Request: request, Requester: true})
+			for i := range bound { // what a role gives, those get who have it
+				f.add(Reference{Field: f.at(), Use: Gives, Request: request, Subject: &bound[i]})
+			}
 		}
 	})
 }

@@ -63,6 +63,8 @@ type Reference struct {
 type Lookup struct {
 	// Rules are those of a role; namespace is empty for cluster roles. A role that is not there has no rules yet, so it must not be found.
 	Rules func(namespace, name string) ([]Rule, bool)
+	// Bound are the subjects that have a cluster role everywhere, by its name or by a role that collects those with its labels.
+	Bound func(role string, labels map[string]string) []level.SubjectName
 	// Pod is the pod that has an address.
 	Pod func(address string) (namespace, name string, found bool)
 	// Paths are fields of further kinds that name objects.

@@ -240,3 +240,65 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+// Whoever has a cluster role gets what is put into it: a changed role is compared with its bindings, also those of roles that collect it.
+func TestRolesAreComparedWithTheirBindings(t *testing.T) {
+	s := snapshot(t)
+	look := Lookup{Bound: func(role string, labels map[string]string) []level.SubjectName {
+		if role != "bound" && labels["collected"] != "yes" {
+			return nil
+		}
+		return []level.SubjectName{{Kind: level.User, Name: "hans"}, {Kind: level.User, Name: "lois"}}
+	}}
+	role := func(name, labels, rules string) map[string]any {
+		var m map[string]any
+		if err := yaml.Unmarshal([]byte("{metadata: {name: "+name+", labels: {"+labels+"}}, rules: ["+rules+"]}"), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	const (
+		plain   = `{verbs: [get], apiGroups: [storage.k8s.io], resources: [storageclasses], resourceNames: [plain]}`
+		secrets = `{verbs: [get], apiGroups: [""], resources: [secrets]}`
+	)
+	who := Requester{Subject: s.Subject(level.SubjectName{Kind: level.User, Name: "system:kube-controller-manager"})} // whom levels do not bind
+	for _, c := range []struct {
+		name      string
+		old, now  map[string]any
+		operation Operation
+		field     string
+	}{
+		{"bound", role("bound", "", plain), role("bound", "", plain+","+secrets), Update, "rules[1]"},
+		{"bound", role("bound", "", plain+","+secrets), role("bound", "", secrets), Update, ""}, // it had that already
+		{"bound", nil, role("bound", "", plain), Create, ""},
+		{"other", role("other", "", plain), role("other", "", secrets), Update, ""},
+		{"other", nil, role("other", "collected: yes", ""), Create, ""},
+		{"other", nil, role("other", `collected: "yes"`, secrets), Create, "rules[0]"},
+	} {
+		o := &Object{Operation: c.operation, Resource: level.Kind{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"}, Name: c.name, New: c.now, Old: c.old}
+		found, err := Judge(s, who, o, look)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if len(found) > 0 {
+			got = found[0].Field
+		}
+		if got != c.field || len(found) > 1 {
+			t.Errorf("%s %v: found %v, want %q", c.name, c.now["rules"], found, c.field)
+		}
+	}
+}
+
+// An API server makes its built-in bindings whatever levels say: it would not start again. Nobody else does.
+func TestTheServersOwnBindings(t *testing.T) {
+	s := snapshot(t)
+	o := &Object{Operation: Create, Resource: level.Kind{Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"}, Name: "weft:admins",
+		New: map[string]any{"roleRef": map[string]any{"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": []any{map[string]any{"kind": "Group", "name": "weft:admins"}}}}
+	for user, want := range map[string]int{"system:apiserver": 0, "system:kube-controller-manager": 1} {
+		found, err := Judge(s, Requester{User: user, Subject: s.Subject(level.SubjectName{Kind: level.User, Name: user})}, o, Lookup{})
+		if err != nil || len(found) != want {
+			t.Errorf("%s: %v %v, want %d findings", user, found, err, want)
+		}
+	}
+}

@@ -12,21 +12,26 @@ import (
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/admission"
-	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/level/door"
+	"github.com/weft-dev/weft/level/rights"
 	"github.com/weft-dev/weft/manager/webhook"
 )
 
 // AdmissionPath is where AdmissionReviews are taken: what objects name is judged there.
 const AdmissionPath = "/admit"
 
-// admit answers AdmissionReviews (admission.k8s.io/v1) by the levels of state. Where the cluster has no levels everything passes; while nobody
-// knows whether it has, nothing but what the components of the cluster write.
-func admit(state func() *feed.State, usage *admission.Usage, log *slog.Logger) webhook.Handler {
+// admit answers AdmissionReviews (admission.k8s.io/v1) by the levels that a door knows. Where the cluster has no levels everything passes; while
+// nobody knows whether it has, nothing but what the components of the cluster write.
+func admit(d *door.Door, r *rights.Rights, usage *admission.Usage, log *slog.Logger) webhook.Handler {
+	state := d.State
 	judge := &admission.Judge{
 		Snapshot: func() *level.Snapshot { return state().Snapshot },
 		Off:      func() bool { s := state(); return s.Known && s.Snapshot == nil && !s.Stale },
 		Setting:  func() api.DoorSetting { return state().Doors.Admission },
 		Usage:    usage,
+		Remember: d.RememberWrite,
+		Rules:    r.Rules,
+		Bound:    r.Bound,
 	}
 	return webhook.HandlerFunc(func(_ context.Context, body []byte) (any, error) {
 		answer, err := judge.Answer(body, log)
@@ -35,6 +40,19 @@ func admit(state func() *feed.State, usage *admission.Usage, log *slog.Logger) w
 		}
 		return answer, nil
 	})
+}
+
+// relabelsNode is true of what gives a node another level. Nothing else that the agents of nodes write is asked about, so that they live while every
+// webhook is down.
+func relabelsNode() string {
+	label := func(of, key string) string {
+		return fmt.Sprintf("(%[1]s == null ? optional.none() : %[1]s.metadata.?labels[?'%[2]s'])", of, key)
+	}
+	var differ []string
+	for _, key := range []string{api.LevelLabel, api.TalkLabel} {
+		differ = append(differ, label("object", key)+" != "+label("oldObject", key))
+	}
+	return "request.resource.group == '' && request.resource.resource == 'nodes' && object != null && (" + strings.Join(differ, " || ") + ")"
 }
 
 // ValidatingWebhook is the ValidatingWebhookConfiguration by which API servers ask about all that is written, through a url of the webhook whose
@@ -47,6 +65,9 @@ func ValidatingWebhook(url string, authority []byte, account Account, exempt []s
 			continue // admission has no other requests
 		}
 		c = strings.NewReplacer("request.user.", "request.userInfo.username.", "request.user ", "request.userInfo.username ", "request.groups", "request.userInfo.groups").Replace(c)
+		if strings.Contains(c, "system:nodes") {
+			c += " || " + relabelsNode()
+		}
 		conditions = append(conditions, object{"name": fmt.Sprintf("not-of-the-cluster-%d", i), "expression": c})
 	}
 	return yaml.Marshal(object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": object{"name": AuthorizerName},

@@ -1,13 +1,17 @@
 package levels
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +51,7 @@ type place struct {
 	dir       string
 	authority *webhook.Authority
 	address   string
+	flags     []string     // further ones of the cluster
 	own       *rest.Config // as the supervisor
 }
 
@@ -87,7 +92,7 @@ func newPlace(t *testing.T) *place {
 
 func (p *place) startCluster() (stop func()) {
 	p.t.Helper()
-	_, stop = kube.Own(p.t, p.dir, "--authorization-config", filepath.Join(p.dir, "authorization.yaml"))
+	_, stop = kube.Own(p.t, p.dir, append([]string{"--authorization-config", filepath.Join(p.dir, "authorization.yaml")}, p.flags...)...)
 	var err error
 	if p.own, err = clientcmd.BuildConfigFromFlags("", filepath.Join(p.dir, "cluster", "components", "supervisor.kubeconfig")); err != nil {
 		p.t.Fatal(err)
@@ -258,7 +263,58 @@ func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
 // admits registers the webhook for what is written, and tries what objects name: a binding of carol, who is cleared for nothing, in a higher namespace.
 func (p *place) admits() {
 	p.t.Helper()
-	// The embedded API server has a door of its own, which stands open here.
+	remove := p.register()
+	bind := func(user string) func() string {
+		return func() string {
+			_, err := p.as("bob").RbacV1().RoleBindings("upper").Create(p.t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "for-" + user},
+				RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}},
+				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			switch {
+			case err == nil:
+				return "ok"
+			case strings.Contains(err.Error(), "admission webhook \""+AuthorizerName+"\" denied the request"):
+				return "levels"
+			}
+			return err.Error()
+		}
+	}
+	p.eventually("bob gives carol what she is not cleared for", bind("carol"), "levels")
+	p.eventually("bob gives himself what he is cleared for", bind("bob"), "ok")
+	p.judgesRoles()
+	remove()
+}
+
+// judgesRoles has bob bind a role that gives nothing which carol is not cleared for, and change it then.
+func (p *place) judgesRoles() {
+	p.t.Helper()
+	roles, bindings := p.as("bob").RbacV1().ClusterRoles(), p.as("bob").RbacV1().ClusterRoleBindings()
+	classes := rbacv1.PolicyRule{Verbs: []string{"get"}, APIGroups: []string{"storage.k8s.io"}, Resources: []string{"storageclasses"}}
+	role, err := roles.Create(p.t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "little"}, Rules: []rbacv1.PolicyRule{classes}}, metav1.CreateOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.eventually("bob gives carol a role of little", func() string {
+		_, err := bindings.Create(p.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "little"}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "little"},
+			Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "carol"}}}, metav1.CreateOptions{})
+		return fmt.Sprint(err)
+	}, "<nil>")
+	change := func(rule rbacv1.PolicyRule) error {
+		role.Rules = []rbacv1.PolicyRule{classes, rule}
+		_, err := roles.Update(p.t.Context(), role, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	p.eventually("bob puts secrets into it", func() string {
+		err := change(rbacv1.PolicyRule{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}})
+		return fmt.Sprint(err != nil && strings.Contains(err.Error(), "rules[1] gives rights that levels do not let the subject have"))
+	}, "true")
+	if err := change(rbacv1.PolicyRule{Verbs: []string{"list"}, APIGroups: []string{"storage.k8s.io"}, Resources: []string{"storageclasses"}}); err != nil {
+		p.t.Errorf("bob puts more of the same into it: %v", err)
+	}
+}
+
+// register has the API server ask the webhook about what is written. The embedded API server has a door of its own, which stands open from then on.
+func (p *place) register() (remove func()) {
+	p.t.Helper()
 	if err := os.WriteFile(filepath.Join(p.dir, "cluster", control.LevelsOff), nil, 0o600); err != nil {
 		p.t.Fatal(err)
 	}
@@ -278,24 +334,10 @@ func (p *place) admits() {
 	if _, err := configurations.Create(p.t.Context(), &c, metav1.CreateOptions{}); err != nil {
 		p.t.Fatal(err)
 	}
-	bind := func(user string) func() string {
-		return func() string {
-			_, err := p.as("bob").RbacV1().RoleBindings("upper").Create(p.t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "for-" + user},
-				RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "view"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}},
-				metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-			switch {
-			case err == nil:
-				return "ok"
-			case strings.Contains(err.Error(), "admission webhook \""+AuthorizerName+"\" denied the request"):
-				return "levels"
-			}
-			return err.Error()
+	return func() {
+		if err := configurations.Delete(p.t.Context(), c.Name, metav1.DeleteOptions{}); err != nil {
+			p.t.Fatal(err)
 		}
-	}
-	p.eventually("bob gives carol what she is not cleared for", bind("carol"), "levels")
-	p.eventually("bob gives himself what he is cleared for", bind("bob"), "ok")
-	if err := configurations.Delete(p.t.Context(), c.Name, metav1.DeleteOptions{}); err != nil {
-		p.t.Fatal(err)
 	}
 }
 
@@ -413,4 +455,51 @@ func BenchmarkReview(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkServed is a whole question of an API server over TLS on loopback; p99 is in milliseconds.
+func BenchmarkServed(b *testing.B) {
+	authority := &webhook.Authority{Keeper: webhook.FileKeeper(filepath.Join(b.TempDir(), "authority.json"))}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	server := webhook.Server{Authority: authority, Hosts: []string{"127.0.0.1"}, Paths: map[string]webhook.Path{Path: {Handler: Authorize{testDoor(b, api.Enforce)}, Client: true}}}
+	go func() { done <- server.Serve(ctx, l) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}()
+	bundle, err := authority.Bundle(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	certificate, key, err := authority.Client(b.Context(), "apiserver")
+	if err != nil {
+		b.Fatal(err)
+	}
+	client, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: bundle, CertData: certificate, KeyData: key}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	body, url := review("alice", "other"), "https://"+l.Addr().String()+Path
+	var times []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		response, err := client.Post(url, "application/json", bytes.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil || response.StatusCode != http.StatusOK {
+			b.Fatal(response.Status, err)
+		}
+		_ = response.Body.Close()
+		times = append(times, time.Since(start))
+	}
+	slices.Sort(times)
+	b.ReportMetric(float64(times[len(times)*99/100])/1e6, "p99-ms")
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/level/rights"
 	"github.com/weft-dev/weft/manager/webhook"
 )
 
@@ -28,7 +29,7 @@ type Server struct {
 	Config    *rest.Config // of the cluster, as an account that reads everything and that levels do not bind
 	Authority *webhook.Authority
 	Hosts     []string // names and addresses under which API servers call it
-	Name      string   // of the replica: its Door is webhook-NAME
+	Name      string   // of the replica: its Doors are webhook-NAME and admission-NAME
 	AuditFile string   // empty for none
 	Exempt    []string // users of the installation's own programs
 	Log       *slog.Logger
@@ -41,6 +42,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	f.Log, f.Exempt = s.Log, s.Exempt
+	held, err := rights.New(s.Config)
+	if err != nil {
+		return err
+	}
 	objects, err := dynamic.NewForConfig(s.Config)
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
@@ -50,18 +55,21 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	d := &door.Door{Kind: door.Webhook, State: f.State}
+	d, writes := &door.Door{Kind: door.Webhook, State: f.State}, &door.Door{Kind: door.Admission, State: f.State}
 	if s.AuditFile != "" {
 		if d.Chain, err = chain.Open(s.AuditFile); err != nil {
 			return fmt.Errorf("opening the audit records: %w", err)
 		}
+		writes.Chain = d.Chain
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var running sync.WaitGroup
-	reporter := door.Reporter{Door: d, Name: "webhook-" + s.Name, Objects: objects, Log: s.Log}
-	running.Go(func() { reporter.Run(ctx) })
 	running.Go(func() { ceilings.Run(ctx) })
+	for _, r := range []*door.Reporter{{Door: d, Name: "webhook-" + s.Name, Objects: objects, Log: s.Log}, {Door: writes, Name: "admission-" + s.Name, Objects: objects, Log: s.Log}} {
+		running.Go(func() { r.Run(ctx) })
+	}
+	running.Go(func() { held.Run(ctx) })
 	var feeding error
 	running.Go(func() {
 		if feeding = f.Run(ctx); feeding != nil {
@@ -69,13 +77,15 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{
-		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(f.State, usage, s.Log)}}, Ready: func() error {
+		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(writes, held, usage, s.Log)}}, Ready: func() error {
 		state := f.State()
 		switch {
 		case !state.Known:
 			return errors.New("the levels of the cluster are not known yet")
 		case state.Stale:
 			return errors.New("the levels may be out of date")
+		case !held.Known():
+			return errors.New("the roles of the cluster are not known yet")
 		}
 		return nil
 	}}

@@ -339,7 +339,9 @@ type Denial struct {
 	Resource    string `json:"resource,omitempty"`
 	Subresource string `json:"subresource,omitempty"`
 	Namespace   string `json:"namespace,omitempty"`
-	Cause       string `json:"cause"`
+	// Field is where the object that was written reaches too far; empty if the request itself does.
+	Field string `json:"field,omitempty"`
+	Cause string `json:"cause"`
 	// Component says that the user is a component of the cluster: while there is one, doors must not enforce.
 	Component bool        `json:"component,omitempty"`
 	Count     int64       `json:"count"`

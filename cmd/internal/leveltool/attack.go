@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -28,21 +29,24 @@ import (
 var registries = schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: "registries"}
 
 func (t Tool) attack() *cobra.Command {
-	var mode, low, high string
+	var mode, low, high, records string
 	var yes bool
 	c := &cobra.Command{
 		Use:   "attack --mode MODE --yes",
 		Short: "Try to get around levels in a cluster, and report what was seen",
 		Long: "Attack runs a catalogue of attempts as a service account of the lowest level that is cluster-admin, and beside it requests that must stay allowed. It makes two\n" +
 			"namespaces, a node object and a few objects named weft-attack, sets the doors of the Registry to Enforce while it runs, and removes and resets all that. In the\n" +
-			"mode managed it applies the policies of `weft level policies` instead. Writes are dry runs. It is meant for clusters to try things on.",
+			"mode managed it applies the policies of `weft level policies` instead. Writes are dry runs, but one: a clearance is taken away while a stream is open. It is meant\n" +
+			"for clusters to try things on. With the file into which a door writes its records each denial is shown with its own.",
 		Example: `  weft level attack --mode in-process --yes
+  weft --context test level attack --mode webhook --records /var/log/levels.jsonl --yes
   weft --context test level attack --mode managed --yes -o json`,
 		Args: cobra.NoArgs,
 	}
 	c.Flags().StringVar(&mode, "mode", string(attack.InProcess), "what enforces levels: in-process, webhook or managed")
 	c.Flags().StringVar(&low, "low", "", "`label` of the attacker; the lowest level if empty")
 	c.Flags().StringVar(&high, "high", "", "`label` of what is attacked; the highest level if empty")
+	c.Flags().StringVar(&records, "records", "", "`file` of the door's records; in-process, that of the embedded cluster by default")
 	c.Flags().BoolVar(&yes, "yes", false, "make objects in the cluster and set its doors")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		m := attack.Mode(mode)
@@ -52,7 +56,7 @@ func (t Tool) attack() *cobra.Command {
 		if !yes {
 			return output.Advise(output.Usagef("attack makes objects in the cluster and sets its doors"), "Say --yes if that is wanted.")
 		}
-		results, err := t.attackCluster(cmd.Context(), m, low, high)
+		results, err := t.attackCluster(cmd.Context(), m, low, high, t.recordsOf(m, records))
 		if err != nil {
 			return err
 		}
@@ -69,10 +73,39 @@ func (t Tool) attack() *cobra.Command {
 	return c
 }
 
+// recordsOf is the file of a mode's records, empty if there is none.
+func (t Tool) recordsOf(m attack.Mode, file string) string {
+	if file == "" && m == attack.InProcess && t.Records != nil {
+		if own, err := t.Records(); err == nil {
+			file = own
+		}
+	}
+	if _, err := os.Stat(file); err != nil {
+		if file != "" {
+			t.Print().Warn("what is written down is not shown: %v", err)
+		}
+		return ""
+	}
+	return file
+}
+
+// enforced are the settings with which a mode is tried: what belongs to another mode only audits.
+func enforced(m attack.Mode) api.Doors {
+	switch m {
+	case attack.InProcess:
+		return api.Doors{Authorizer: api.Enforce, Webhook: api.Audit, Admission: api.Enforce}
+	case attack.Webhook:
+		return api.Doors{Authorizer: api.Audit, Webhook: api.Enforce, Admission: api.Enforce}
+	}
+	return audited
+}
+
+var audited = api.Doors{Authorizer: api.Audit, Webhook: api.Audit, Admission: api.Audit}
+
 // cleanUp is how long removing what was made may take, also after an interruption.
 const cleanUp = 30 * time.Second
 
-func (t Tool) attackCluster(ctx context.Context, m attack.Mode, low, high string) (results []attack.Result, err error) {
+func (t Tool) attackCluster(ctx context.Context, m attack.Mode, low, high, records string) (results []attack.Result, err error) {
 	if t.Cluster == nil {
 		return nil, errors.New("no cluster is known")
 	}
@@ -98,15 +131,18 @@ func (t Tool) attackCluster(ctx context.Context, m attack.Mode, low, high string
 		return nil, err
 	}
 	doors, _, _ := unstructured.NestedMap(registry.Object, "spec", "doors") // absent: all begin with Audit
-	set := func(ctx context.Context, setting string) error {
-		body := fmt.Sprintf(`{"spec":{"doors":{"authorizer":%[1]q,"webhook":%[1]q,"admission":%[1]q}}}`, setting)
-		_, err := objects.Resource(registries).Patch(ctx, api.RegistryName, types.MergePatchType, []byte(body), metav1.PatchOptions{})
+	set := func(ctx context.Context, d api.Doors) error {
+		body, err := json.Marshal(map[string]any{"spec": map[string]any{"doors": d}})
+		if err != nil {
+			return err
+		}
+		_, err = objects.Resource(registries).Patch(ctx, api.RegistryName, types.MergePatchType, body, metav1.PatchOptions{})
 		return err
 	}
 	defer func() {
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
 		defer cancel()
-		err = errors.Join(err, set(last, string(api.Audit)), stage.Remove(last))
+		err = errors.Join(err, set(last, audited), stage.Remove(last))
 		if doors != nil {
 			body, bad := json.Marshal(map[string]any{"spec": map[string]any{"doors": doors}})
 			if bad == nil {
@@ -115,21 +151,28 @@ func (t Tool) attackCluster(ctx context.Context, m attack.Mode, low, high string
 			err = errors.Join(err, bad)
 		}
 	}()
-	if err := set(ctx, string(api.Audit)); err != nil {
+	if err := set(ctx, audited); err != nil {
 		return nil, err
 	}
 	t.Print().Remark("making the stage: namespaces %s and %s", stage.LowSpace, stage.HighSpace)
 	if err := stage.Prepare(ctx, true); err != nil {
 		return nil, err
 	}
-	runner := &attack.Runner{Mode: m, Stage: stage}
+	model, err := t.model(ctx)
+	if err != nil {
+		return nil, err
+	}
+	runner := &attack.Runner{Mode: m, Stage: stage, Model: model}
+	if records != "" {
+		runner.Records = attack.ChainRecords(records)
+	}
 	if m == attack.Managed {
 		remove, failed := t.applyPolicies(ctx, objects)
 		defer func() { err = errors.Join(err, remove()) }()
 		if failed != nil {
 			return nil, failed
 		}
-	} else if err := set(ctx, string(api.Enforce)); err != nil {
+	} else if err := set(ctx, enforced(m)); err != nil {
 		return nil, err
 	}
 	if err := runner.Await(ctx); err != nil {
@@ -141,6 +184,19 @@ func (t Tool) attackCluster(ctx context.Context, m attack.Mode, low, high string
 		}
 	}
 	return runner.Run(ctx)
+}
+
+// model is what the cluster's levels are now.
+func (t Tool) model(ctx context.Context) (*level.Model, error) {
+	all, err := t.objects(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := level.Load(all)
+	if err != nil {
+		return nil, err
+	}
+	return loaded.Model, nil
 }
 
 // applyPolicies makes the policies of what is in the cluster, and returns how to remove them.
@@ -196,7 +252,10 @@ func (t Tool) applyPolicies(ctx context.Context, objects dynamic.Interface) (rem
 
 func attackPage(p *output.Page, results []attack.Result) {
 	rows := [][]output.Cell{}
-	good := 0
+	good, recorded := 0, false
+	for _, r := range results {
+		recorded = recorded || r.Record != ""
+	}
 	for _, r := range results {
 		number, colour := "", output.Green
 		if r.Number > 0 {
@@ -207,8 +266,16 @@ func attackPage(p *output.Page, results []attack.Result) {
 		} else {
 			colour = output.Red
 		}
-		rows = append(rows, append(output.Row(number, r.Title, r.Attempt, string(r.Expected)), output.Cell{Text: string(r.Seen), Colour: colour}, output.Cell{Text: r.Cause, Colour: output.Faint}))
+		row := append(output.Row(number, r.Title, r.Attempt, string(r.Expected)), output.Cell{Text: string(r.Seen), Colour: colour}, output.Cell{Text: r.Cause, Colour: output.Faint})
+		if recorded {
+			row = append(row, output.Cell{Text: r.Record, Colour: output.Faint})
+		}
+		rows = append(rows, row)
 	}
-	p.Table([]string{"#", "item", "attempt", "expected", "seen", "cause"}, rows)
+	heads := []string{"#", "item", "attempt", "expected", "seen", "cause"}
+	if recorded {
+		heads = append(heads, "record")
+	}
+	p.Table(heads, rows)
 	p.Line("%d of %d as expected", good, len(results))
 }

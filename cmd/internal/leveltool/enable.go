@@ -34,6 +34,7 @@ const settled = 30 * time.Second
 const (
 	authorizerDoor = "authorizer"
 	webhookDoor    = "webhook"
+	admissionDoor  = "admission"
 )
 
 func (t Tool) enable() *cobra.Command {
@@ -45,17 +46,18 @@ func (t Tool) enable() *cobra.Command {
 			"whom it would have denied what, see `weft level status`. It is not set to Enforce while a component of the cluster, or you, are among them.",
 		Example: `  weft level enable levels/
   weft level enable --setting Warn
-  weft level enable --setting Enforce`,
+  weft level enable --setting Enforce
+  weft level enable --door admission --setting Enforce`,
 	}
-	c.Flags().StringVar(&name, "door", authorizerDoor, "authorizer (in the embedded API server) or webhook")
+	c.Flags().StringVar(&name, "door", authorizerDoor, "authorizer (in the embedded API server), webhook, or admission (of what is written, in either)")
 	c.Flags().StringVar(&setting, "setting", "", "Audit, Warn or Enforce; by default the Registry is left as it is")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		s := api.DoorSetting(setting)
 		if s != "" && s != api.Audit && s != api.Warn && s != api.Enforce {
 			return output.Advise(output.Usagef("there is no setting %q", setting), "Use Audit, Warn or Enforce.")
 		}
-		if name != authorizerDoor && name != webhookDoor {
-			return output.Advise(output.Usagef("there is no door %q", name), "Use authorizer or webhook.")
+		if name != authorizerDoor && name != webhookDoor && name != admissionDoor {
+			return output.Advise(output.Usagef("there is no door %q", name), "Use authorizer, webhook or admission.")
 		}
 		var objects []manifest.Object
 		if len(args) > 0 {
@@ -281,7 +283,7 @@ func (d *doors) report(ctx context.Context, name string) (*api.DoorReport, error
 		return nil, err
 	}
 	for _, x := range all {
-		if x.Name == name || name == webhookDoor && x.Report.Kind == string(door.Webhook) {
+		if x.Name == name || name == webhookDoor && x.Report.Kind == string(door.Webhook) || name == admissionDoor && x.Report.Kind == string(door.Admission) {
 			return &x.Report, nil
 		}
 	}

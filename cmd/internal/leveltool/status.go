@@ -129,7 +129,6 @@ func stateOf(r *api.DoorReport, now time.Time) string {
 
 func statusPage(p *output.Page, s *status) {
 	p.Line("levels: %s", strings.Join(s.Levels, " < "))
-	p.Line("objects that are written: %s (spec.doors.admission of the Registry)", set(s.Set.Admission))
 	if len(s.Doors) == 0 {
 		p.Line("no door has told anything yet")
 	}
@@ -164,13 +163,13 @@ func statusPage(p *output.Page, s *status) {
 			if d.Component {
 				who += " (component)"
 			}
-			denials = append(denials, output.Row(who, d.Verb, what(d), d.Namespace, d.Cause, fmt.Sprint(d.Count)))
+			denials = append(denials, output.Row(x.Name, who, d.Verb, what(d), d.Namespace, d.Field, d.Cause, fmt.Sprint(d.Count)))
 		}
 	}
 	if len(denials) > 0 {
 		p.Line("")
 		p.Line("denied, or let through though levels are against it:")
-		p.Table([]string{"user", "verb", "what", "namespace", "cause", "times"}, denials)
+		p.Table([]string{"door", "user", "verb", "what", "namespace", "field", "cause", "times"}, denials)
 	}
 	if more > 0 {
 		p.Line("and %d more", more)
@@ -191,13 +190,6 @@ func of(used, ceiling *resource.Quantity) output.Cell {
 		c.Colour = output.Red
 	}
 	return c
-}
-
-func set(s api.DoorSetting) api.DoorSetting {
-	if s == "" {
-		return api.Audit
-	}
-	return s
 }
 
 // what is the resource of a denial.

@@ -1,0 +1,54 @@
+package door
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/level/chain"
+	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/level/reference"
+)
+
+// What is found about a write is in the door's report and in its chain, field by field; a flood of fields is cut off.
+func TestWritesAreRemembered(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	records, err := chain.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := level.NewRegistry(api.RegistrySpec{Levels: []api.Level{{Name: "low"}, {Name: "high"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := &feed.State{Known: true, Doors: api.Doors{Admission: api.Enforce}, Snapshot: level.NewSnapshot(&level.Model{Registry: r}, time.Now())}
+	d := &Door{Kind: Admission, State: func() *feed.State { return state }, Chain: records}
+	write := level.Request{Verb: "create", Resource: "pods", Namespace: "low", Name: "p"}
+	secret := reference.Finding{Field: "spec.volumes[0].secret.secretName", Cause: level.LevelTooLow, Message: "levels: no"}
+	d.RememberWrite("lois", nil, write, []reference.Finding{secret, {Field: "spec.nodeName", Cause: level.LevelTooLow}}, true)
+	d.RememberWrite("lois", nil, write, []reference.Finding{secret}, true)
+	many := make([]reference.Finding, 100)
+	for i := range many {
+		many[i] = reference.Finding{Field: "spec.x", Cause: level.Cause(string(rune('A' + i)))}
+	}
+	d.RememberWrite("max", nil, write, many, false)
+	counts := map[string]int64{}
+	for _, x := range d.Report().Denied {
+		counts[x.User+" "+x.Field] += x.Count
+	}
+	if d.Report().Setting != api.Enforce || counts["lois spec.volumes[0].secret.secretName"] != 2 || counts["lois spec.nodeName"] != 1 || counts["max spec.x"] != mostFindings {
+		t.Errorf("the report says %v, setting %s", counts, d.Report().Setting)
+	}
+	if err := records.Close(); err != nil {
+		t.Fatal(err)
+	}
+	events := map[string]int{}
+	if _, err := chain.Verify(file, func(r chain.Record) { events[r.Event+" "+r.Door+" "+r.Detail]++ }); err != nil {
+		t.Fatal(err)
+	}
+	if events["Denied Admission spec.volumes[0].secret.secretName"] != 2 || events["WouldDeny Admission spec.x"] != mostFindings {
+		t.Errorf("the chain says %v", events)
+	}
+}
