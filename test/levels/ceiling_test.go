@@ -3,6 +3,7 @@ package levels
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
+	"github.com/weft-dev/weft/test/kube"
 )
 
 func podOf(name, cpu string) *corev1.Pod {
@@ -106,7 +108,7 @@ func (h *house) ceilings() {
 		return "not told"
 	}, "told")
 	// A server that begins anew knows what there is before it lets anything through.
-	if err := killServer(h.dir); err != nil {
+	if err := kube.KillServer(filepath.Join(h.dir, "cluster")); err != nil {
 		h.t.Fatal(err)
 	}
 	h.eventually("after a kill", func() string {
