@@ -108,8 +108,9 @@ func TestFaults(t *testing.T) {
 }
 
 // TestDamagedChunk changes a byte of a blob: reads of the chunk fail, all others do not, and when the blob is mended, so does nothing.
-func TestDamagedChunk(t *testing.T) {
-	needWatch(t)
+func TestDamagedChunk(t *testing.T) { inBothModes(t, testDamagedChunk) }
+
+func testDamagedChunk(t *testing.T, mode Mode) {
 	for name, o := range map[string]image.Options{"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}} {
 		t.Run(name, func(t *testing.T) {
 			dir, to := content(t, 6, 24, 200<<10), filepath.Join(t.TempDir(), "image")
@@ -128,7 +129,7 @@ func TestDamagedChunk(t *testing.T) {
 			if err := os.WriteFile(blob, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+			s := openService(t, Options{Root: stateDir(t), Mode: mode, Learn: -1})
 			defer s.Close()
 			im, err := s.Prepare(t.Context(), Request{Reference: to})
 			if err != nil {

@@ -68,8 +68,9 @@ func TestAllHoldersDied(t *testing.T) {
 }
 
 // TestUpgrade lets one service take over from another while everything is read.
-func TestUpgrade(t *testing.T) {
-	needWatch(t)
+func TestUpgrade(t *testing.T) { inBothModes(t, testUpgrade) }
+
+func testUpgrade(t *testing.T, mode Mode) {
 	r := registrytest.New(t, registrytest.Config{Latency: 2 * time.Millisecond})
 	dir := content(t, 10, 150, 100<<10)
 	want := filesOf(t, dir)
@@ -78,7 +79,7 @@ func TestUpgrade(t *testing.T) {
 	root := stateDir(t)
 	closed := make(chan error, 1)
 	var old atomic.Pointer[Service]
-	s := openService(t, Options{Root: root, Mode: Fanotify, ReadAhead: -1, Learn: -1, Retire: func() { closed <- old.Load().Close() }})
+	s := openService(t, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Retire: func() { closed <- old.Load().Close() }})
 	old.Store(s)
 	im, err := s.Prepare(t.Context(), Request{Reference: ref})
 	if err != nil {
@@ -91,7 +92,7 @@ func TestUpgrade(t *testing.T) {
 	for n.Load() < 10 {
 		time.Sleep(time.Millisecond)
 	}
-	next := openService(t, Options{Root: root, Mode: Fanotify, ReadAhead: -1, Learn: -1})
+	next := openService(t, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1})
 	defer next.Close()
 	if err := <-closed; err != nil {
 		t.Errorf("the old service: %v", err)
@@ -112,15 +113,16 @@ func TestUpgrade(t *testing.T) {
 }
 
 // TestReboot opens a folder whose mounts are gone: they are mounted again, with what was there.
-func TestReboot(t *testing.T) {
-	needWatch(t)
+func TestReboot(t *testing.T) { inBothModes(t, testReboot) }
+
+func testReboot(t *testing.T, mode Mode) {
 	dir, to := content(t, 11, 20, 200<<10), filepath.Join(t.TempDir(), "image")
 	want := filesOf(t, dir)
 	if _, err := image.Build(t.Context(), to, image.Options{}, image.Folder(dir)); err != nil {
 		t.Fatal(err)
 	}
 	root := stateDir(t)
-	s := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
+	s := openService(t, Options{Root: root, Mode: mode, Learn: -1})
 	im, err := s.Prepare(t.Context(), Request{Reference: to})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +137,7 @@ func TestReboot(t *testing.T) {
 		t.Fatal(err)
 	}
 	endKeepers(t, root)
-	s = openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
+	s = openService(t, Options{Root: root, Mode: mode, Learn: -1})
 	defer s.Close()
 	if err := s.Restore(t.Context()); err != nil {
 		t.Fatal(err)
@@ -152,13 +154,14 @@ func TestReboot(t *testing.T) {
 	}
 }
 
-func TestRefuse(t *testing.T) {
-	needWatch(t)
+func TestRefuse(t *testing.T) { inBothModes(t, testRefuse) }
+
+func testRefuse(t *testing.T, mode Mode) {
 	dir, to := content(t, 12, 4, 1000), filepath.Join(t.TempDir(), "image")
 	if _, err := image.Build(t.Context(), to, image.Options{}, image.Folder(dir)); err != nil {
 		t.Fatal(err)
 	}
-	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+	s := openService(t, Options{Root: stateDir(t), Mode: mode, Learn: -1})
 	defer s.Close()
 	im, err := s.Prepare(t.Context(), Request{Reference: to})
 	if err != nil {
@@ -181,7 +184,7 @@ func TestRefuse(t *testing.T) {
 		}
 	}
 	t.Setenv("SSL_CERT_FILE", filepath.Join(target, "a", "aa"))
-	if _, err := Open(t.Context(), Options{Root: stateDir(t), Mode: Fanotify}); !errors.Is(err, ErrOnLazyMount) {
+	if _, err := Open(t.Context(), Options{Root: stateDir(t), Mode: mode}); !errors.Is(err, ErrOnLazyMount) {
 		t.Errorf("a service with certificates on a lazy mount: %v", err)
 	}
 	if err := errors.Join(unix.Unmount(over, 0), im.Unmount(t.Context(), target)); err != nil {

@@ -312,15 +312,16 @@ func TestFanotify(t *testing.T) {
 }
 
 // TestLearned reads some files from one folder's service, and finds them fetched already on another that has never seen the image.
-func TestLearned(t *testing.T) {
-	needWatch(t)
+func TestLearned(t *testing.T) { inBothModes(t, testLearned) }
+
+func testLearned(t *testing.T, mode Mode) {
 	r := registrytest.New(t, registrytest.Config{})
 	dir := content(t, 1, 60, 300<<10)
 	ref := r.Host + "/app:v1"
 	push(t, ref, dir, image.Options{Codec: chunk.Zstd})
 	some := slices.Sorted(maps.Keys(filesOf(t, dir)))[20:25]
 	start := func(wait bool) Stats {
-		s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Share: true, Learn: time.Hour, Logger: logger(t)})
+		s := openService(t, Options{Root: stateDir(t), Mode: mode, Share: true, Learn: time.Hour, Logger: logger(t)})
 		defer s.Close()
 		im, err := s.Prepare(t.Context(), Request{Reference: ref})
 		if err != nil {
