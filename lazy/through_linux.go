@@ -311,8 +311,17 @@ type behind struct {
 	err     error
 }
 
+// errLearning says that it is being recorded what a start reads, so the server has to see it.
+var errLearning = errors.New("a start is being recorded")
+
 // OpenInode opens a file.
 func (b *behind) OpenInode(in *erofs.Inode) (*os.File, error) {
+	b.image.mu.Lock()
+	learning := b.image.learning != nil
+	b.image.mu.Unlock()
+	if learning {
+		return nil, errLearning
+	}
 	b.once.Do(func() {
 		if b.mounted, b.err = b.image.service.detached(b.image); b.err != nil {
 			b.image.service.log.Info("complete files are read through FUSE, too", "image", b.image.Name(), "reason", b.err)

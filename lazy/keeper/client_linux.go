@@ -128,7 +128,12 @@ func (c *Client) connect(ctx context.Context) (answer, error) {
 	for {
 		err := c.dial()
 		if err == nil {
-			return c.hello(ctx)
+			a, failed := c.hello(ctx)
+			if failed == nil || !c.ended() {
+				return a, failed
+			}
+			// It was about to end: another one is to be found or started.
+			err = errors.Join(failed, unix.Close(c.conn), unix.Close(c.pidfd))
 		}
 		if started == nil && c.options.Program != nil {
 			if started, err = c.startKeeper(); err != nil {
@@ -172,6 +177,12 @@ func (c *Client) dial() error {
 	}
 	c.conn = fd
 	return nil
+}
+
+// ended says whether the keeper's process has ended or is just ending.
+func (c *Client) ended() bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.pidfd), Events: unix.POLLIN}}, 100)
+	return err == nil && n > 0
 }
 
 // hello asks to be the worker and waits until an earlier one has ended.
