@@ -14,11 +14,17 @@ import (
 // outputs are those that are built in.
 func outputs() map[string]func(*builder, *part) target {
 	return map[string]func(*builder, *part) target{
-		"copy":    newCopy,
-		"file":    newFile,
-		"null":    newNull,
-		"relabel": newRelabel,
-		"stdout":  newStdout,
+		"copy":                      newCopy,
+		"elasticsearch":             newElasticsearch,
+		"elasticsearch_data_stream": newElasticsearch,
+		"file":                      newFile,
+		"forward":                   newForward,
+		"http":                      newHTTP,
+		"kafka2":                    newKafka,
+		"null":                      newNull,
+		"opensearch":                newElasticsearch,
+		"relabel":                   newRelabel,
+		"stdout":                    newStdout,
 	}
 }
 

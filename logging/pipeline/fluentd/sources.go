@@ -19,6 +19,7 @@ import (
 func inputs() map[string]func(*builder, *part) (input.Input, fullPolicy) {
 	return map[string]func(*builder, *part) (input.Input, fullPolicy){
 		"forward": newForwardInput,
+		"http":    newHTTPInput,
 		"sample":  newSample,
 		"tail":    newTail,
 	}

@@ -219,7 +219,7 @@ func (f *forward) entries(batch, body, extra []byte) ([]byte, int, error) {
 	if how, ok := record.Get(extra, "compressed"); ok {
 		name, _ := record.Text(how)
 		var err error
-		if packed, err = uncompressed(string(name), packed, int64(f.limit)*8); err != nil {
+		if packed, err = Uncompressed(string(name), packed, int64(f.limit)*8); err != nil {
 			return batch, 0, err
 		}
 	}
@@ -249,8 +249,8 @@ func (f *forward) entry(batch, value []byte) ([]byte, error) {
 	return record.AppendEvent(batch, e.Time, e.Meta, e.Body), nil
 }
 
-// uncompressed decodes at most limit bytes.
-func uncompressed(how string, data []byte, limit int64) ([]byte, error) {
+// Uncompressed decodes what was compressed by gzip or zstd ("" for not at all), to at most limit bytes.
+func Uncompressed(how string, data []byte, limit int64) ([]byte, error) {
 	var in io.Reader
 	switch how {
 	case "", "text", "identity":

@@ -111,7 +111,7 @@ func (in *httpInput) handle(w http.ResponseWriter, r *http.Request, sink flow.Si
 		return // the client has gone
 	}
 	if how := r.Header.Get("Content-Encoding"); how != "" {
-		if body, err = uncompressed(how, body, in.limit*8); err != nil {
+		if body, err = Uncompressed(how, body, in.limit*8); err != nil {
 			http.Error(w, "error: "+err.Error(), http.StatusBadRequest)
 			return
 		}

@@ -210,9 +210,18 @@ func (e *elasticsearch) appendField(b []byte, f *record.Fields) []byte {
 	return append(b, '}')
 }
 
-// judge reads the answer to a bulk request. What exists already is no error: it came with an earlier try. What the server refuses for its content would
-// be refused again and is dropped with a word; what it could not take just now is tried again.
+// judge reads the answer to a bulk request.
 func (e *elasticsearch) judge(answer []byte, count int) error {
+	refused, err := JudgeBulk(answer, count)
+	if refused != nil {
+		e.host.Log.Error("records were refused for their content and are dropped", "error", refused)
+	}
+	return err
+}
+
+// JudgeBulk reads the answer to a bulk request of count records. What exists already is no error: it came with an earlier try. What the server refuses for
+// its content would be refused again: refused tells of that. What it could not take just now is an error, after which all is tried again.
+func JudgeBulk(answer []byte, count int) (refused, err error) {
 	var bulk struct {
 		Errors bool `json:"errors"`
 		Items  []map[string]struct {
@@ -221,15 +230,15 @@ func (e *elasticsearch) judge(answer []byte, count int) error {
 		} `json:"items"`
 	}
 	if err := json.Unmarshal(answer, &bulk); err != nil {
-		if len(answer) == 0 || len(answer) >= maxResponse {
-			return nil // accepted by its status; a cut answer says no more
+		if len(answer) == 0 || len(answer) >= MaxAnswer {
+			return nil, nil // accepted by its status; a cut answer says no more
 		}
-		return fmt.Errorf("the answer to a bulk request is no JSON: %s", excerpt(answer))
+		return nil, fmt.Errorf("the answer to a bulk request is no JSON: %s", excerpt(answer))
 	}
 	if !bulk.Errors {
-		return nil
+		return nil, nil
 	}
-	refused, later := 0, 0
+	bad, later := 0, 0
 	var why json.RawMessage
 	for _, item := range bulk.Items {
 		for _, result := range item {
@@ -239,20 +248,20 @@ func (e *elasticsearch) judge(answer []byte, count int) error {
 				later++
 				why = result.Error
 			default:
-				refused++
+				bad++
 				why = result.Error
 			}
 		}
 	}
 	switch {
 	case later > 0:
-		return fmt.Errorf("%d of %d records were not indexed: %s", later+refused, count, excerpt(why))
-	case refused == count:
-		return Hopeless(fmt.Errorf("all %d records were refused: %s", count, excerpt(why)))
-	case refused > 0:
-		e.host.Log.Error("records were refused for their content and are dropped", "records", refused, "of", count, "error", excerpt(why))
+		return nil, fmt.Errorf("%d of %d records were not indexed: %s", later+bad, count, excerpt(why))
+	case bad == count:
+		return nil, Hopeless(fmt.Errorf("all %d records were refused: %s", count, excerpt(why)))
+	case bad > 0:
+		return fmt.Errorf("%d of %d: %s", bad, count, excerpt(why)), nil
 	}
-	return nil
+	return nil, nil
 }
 
 func (e *elasticsearch) Close() error {

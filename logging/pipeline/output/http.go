@@ -88,8 +88,8 @@ func compressed(how string, body []byte) ([]byte, error) {
 	return body, nil
 }
 
-// maxResponse is how much of an answer is read.
-const maxResponse = 4 << 20
+// MaxAnswer is how much of an answer is read, in bytes.
+const MaxAnswer = 4 << 20
 
 // send makes one request. Answers 200 to 205 are success; others are errors, hopeless if the server says that the request itself is wrong.
 func (r *request) send(ctx context.Context, url, contentType string, body []byte, more ...[2]string) ([]byte, error) {
@@ -127,7 +127,7 @@ func (r *request) send(ctx context.Context, url, contentType string, body []byte
 		return nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
 	if resp.StatusCode >= 200 && resp.StatusCode <= 205 {
 		return answer, err
 	}

@@ -94,6 +94,9 @@ func New(s *config.Section, other string, now func() time.Time) (*Parser, error)
 // Parse reads text. Of a text with several records some may be bad: they are passed over, and the error is not nil only if there is none that is good.
 func (p *Parser) Parse(text []byte) ([]Parsed, error) { return p.parse(text) }
 
+// Map takes time and types out of a map that is there already.
+func (p *Parser) Map(body []byte) (Parsed, error) { return p.finishMap(body) }
+
 func expression(o *options.Set, key, text string) *regex.Regexp {
 	r, err := regex.Compile(text)
 	if err != nil {

@@ -44,7 +44,7 @@ func (p *Parser) values(value []byte) ([]Parsed, error) {
 		return nil, ErrNoMatch
 	}
 	var all []Parsed
-	last := error(ErrNoMatch)
+	last := ErrNoMatch
 	for i := record.ItemsOf(value); i.Next(); {
 		if record.KindOf(i.Value) != record.Map {
 			continue
