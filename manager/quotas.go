@@ -135,7 +135,13 @@ func (q *quotas) poll(ctx context.Context, read Reader, changed func()) {
 		if differs {
 			changed()
 		}
-		timer.Reset(q.every)
+		next := q.every
+		for _, n := range known {
+			if len(n.Nodes) == 0 { // agents that start are asked soon
+				next = q.every / 10
+			}
+		}
+		timer.Reset(next)
 	}
 }
 

@@ -55,7 +55,7 @@ func TestQuotaStatus(t *testing.T) {
 			return nil
 		})
 	}
-	told("True WithinQuota") // no agent runs
+	told("Unknown NotMeasured") // no agent runs
 	yes := true
 	other, err := c.Clients.CoreV1().Secrets(c.Namespace).Get(t.Context(), "password", metav1.GetOptions{})
 	if err != nil {

@@ -45,8 +45,8 @@ func (a *agent) tell(err error) {
 func (a *agent) load() (*config.File, error) {
 	c := a.command
 	file := &config.File{Format: config.Classic, Read: []string{commandLine.File}}
-	if c.file != "" {
-		name, err := inFolder(c.file)
+	if len(c.files) > 0 {
+		name, err := first(c.files)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +55,7 @@ func (a *agent) load() (*config.File, error) {
 		}
 	}
 	if file.Format == config.Fluentd && len(c.sections) > 0 {
-		return nil, fmt.Errorf("%s is a configuration of Fluentd; inputs, filters and outputs of the command line are those of Fluent Bit, and cannot be added to it", c.file)
+		return nil, fmt.Errorf("%s is a configuration of Fluentd; inputs, filters and outputs of the command line are those of Fluent Bit, and cannot be added to it", file.Read[0])
 	}
 	file.Sections = append(file.Sections, c.service)
 	file.Sections = append(file.Sections, c.sections...)

@@ -14,7 +14,7 @@ import (
 
 // command is the command line, which as in Fluent Bit is also a way to write a configuration: -i tail -p path=x -o stdout.
 type command struct {
-	file      string
+	files     []string // the first that is there is the configuration
 	sections  []*config.Section
 	service   *config.Section
 	logFile   string
@@ -61,7 +61,7 @@ func options() []option {
 		}
 	}
 	return []option{
-		{"c", "config", "FILE", "the configuration, classic or YAML, or a folder with a fluent-bit.yaml or fluent-bit.conf", func(c *command, v string) error { c.file = v; return nil }},
+		{"c", "config", "FILE", "the configuration, classic, YAML or Fluentd's, or a folder with a fluent-bit.yaml, fluent-bit.conf or fluent.conf; given again, what to take where that is missing", func(c *command, v string) error { c.files = append(c.files, v); return nil }},
 		{"i", "input", "INPUT", "begins an input", begin(config.Input)},
 		{"F", "filter", "FILTER", "begins a filter", begin(config.Filter)},
 		{"o", "output", "OUTPUT", "begins an output", begin(config.Output)},
@@ -129,7 +129,7 @@ func parseArguments(args []string) (*command, error) {
 			return nil, err
 		}
 	}
-	if !c.help && !c.version && c.file == "" && len(c.sections) == 0 {
+	if !c.help && !c.version && len(c.files) == 0 && len(c.sections) == 0 {
 		return nil, fmt.Errorf("nothing to do: name a configuration with -c, or inputs and outputs with -i and -o")
 	}
 	return c, nil

@@ -28,6 +28,20 @@ func inFolder(path string) (string, error) {
 	return "", fmt.Errorf("-c %s: the folder has none of %s", path, strings.Join(mainFiles, ", "))
 }
 
+// first is the first path that leads to a configuration. If none does, the first one tells why.
+func first(paths []string) (string, error) {
+	for _, path := range paths {
+		name, err := inFolder(path)
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(name); err == nil {
+			return name, nil
+		}
+	}
+	return inFolder(paths[0])
+}
+
 // watchEvery is how often the files of the configuration are looked at. A mounted Secret changes by a link, which no event tells of reliably.
 const watchEvery = time.Second
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +89,29 @@ func TestFolderWithoutConfiguration(t *testing.T) {
 	}
 	if file, err := inFolder(folder); err != nil || filepath.Base(file) != "fluent-bit.yaml" {
 		t.Errorf("%s %v", file, err)
+	}
+}
+
+// Of several configurations the first that is there is taken, as in an image that serves both engines' resources.
+func TestFirstConfiguration(t *testing.T) {
+	empty, fluentd := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(fluentd, "fluent.conf"), []byte("<match **>\n  @type null\n</match>\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		paths []string
+		want  string // of the name or the error
+	}{
+		{[]string{empty, fluentd}, filepath.Join(fluentd, "fluent.conf")}, {[]string{filepath.Join(empty, "none"), fluentd}, filepath.Join(fluentd, "fluent.conf")},
+		{[]string{fluentd, empty}, filepath.Join(fluentd, "fluent.conf")},
+		{[]string{empty, filepath.Join(empty, "none")}, "the folder has none of"}, {[]string{filepath.Join(empty, "none"), empty}, filepath.Join(empty, "none")},
+	} {
+		name, err := first(c.paths)
+		if err != nil {
+			name = err.Error()
+		}
+		if !strings.Contains(name, c.want) {
+			t.Errorf("%v: %s", c.paths, name)
+		}
 	}
 }

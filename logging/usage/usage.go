@@ -129,7 +129,9 @@ func (n *Namespace) Condition() (status, reason, message string) {
 	switch {
 	case len(told) > 0:
 		return "False", reason, strings.Join(told, "; ")
-	case len(n.Nodes) > 0 || len(n.Silent) == 0:
+	case len(n.Nodes) == 0 && len(n.Silent) == 0:
+		return "Unknown", "NotMeasured", "no agent that keeps the quota runs"
+	case len(n.Nodes) > 0:
 		return "True", "WithinQuota", "the quota of " + n.Quota.String() + " on each node is kept"
 	}
 	var nodes []string

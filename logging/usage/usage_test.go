@@ -73,7 +73,7 @@ func TestCondition(t *testing.T) {
 		n    Namespace
 		want string
 	}{
-		{Namespace{}, "True WithinQuota: the quota of no limit on each node is kept"},
+		{Namespace{}, "Unknown NotMeasured: no agent that keeps the quota runs"},
 		{Namespace{Quota: quota, Nodes: map[string]Excess{"n1": {}}, Silent: map[string]string{"n2": "refused"}}, "True WithinQuota: the quota of 5 records/s, 1M bytes/s, 64M bytes buffered on each node is kept"},
 		{Namespace{Quota: quota, Nodes: map[string]Excess{"n2": {Rate: true}, "n1": {Rate: true, Full: true}}},
 			"False BufferFull: 64M bytes wait for outputs, its files are not read on (node n1); it writes more than 5 records/s or 1M bytes/s, its files are read no faster (nodes n1, n2)"},

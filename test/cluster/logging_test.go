@@ -3,12 +3,14 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/weft-dev/weft/manager"
 )
@@ -40,7 +42,7 @@ metadata: {name: NS}
 spec:
   namespace: NS
   service: {flushSeconds: 0.2, httpServer: true, healthCheck: true}
-  tenancy: {routing: tag}
+  tenancy: {routing: tag, quota: {recordsPerSecond: 10}}
   inputSelector: {matchLabels: {for: NS}}
   filterSelector: {matchLabels: {for: NS}}
   outputSelector: {matchLabels: {for: NS}}
@@ -58,6 +60,113 @@ metadata: {name: NS, labels: {for: NS}}
 spec: {match: kube.*, file: {path: /out, file: rest, format: template, template: "{log}"}}
 ---
 `
+
+// aggregators are a Collector whose output leads nowhere, and a Fluentd.
+const aggregators = `
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: Collector
+metadata: {name: collector, labels: {aggregates: collector}}
+spec: {image: weft.local/logagent:1, fluentBitConfigName: NS-collector, pvc: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: ClusterFluentBitConfig
+metadata: {name: NS-collector}
+spec:
+  namespace: NS
+  service: {flushSeconds: 0.2, schedulerBase: 1, storage: {path: /buffers/fluentbit/log}}
+  inputSelector: {matchLabels: {collect: NS}}
+  filterSelector: {matchLabels: {collect: NS}}
+  outputSelector: {matchLabels: {collect: NS}}
+  parserSelector: {matchLabels: {collect: NS}}
+  multilineParserSelector: {matchLabels: {collect: NS}}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: ClusterInput
+metadata: {name: NS-dummy, labels: {collect: NS}}
+spec: {dummy: {tag: x}}
+---
+apiVersion: fluentbit.fluent.io/v1alpha2
+kind: ClusterOutput
+metadata: {name: NS-absent, labels: {collect: NS}}
+spec: {match: "*", retry_limit: no_limits, http: {host: absent.invalid, port: 80}}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Fluentd
+metadata: {name: fluentd, labels: {aggregates: fluentd}}
+spec:
+  image: weft.local/logagent:1
+  globalInputs: [{sample: {tag: s, sample: '{"kubernetes":{"namespace_name":"NS"}}'}}]
+  fluentdCfgSelector: {matchLabels: {for: NS}}
+  buffer: {pvc: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: FluentdConfig
+metadata: {name: all, labels: {for: NS}}
+spec: {filterSelector: {}, outputSelector: {}}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Filter
+metadata: {name: via}
+spec: {filters: [{recordTransformer: {records: [{key: via, value: fluentd}]}}]}
+---
+apiVersion: fluentd.fluent.io/v1alpha1
+kind: Output
+metadata: {name: out}
+spec: {outputs: [{stdout: {}}]}
+---
+`
+
+// runManager runs the manager in a pod, as its manifests say, but that the program is not part of the image.
+func runManager(t *testing.T, p place) {
+	t.Helper()
+	weft, err := filepath.Abs(filepath.Join(filepath.Dir(p.Node), "weft"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, o := range manager.Deployment(p.ns, TestImage) {
+		switch o.GetKind() {
+		case "Namespace":
+			continue
+		case "Deployment":
+			volumes := []any{map[string]any{"name": "weft", "hostPath": map[string]any{"path": weft, "type": "File"}}}
+			if err := unstructured.SetNestedSlice(o.Object, volumes, "spec", "template", "spec", "volumes"); err != nil {
+				t.Fatal(err)
+			}
+			containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+			if err != nil || len(containers) != 1 {
+				t.Fatal("the Deployment's containers", err)
+			}
+			containers[0].(map[string]any)["volumeMounts"] = []any{map[string]any{"name": "weft", "mountPath": "/weft", "readOnly": true}}
+			if err := unstructured.SetNestedSlice(o.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := o.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, string(text))
+	}
+	manifests := strings.Join(all, "\n---\n")
+	p.apply(manifests)
+	t.Cleanup(func() {
+		ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+		defer stop()
+		if t.Failed() {
+			out, err := p.Kubectl(ctx, "", "-n", p.ns, "logs", "deployment/weft-manager", "--tail=40")
+			t.Log("the manager:", out, err)
+		}
+		if _, err := p.Kubectl(ctx, manifests, "-n", p.ns, "delete", "-f", "-"); err != nil {
+			t.Error(err)
+		}
+	})
+	p.until("the manager to run", func() (bool, string) {
+		out := p.kubectl("get", "pods", "-o", "wide")
+		d, err := p.Clients.AppsV1().Deployments(p.ns).Get(t.Context(), "weft-manager", metav1.GetOptions{})
+		return err == nil && d.Status.ReadyReplicas == 1, fmt.Sprint(err, out)
+	})
+}
 
 // tenant is a namespace's own pipeline, and a pod that writes a line a second.
 func tenant(agents, namespace string) string {
@@ -79,16 +188,7 @@ spec: {match: "*", file: {path: /out, file: NS, format: template, template: "{lo
 // a configuration that the engine refuses does not reach the agents.
 func TestLogging(t *testing.T) {
 	p := newPlace(t)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	m := &manager.Manager{Config: p.Config, Parts: []manager.Part{manager.NewLogging(p.ns)}, Install: true}
-	go func() { ended <- m.Run(ctx) }()
-	defer func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}()
+	runManager(t, p)
 	apply := func(p place, manifests string) {
 		t.Helper()
 		p.until("manifests to be applied", func() (bool, string) { // the definitions are being installed
@@ -149,6 +249,51 @@ func TestLogging(t *testing.T) {
 			t.Errorf("the agent was started again: %s, then %s", agent.UID, again.UID)
 		}
 	})
+	t.Run("a namespace over its quota is told", func(t *testing.T) {
+		lines(tenants[2], tenants[2].ns, 1)
+		condition := func() string {
+			return tenants[2].kubectl("get", "fluentbitconfigs", "logs", "-o", `jsonpath={.status.conditions[?(@.type=="WithinQuota")]}`)
+		}
+		tenants[2].until("the quota to be kept", func() (bool, string) { return strings.Contains(condition(), `"True"`), condition() })
+		tenants[2].apply(shell("shout", `i=0; while :; do echo "line $i from `+tenants[2].ns+`"; i=$((i+1)); [ $((i%50)) != 0 ] || sleep 1; done`))
+		tenants[2].until("the status", func() (bool, string) { return strings.Contains(condition(), `"OverRate"`), condition() })
+		if told := condition(); !strings.Contains(told, "more than 10 records/s") || strings.Contains(told, "(node "+p.ns) {
+			t.Error(told)
+		}
+		if events := tenants[2].kubectl("get", "events", "--field-selector=involvedObject.name=logs,reason=OverRate", "-o", "name"); strings.Count(events, "event/") != 1 {
+			t.Errorf("events: %s", events)
+		}
+		tenants[2].kubectl("delete", "pod", "shout", "--now")
+	})
+	t.Run("a Collector and a Fluentd run, and an output whose server is absent retries", func(t *testing.T) {
+		apply(p, strings.ReplaceAll(aggregators, "NS", p.ns))
+		for _, name := range []string{"collector", "fluentd"} {
+			p.until(name+" to run", func() (bool, string) {
+				out := p.kubectl("get", "statefulset,pods", "-l", "aggregates="+name, "-o", "wide")
+				set, err := p.Clients.AppsV1().StatefulSets(p.ns).Get(t.Context(), name, metav1.GetOptions{})
+				return err == nil && set.Status.ReadyReplicas == 1, fmt.Sprint(err, out)
+			})
+		}
+		said := func(pod string) string {
+			out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "logs", pod)
+			return fmt.Sprint(out, err)
+		}
+		p.until("the Fluentd's record", func() (bool, string) {
+			out := said("fluentd-0")
+			return strings.Contains(out, `"via":"fluentd"`), out
+		})
+		p.until("retries", func() (bool, string) {
+			out := said("collector-0")
+			return strings.Contains(out, "absent.invalid") && strings.Contains(out, "retry"), out
+		})
+		for _, name := range []string{"collectors/collector", "fluentds/fluentd"} {
+			p.kubectl("delete", name)
+		}
+		p.until("them to be gone", func() (bool, string) {
+			out := p.kubectl("get", "statefulsets,services,serviceaccounts", "-o", "name")
+			return !strings.Contains(out, "/collector") && !strings.Contains(out, "/fluentd"), out
+		})
+	})
 	t.Run("what the engine refuses does not reach the agents", func(t *testing.T) {
 		before, err := p.Clients.CoreV1().Secrets(p.ns).Get(t.Context(), p.ns, metav1.GetOptions{})
 		if err != nil {
@@ -175,8 +320,9 @@ func TestLogging(t *testing.T) {
 		out, err := p.Kubectl(t.Context(), "", "-n", p.ns, "get", "daemonsets,secrets", "-o", "name")
 		return err == nil && !strings.Contains(out, "daemonset") && !strings.Contains(out, "secret/"+p.ns+"\n"), out
 	})
-	for _, kind := range []string{"clusterinputs.fluentbit.fluent.io", "clusteroutputs.fluentbit.fluent.io", "clusterfluentbitconfigs.fluentbit.fluent.io"} {
-		p.kubectl("delete", kind, p.ns)
+	for _, o := range []string{"clusterinputs/NS", "clusterinputs/NS-dummy", "clusteroutputs/NS", "clusteroutputs/NS-absent", "clusterfluentbitconfigs/NS", "clusterfluentbitconfigs/NS-collector"} {
+		kind, name, _ := strings.Cut(strings.ReplaceAll(o, "NS", p.ns), "/")
+		p.kubectl("delete", kind+".fluentbit.fluent.io", name)
 	}
 }
 

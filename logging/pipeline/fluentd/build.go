@@ -246,6 +246,8 @@ func (b *builder) system(sections []*config.Section) int {
 				"ignore_same_log_interval", "enable_input_metrics", "enable_size_metrics", "enable_msgpack_time_support", "strict_config_value", "disable_shared_socket",
 				"file_permission", "dir_permission", "enable_get_dump", "restart_worker_interval", "config_include_dir", "with_source_only":
 				// they tune the process or its own log in ways that have no meaning here
+			case "rpc_endpoint": // the operator's configurations all have it; a reload comes by SIGHUP or by a changed file
+				b.options.Log.Info("rpc_endpoint is not served; SIGHUP reads the configuration anew", "at", p.Pos.String())
 			default:
 				b.fail(p.Pos, "the option %q of <system> is not built into logagent; remove it, or use Fluentd for this configuration", p.Key)
 			}
@@ -326,7 +328,7 @@ func (b *builder) output(s *config.Section, w *worker) (target, *part) {
 	if p == nil {
 		return nil, nil
 	}
-	if b.options.Catch != nil && p.plugin != "copy" && p.plugin != "relabel" {
+	if b.options.Catch != nil && p.plugin != "copy" && p.plugin != "relabel" && p.plugin != "label_router" {
 		return &caught{p, b.options.Catch}, p
 	}
 	t := outputs()[p.plugin](b, p)

@@ -21,6 +21,7 @@ func outputs() map[string]func(*builder, *part) target {
 		"forward":                   newForward,
 		"http":                      newHTTP,
 		"kafka2":                    newKafka,
+		"label_router":              newLabelRouter,
 		"null":                      newNull,
 		"opensearch":                newElasticsearch,
 		"relabel":                   newRelabel,
