@@ -159,6 +159,9 @@ func (im *Image) Unmount(ctx context.Context, target string) error {
 		return err
 	}
 	im.learned()
+	im.mu.Lock()
+	im.unguarded = slices.DeleteFunc(im.unguarded, func(m string) bool { return m == target })
+	im.mu.Unlock()
 	if err := im.keep(func(list []mount) []mount { return without(list, target) }); err != nil {
 		return err
 	}

@@ -54,7 +54,10 @@ type Options struct {
 	// Retire is called when another process wants to serve the folder: Close the service as soon as possible, for after 2 s the process is
 	// killed. nil: only that.
 	Retire func()
-	Logger *slog.Logger // nil: none
+	// Unguarded is called when mounts of an image were guarded by no process for a while, so that what was read from them may have been zeros. It must not
+	// wait for the service. nil: only the log and Stats say so.
+	Unguarded func(image string, targets []string)
+	Logger    *slog.Logger // nil: none
 }
 
 // Request says which image is to be prepared.

@@ -352,6 +352,9 @@ func (w *watch) guardAgain(im *Image, live []string) error {
 	im.mu.Lock()
 	im.unguarded = append(im.unguarded, live...)
 	im.mu.Unlock()
+	if tell := w.service.options.Unguarded; tell != nil {
+		tell(im.Name(), live)
+	}
 	return nil
 }
 

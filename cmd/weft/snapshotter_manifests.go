@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -21,8 +22,27 @@ var snapshotterManifests string
 // snapshotterManifest is what the DaemonSet is made of.
 type snapshotterManifest struct {
 	Image, Namespace, Root, Address, ImageService, KeeperCgroup string
+	PullSecrets                                                 []string // namespaces; * for all
+	PodEvents                                                   bool
 	MetricsPort                                                 int
 }
+
+// AllSecrets says that the Secrets of all namespaces are read.
+func (m snapshotterManifest) AllSecrets() bool { return slices.Contains(m.PullSecrets, "*") }
+
+// SecretNamespaces are those whose Secrets are read, if it is not all of them.
+func (m snapshotterManifest) SecretNamespaces() []string {
+	if m.AllSecrets() {
+		return nil
+	}
+	return m.PullSecrets
+}
+
+// PullSecretsFlag is the flag's value.
+func (m snapshotterManifest) PullSecretsFlag() string { return strings.Join(m.PullSecrets, ",") }
+
+// AsksCluster says that the service account has rights.
+func (m snapshotterManifest) AsksCluster() bool { return len(m.PullSecrets) > 0 || m.PodEvents }
 
 // Folder is that of the socket.
 func (m snapshotterManifest) Folder() string { return filepath.Dir(m.Address) }
@@ -50,6 +70,14 @@ func (m snapshotterManifest) check() error {
 	if m.KeeperCgroup == "" || strings.HasPrefix(m.KeeperCgroup, "/") || filepath.Clean(m.KeeperCgroup) != m.KeeperCgroup || strings.HasPrefix(m.KeeperCgroup, "..") {
 		return output.Usagef("--keeper-cgroup: %q is no name below the root of the control groups", m.KeeperCgroup)
 	}
+	for _, ns := range m.PullSecrets {
+		switch {
+		case ns == "*" && len(m.PullSecrets) > 1:
+			return output.Usagef("--pull-secrets: * stands for all namespaces: name no others")
+		case ns != "*" && !namespacePattern.MatchString(ns):
+			return output.Usagef("--pull-secrets: %q is no name of a namespace", ns)
+		}
+	}
 	if m.MetricsPort < 1 || m.MetricsPort > 65535 {
 		return output.Usagef("--metrics-port: %d is no port", m.MetricsPort)
 	}
@@ -76,13 +104,17 @@ func (a *app) snapshotterManifestsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "manifests",
 		Short: "Print the DaemonSet that runs the snapshotter on the nodes of a cluster",
-		Long: `Print a namespace, a service account without rights and a DaemonSet, which run the program lazyd on every node. containerd on the nodes has to be
+		Long: `Print a namespace, a service account and a DaemonSet, which run the program lazyd on every node. containerd on the nodes has to be
 told of it, as the first lines of the output say. The image holds nothing but lazyd:
 
   printf 'FROM scratch\nCOPY lazyd /lazyd\n' | docker build -t IMAGE -f - bin
 
-The processes that guard readers move out of the pod's control group, so they outlive its deletion and upgrade.`,
-		Example: "  weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -",
+The processes that guard readers move out of the pod's control group, so they outlive its deletion and upgrade.
+
+The service account has no rights, unless --pull-secrets or --pod-events ask for them: to list and watch Secrets of the namespaces that are named, and to
+list pods and create events.`,
+		Example: `  weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -
+  weft snapshotter manifests --image registry.example.com/lazyd:v1 --pull-secrets team-a,team-b --pod-events`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := m.check(); err != nil {
@@ -103,6 +135,8 @@ The processes that guard readers move out of the pod's control group, so they ou
 	s.StringVar(&m.Address, "address", "/run/weft/snapshotter.sock", "socket that containerd asks")
 	s.StringVar(&m.ImageService, "image-service", "", "containerd's socket, for the credentials of pods: see weft snapshotter run --help (empty: none)")
 	s.StringVar(&m.KeeperCgroup, "keeper-cgroup", "weft-keeper", "control group of the processes that guard readers, below the root of the nodes' control groups")
+	s.StringSliceVar(&m.PullSecrets, "pull-secrets", nil, "`namespaces` whose Secrets of the type kubernetes.io/dockerconfigjson hold credentials of registries, * for all (empty: none)")
+	s.BoolVar(&m.PodEvents, "pod-events", false, "give pods an event whose image was guarded by no process for a while")
 	s.IntVar(&m.MetricsPort, "metrics-port", 9110, "port for Prometheus on the nodes' loopback, which also says whether the snapshotter is ready")
 	return c
 }

@@ -41,7 +41,9 @@ func (c *cluster) startSnapshotter(ctx context.Context, environment []string) er
 		Path: c.options.lazyd(),
 		Args: []string{"snapshotter", "--root", inNode(c.state, c.state.Data("snapshots")), "--address", snapshotterSocket,
 			"--registry-hosts", inNode(c.state, c.state.path("run", "certs.d")), "--store", inNode(c.state, c.state.Data("store")),
-			"--image-service", containerdSocket},
+			"--image-service", containerdSocket,
+			// Pods get events in the name of the node, which may do that for its own.
+			"--pod-events", "--node-name", nodeName, "--kubeconfig", inNode(c.state, c.state.component("kubelet"))},
 		Env:   environment,
 		Ready: func(ctx context.Context) error { return waitSocket(ctx, c.state.path("run", "snapshotter.sock")) },
 		Grace: 3 * time.Second,

@@ -26,6 +26,9 @@ type flags struct {
 	timeout                                           time.Duration
 	keeperGroup                                       string
 	imageService                                      string // containerd's socket
+	kubeconfig, node                                  string
+	pullSecrets                                       []string // namespaces; * for all
+	podEvents                                         bool
 	mountOptions                                      []string
 	asyncRemove, slowChown, volatile                  bool
 	background, share                                 bool
@@ -48,10 +51,14 @@ func (f *flags) adopt(file string, given func(flag string) bool, note func(strin
 	}{
 		{"root", &f.root, c.Root}, {"address", &f.address, c.Address}, {"metrics", &f.metrics, c.Metrics},
 		{"log-level", &f.level, c.LogLevel}, {"registry-hosts", &f.hosts, c.HostsDir}, {"image-service", &f.imageService, c.ImageService},
+		{"kubeconfig", &f.kubeconfig, c.Kubeconfig},
 	} {
 		if s.from != "" && !given(s.flag) {
 			*s.to = s.from
 		}
+	}
+	if c.Secrets && !given("pull-secrets") {
+		f.pullSecrets = []string{allNamespaces}
 	}
 	if !given("async-remove") {
 		f.asyncRemove = !c.SyncRemove
@@ -65,6 +72,9 @@ func (f *flags) adopt(file string, given func(flag string) bool, note func(strin
 	f.readAhead, f.attempts, f.timeout = c.ReadAhead, c.Attempts, c.Timeout
 	return nil
 }
+
+// allNamespaces stands for all of them.
+const allNamespaces = "*"
 
 // Where snapshots and the socket are if nothing is said.
 const (
@@ -111,6 +121,10 @@ containerd's configuration needs:
 	s.StringVar(&f.store, "store", "", "folder of the machine's content store: what is complete there is not fetched")
 	s.StringVar(&f.hosts, "registry-hosts", "", "folder of folders HOST with a hosts.toml, as containerd's config_path")
 	s.StringVar(&f.imageService, "image-service", "", "containerd's `socket`: the kubelet's image requests, which it sends to --address (its imageServiceEndpoint), are passed on there, and images are fetched with the credentials of the pods (empty: none)")
+	s.StringSliceVar(&f.pullSecrets, "pull-secrets", nil, "`namespaces` of the cluster whose Secrets of the type kubernetes.io/dockerconfigjson hold credentials of registries, * for all: what pods were not seen to pull with is fetched with these (empty: none)")
+	s.BoolVar(&f.podEvents, "pod-events", false, "give pods an event whose image was guarded by no process for a while, so that they may have read zeros")
+	s.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` by which the API server is asked for these two (default $KUBECONFIG, ~/.kube/config, or the service account of the pod)")
+	s.StringVar(&f.node, "node-name", "", "name of the node whose pods get events (default $NODE_NAME or the machine's)")
 	s.StringVar(&f.mode, "mode", "auto", "how mounted images are filled: fanotify, fuse, eager, or auto for the first of these that works")
 	s.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 	s.StringArrayVar(&f.mountOptions, "mount-option", nil, "option of every overlay mount (repeatable)")

@@ -27,11 +27,19 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	pods := snapshotter.NewPodCredentials(o.Registry.Keychain)
-	o.Registry.Keychain = pods
 	if os.Geteuid() != 0 {
 		return errors.New("mounting needs root: run it with sudo")
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cluster, err := f.openCluster(log)
+	if err != nil {
+		return err
+	}
+	defer cluster.end(cancel)
+	o.Unguarded = cluster.unguarded
+	pods := snapshotter.NewPodCredentials(cluster.followSecrets(ctx, f.pullSecrets, o.Registry.Keychain))
+	o.Registry.Keychain = pods
 	service, err := lazy.Open(ctx, o)
 	if err != nil {
 		return err
@@ -49,6 +57,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	cluster.tellPods(ctx, s)
 	if err := service.Restore(ctx); err != nil {
 		log.Warn("not every image that was mounted before is mounted again", "error", err)
 	}
@@ -94,6 +103,9 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 	}
 	if f.limit < 0 {
 		return o, nil, usage("--limit: %d is less than 0", f.limit)
+	}
+	if err := f.checkCluster(); err != nil {
+		return o, nil, err
 	}
 	for flag, path := range map[string]string{"--root": f.root, "--address": f.address, "--image-service": f.imageService} {
 		if !filepath.IsAbs(path) && (flag != "--image-service" || path != "") {

@@ -31,6 +31,8 @@ type Config struct {
 	Attempts       int           // 0: not said
 	PlainHTTP      bool          // registries are spoken to without TLS
 	PodCredentials bool          // images are fetched with those that the kubelet gives
+	Secrets        bool          // images are fetched with what Secrets of the cluster hold
+	Kubeconfig     string        // file by which the cluster is asked; empty: the usual one
 	ImageService   string        // containerd's socket, which the kubelet's image requests are passed on to; empty without PodCredentials
 
 	Notes []string // keys that are accepted and change nothing here, or are not known, with file and line
@@ -153,8 +155,8 @@ var snapshotterKeys = map[string]effect{
 	"remote.mirrors_config.dir":              text(func(c *Config) *string { return &c.HostsDir }),
 	"remote.auth.enable_cri_keychain":        flag(func(c *Config) *bool { return &c.PodCredentials }),
 	"remote.auth.image_service_address":      text(func(c *Config) *string { return &c.ImageService }),
-	"remote.auth.enable_kubeconfig_keychain": refused("credentials are those of docker login"),
-	"remote.auth.kubeconfig_path":            ignored("credentials are those of docker login"),
+	"remote.auth.enable_kubeconfig_keychain": flag(func(c *Config) *bool { return &c.Secrets }),
+	"remote.auth.kubeconfig_path":            text(func(c *Config) *string { return &c.Kubeconfig }),
 	"remote.auth.enable_kubelet_credential_providers": refused("credentials are those of docker login"),
 	"remote.auth.credential_provider_config":          ignored("credentials are those of docker login"),
 	"remote.auth.credential_provider_bin_dir":         ignored("credentials are those of docker login"),
@@ -299,7 +301,8 @@ func (c *Config) Snapshotter(file string, b []byte) error {
 	case c.ImageService == "":
 		c.ImageService = "/run/containerd/containerd.sock" // nydus-snapshotter, pkg/auth/cri.go
 	}
-	for key, path := range map[string]string{"root": c.Root, "address": c.Address, "daemon.nydusd_config": c.Daemon, "remote.auth.image_service_address": c.ImageService} {
+	for key, path := range map[string]string{"root": c.Root, "address": c.Address, "daemon.nydusd_config": c.Daemon, "remote.auth.image_service_address": c.ImageService,
+		"remote.auth.kubeconfig_path": c.Kubeconfig} {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("%s:%d: %s: %q is no absolute path", file, tomlLine(b)(key), key, path)
 		}
