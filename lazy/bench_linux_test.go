@@ -21,6 +21,7 @@ import (
 	"github.com/weft-dev/weft/image/erofs"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/fanotify"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 )
 
 const (
@@ -137,7 +138,7 @@ func marked(b *testing.B, x *bench) {
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		b.Fatal(err)
 	}
-	if err := erofs.Mount(x.image.service.imageFile(x.image.id, metadataName), []string{copied}, target, 0); err != nil {
+	if err := erofs.Mount(x.image.service.imageFile(x.image.id, mountinfo.Metadata), []string{copied}, target, 0); err != nil {
 		b.Fatal(err)
 	}
 	defer unmount(target)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
 
@@ -175,16 +176,16 @@ func testRefuse(t *testing.T, mode Mode) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(over, unix.MNT_DETACH) })
-	if err := refuse(s.root); err != nil {
+	if err := mountinfo.Refuse(s.root); err != nil {
 		t.Errorf("what is needed lies elsewhere: %v", err)
 	}
 	for _, on := range []string{target, over} {
-		if err := refuse(s.root, filepath.Join(on, "a", "aa")); !errors.Is(err, ErrOnLazyMount) {
+		if err := mountinfo.Refuse(s.root, filepath.Join(on, "a", "aa")); !errors.Is(err, mountinfo.ErrOnLazyMount) {
 			t.Errorf("a file on %s: %v", on, err)
 		}
 	}
 	t.Setenv("SSL_CERT_FILE", filepath.Join(target, "a", "aa"))
-	if _, err := Open(t.Context(), Options{Root: stateDir(t), Mode: mode}); !errors.Is(err, ErrOnLazyMount) {
+	if _, err := Open(t.Context(), Options{Root: stateDir(t), Mode: mode}); !errors.Is(err, mountinfo.ErrOnLazyMount) {
 		t.Errorf("a service with certificates on a lazy mount: %v", err)
 	}
 	if err := errors.Join(unix.Unmount(over, 0), im.Unmount(t.Context(), target)); err != nil {

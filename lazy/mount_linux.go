@@ -12,6 +12,7 @@ import (
 
 	"github.com/weft-dev/weft/image/erofs"
 	"github.com/weft-dev/weft/lazy/keeper"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 )
 
 // newGuard chooses how images are filled.
@@ -45,7 +46,7 @@ func (s *Service) kernelMount(im *Image, target string, flags int) error {
 	if err != nil {
 		return err
 	}
-	return erofs.Mount(s.imageFile(im.id, metadataName), devices, target, flags)
+	return erofs.Mount(s.imageFile(im.id, mountinfo.Metadata), devices, target, flags)
 }
 
 // paths are those of an image's devices.
@@ -73,14 +74,14 @@ func unmount(target string) error {
 }
 
 // findMount finds the last mount that fits, nil if there is none.
-func findMount(fits func(mountLine) bool) (*mountLine, error) {
+func findMount(fits func(mountinfo.Line) bool) (*mountinfo.Line, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	var found *mountLine
+	var found *mountinfo.Line
 	for line := range strings.Lines(string(b)) {
-		if m, ok := parseMount(line); ok && fits(m) {
+		if m, ok := mountinfo.Parse(line); ok && fits(m) {
 			found = &m
 		}
 	}
@@ -88,21 +89,18 @@ func findMount(fits func(mountLine) bool) (*mountLine, error) {
 }
 
 // mountOn is what is mounted on a folder, nil if nothing is.
-func mountOn(target string) (*mountLine, error) {
-	return findMount(func(m mountLine) bool { return m.target == target })
+func mountOn(target string) (*mountinfo.Line, error) {
+	return findMount(func(m mountinfo.Line) bool { return m.Target == target })
 }
 
-// fuseKind is the kind of the file system of what is mounted through FUSE.
-const fuseKind = "fuse.weft"
-
 // isErofs says whether a mount is one of the image that the kernel reads itself.
-func (s *Service) isErofs(im *Image, m *mountLine) bool {
-	return m != nil && m.kind == "erofs" && m.source == s.imageFile(im.id, metadataName)
+func (s *Service) isErofs(im *Image, m *mountinfo.Line) bool {
+	return m != nil && m.Kind == "erofs" && m.Source == s.imageFile(im.id, mountinfo.Metadata)
 }
 
 // isDead says whether a mount is one through FUSE whose reads nobody answers.
-func (s *Service) isDead(m *mountLine) bool {
-	return m != nil && m.kind == fuseKind && !s.guard.connected(m.source)
+func (s *Service) isDead(m *mountinfo.Line) bool {
+	return m != nil && m.Kind == mountinfo.FUSE && !s.guard.connected(m.Source)
 }
 
 // isMounted says whether an image is mounted on a folder. A mount through FUSE that nobody answers is taken away.
@@ -113,7 +111,7 @@ func (s *Service) isMounted(im *Image, target string) (bool, error) {
 			return false, err
 		}
 		if !s.isDead(m) {
-			return s.isErofs(im, m) || m.kind == fuseKind, nil
+			return s.isErofs(im, m) || m.Kind == mountinfo.FUSE, nil
 		}
 		if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return false, fmt.Errorf("taking away what is cut off: %s: %w", target, err)

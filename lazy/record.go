@@ -14,13 +14,10 @@ import (
 	"github.com/weft-dev/weft/lazy/cache"
 )
 
-// metadataName is the metadata of an image in its folder.
-const metadataName = "image.erofs"
-
 // recordVersion is the version of what is kept of an image.
 const recordVersion = 1
 
-// record is what is kept of an image, as images/ID/image.json beside its metadata, image.erofs.
+// record is what is kept of an image, as images/ID/image.json beside its metadata, see mountinfo.Metadata.
 type record struct {
 	Version int                 `json:"version"`
 	Names   []string            `json:"names"`             // where it and its blobs lie, the latest first

@@ -22,6 +22,7 @@ import (
 	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/filler"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/store"
 )
@@ -230,7 +231,7 @@ func (s *Service) prepareFound(ctx context.Context, f *found) (*Image, error) {
 	if err := os.MkdirAll(s.imageFile(id, ""), 0o700); err != nil {
 		return nil, err
 	}
-	if err := cache.Replace(s.imageFile(id, metadataName), opened.Metadata); err != nil {
+	if err := cache.Replace(s.imageFile(id, mountinfo.Metadata), opened.Metadata); err != nil {
 		return nil, err
 	}
 	if err := s.save(id, rec); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-dev/weft/lazy/filler"
 	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/lazy/keeper"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 )
 
 // through is an image that is mounted through FUSE.
@@ -39,7 +40,7 @@ type through struct {
 
 // mountThrough mounts an image through FUSE. The keeper has the connection before anybody can read.
 func (w *watch) mountThrough(im *Image, target string, flags int) error {
-	meta, err := os.Open(w.service.imageFile(im.id, metadataName))
+	meta, err := os.Open(w.service.imageFile(im.id, mountinfo.Metadata))
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (w *watch) mountThrough(im *Image, target string, flags int) error {
 
 // source is what the list of mounts says of it: the metadata, and the name of the connection.
 func (t *through) source() string {
-	return t.service.imageFile(t.image.id, metadataName) + "#" + hex.EncodeToString(t.kept.Name[:8])
+	return t.service.imageFile(t.image.id, mountinfo.Metadata) + "#" + hex.EncodeToString(t.kept.Name[:8])
 }
 
 // serve begins to answer the kernel. After an error everything is closed.
@@ -167,7 +168,7 @@ func (w *watch) resumeOne(k keeper.Connection) error {
 	if err != nil {
 		return errors.Join(err, session.Close())
 	}
-	meta, err := os.Open(w.service.imageFile(im.id, metadataName))
+	meta, err := os.Open(w.service.imageFile(im.id, mountinfo.Metadata))
 	if err != nil {
 		return errors.Join(err, session.Close())
 	}
@@ -176,7 +177,7 @@ func (w *watch) resumeOne(k keeper.Connection) error {
 
 // connected says whether a mount with a source, as the list of mounts has it, is answered by this process.
 func (w *watch) connected(source string) bool {
-	_, name, _ := strings.Cut(source, metadataName+"#")
+	_, name, _ := strings.Cut(source, mountinfo.Metadata+"#")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.ContainsFunc(w.through, func(t *through) bool { return hex.EncodeToString(t.kept.Name[:8]) == name })
@@ -207,7 +208,7 @@ func (w *watch) settled(im *Image) {
 	}
 	w.mu.Unlock()
 	for _, t := range list {
-		if listed, err := findMount(func(m mountLine) bool { return m.source == t.source() }); err != nil || listed != nil {
+		if listed, err := findMount(func(m mountinfo.Line) bool { return m.Source == t.source() }); err != nil || listed != nil {
 			continue
 		}
 		select {
@@ -346,7 +347,7 @@ func (s *Service) detached(im *Image) (*fuse.Mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, err := erofs.Detached(s.imageFile(im.id, metadataName), devices, 0)
+	root, err := erofs.Detached(s.imageFile(im.id, mountinfo.Metadata), devices, 0)
 	if err != nil {
 		return nil, err
 	}

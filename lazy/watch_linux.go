@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/weft-dev/weft/lazy/filler"
 	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/lazy/keeper"
+	"github.com/weft-dev/weft/lazy/mountinfo"
 )
 
 // watch lets the kernel ask before it reads from devices that are not complete: by fanotify or, file by file, through FUSE. What is mounted
@@ -69,7 +71,7 @@ func newWatch(ctx context.Context, s *Service) (*watch, error) {
 		s.reason = why.Error()
 		s.log.Info("images are mounted through FUSE, since fanotify does not work here", "reason", why)
 	}
-	if err := refuse(s.root); err != nil {
+	if err := mountinfo.Refuse(s.root); err != nil {
 		return nil, err
 	}
 	w := &watch{service: s, way: way, kept: map[cache.Key]keeper.Device{}, files: map[[2]uint64]cache.Key{}}
@@ -475,6 +477,15 @@ func walkFiles(root *os.Root, dir string, visit func(*os.File) error) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// mincore is mincore(2).
+func mincore(m, pages []byte) error {
+	_, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&pages[0]))) //nolint:gosec // as the system call wants it
+	if e != 0 {
+		return e
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Command lazyd mounts images on a node before they are there. Its verbs are the processes of that: `lazyd snapshotter` serves containerd.
+// Command lazyd mounts images on a node before they are there. Its verbs are the processes of that: `lazyd snapshotter` serves containerd and fills what is
+// mounted. What guards readers while it is away is the program keeper.
 package main
 
 import (
@@ -28,7 +29,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(snapshotterd.Command("snapshotter"), lazytool.KeeperCommand())
+	root.AddCommand(snapshotterd.Command("snapshotter", "keeper"), lazytool.KeeperCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lazyd:", err)
 		var usage *snapshotterd.UsageError

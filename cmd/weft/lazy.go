@@ -284,10 +284,14 @@ func (a *app) mountLazily(ctx context.Context, name, target, root string, mode l
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(warnings{p}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	guard, err := lazytool.KeeperProgram("lazy", "keeper")
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := lazy.Open(ctx, lazy.Options{
-		Root: dir, Mode: mode, Background: background, Logger: log, Retire: cancel, Keeper: lazyKeeper(),
+		Root: dir, Mode: mode, Background: background, Logger: log, Retire: cancel, Keeper: guard,
 		Registry: registry.Options{Keychain: registry.DockerCredentials(a.getenv("DOCKER_CONFIG"))},
 	})
 	if err != nil {
@@ -318,21 +322,4 @@ func (a *app) mountLazily(ctx context.Context, name, target, root string, mode l
 	p.Remark("%s of %s are there; %s were fetched, %s were read, %d reads had to wait, %d failed", output.Bytes(st.Present), output.Bytes(st.Bytes), output.Bytes(st.Fetched),
 		output.Bytes(st.Read), st.Events, st.Failed)
 	return nil
-}
-
-// lazyKeeper is the program that keeps descriptors: lazyd, which is small, if it lies beside this program.
-func lazyKeeper() []string {
-	self, err := os.Executable()
-	if err != nil {
-		return nil
-	}
-	if small := filepath.Join(filepath.Dir(self), "lazyd"); isFile(small) {
-		return []string{small, "keeper"}
-	}
-	return []string{self, "lazy", "keeper"}
-}
-
-func isFile(name string) bool {
-	st, err := os.Stat(name)
-	return err == nil && st.Mode().IsRegular()
 }

@@ -19,7 +19,7 @@ func (a *app) snapshotterCommand() *cobra.Command {
   weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -`,
 	}
 	group(c)
-	run := snapshotterd.Command("run")
+	run := snapshotterd.Command("run", "lazy", "keeper")
 	run.Example = "  weft snapshotter run --root /var/lib/weft/snapshotter --metrics 127.0.0.1:9110"
 	serve := run.RunE
 	run.RunE = func(cmd *cobra.Command, args []string) error {

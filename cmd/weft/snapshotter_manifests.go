@@ -21,10 +21,10 @@ var snapshotterManifests string
 
 // snapshotterManifest is what the DaemonSet is made of.
 type snapshotterManifest struct {
-	Image, Namespace, Root, Address, ImageService, KeeperCgroup string
-	PullSecrets                                                 []string // namespaces; * for all
-	PodEvents                                                   bool
-	MetricsPort                                                 int
+	Image, Namespace, Root, Address, ImageService, KeeperCgroup, KeeperMounts string
+	PullSecrets                                                               []string // namespaces; * for all
+	PodEvents                                                                 bool
+	MetricsPort                                                               int
 }
 
 // AllSecrets says that the Secrets of all namespaces are read.
@@ -51,7 +51,7 @@ var namespacePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`
 
 func (m snapshotterManifest) check() error {
 	if m.Image == "" {
-		return output.Usagef("--image: name the image that holds the program lazyd as /lazyd")
+		return output.Usagef("--image: name the image that holds the programs /lazyd and /keeper")
 	}
 	if _, err := registry.ParseReference(m.Image); err != nil {
 		return output.Usagef("--image: %w", err)
@@ -69,6 +69,9 @@ func (m snapshotterManifest) check() error {
 	}
 	if m.KeeperCgroup == "" || strings.HasPrefix(m.KeeperCgroup, "/") || filepath.Clean(m.KeeperCgroup) != m.KeeperCgroup || strings.HasPrefix(m.KeeperCgroup, "..") {
 		return output.Usagef("--keeper-cgroup: %q is no name below the root of the control groups", m.KeeperCgroup)
+	}
+	if !filepath.IsAbs(m.KeeperMounts) {
+		return output.Usagef("--keeper-mounts: %q is no absolute path", m.KeeperMounts)
 	}
 	for _, ns := range m.PullSecrets {
 		switch {
@@ -105,17 +108,18 @@ func (a *app) snapshotterManifestsCommand() *cobra.Command {
 		Use:   "manifests",
 		Short: "Print the DaemonSet that runs the snapshotter on the nodes of a cluster",
 		Long: `Print a namespace, a service account and a DaemonSet, which run the program lazyd on every node. containerd on the nodes has to be
-told of it, as the first lines of the output say. The image holds nothing but lazyd:
+told of it, as the first lines of the output say. The image holds nothing but the programs lazyd and keeper:
 
-  printf 'FROM scratch\nCOPY lazyd /lazyd\n' | docker build -t IMAGE -f - bin
+  printf 'FROM scratch\nCOPY lazyd keeper /\n' | docker build -t IMAGE -f - bin
 
-The processes that guard readers move out of the pod's control group, so they outlive its deletion and upgrade.
+The processes that guard readers are the node's: keeper is put below --root, and runs in the node's mount namespace and a control group of its own. So they
+outlive deletion and upgrade of the pod, and keep nothing of it.
 
 The service account has no rights, unless --pull-secrets or --pod-events ask for them: to list and watch Secrets of the namespaces that are named, and to
 list pods and create events.`,
 		Example: `  weft snapshotter manifests --image registry.example.com/lazyd:v1 | kubectl apply -f -
   weft snapshotter manifests --image registry.example.com/lazyd:v1 --pull-secrets team-a,team-b --pod-events`,
-		Args:    cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := m.check(); err != nil {
 				return err
@@ -129,12 +133,13 @@ list pods and create events.`,
 		},
 	}
 	s := c.Flags()
-	s.StringVar(&m.Image, "image", "", "`image` that holds the program lazyd as /lazyd (required)")
+	s.StringVar(&m.Image, "image", "", "`image` that holds the programs /lazyd and /keeper (required)")
 	s.StringVar(&m.Namespace, "namespace", "weft-system", "namespace of the DaemonSet")
 	s.StringVar(&m.Root, "root", "/var/lib/weft/snapshotter", "folder of the nodes for snapshots and what is fetched, on ext4, xfs or btrfs")
 	s.StringVar(&m.Address, "address", "/run/weft/snapshotter.sock", "socket that containerd asks")
 	s.StringVar(&m.ImageService, "image-service", "", "containerd's socket, for the credentials of pods: see weft snapshotter run --help (empty: none)")
 	s.StringVar(&m.KeeperCgroup, "keeper-cgroup", "weft-keeper", "control group of the processes that guard readers, below the root of the nodes' control groups")
+	s.StringVar(&m.KeeperMounts, "keeper-mounts", "/proc/1/ns/mnt", "`file` of the nodes' own mount namespace, in which these processes live")
 	s.StringSliceVar(&m.PullSecrets, "pull-secrets", nil, "`namespaces` whose Secrets of the type kubernetes.io/dockerconfigjson hold credentials of registries, * for all (empty: none)")
 	s.BoolVar(&m.PodEvents, "pod-events", false, "give pods an event whose image was guarded by no process for a while")
 	s.IntVar(&m.MetricsPort, "metrics-port", 9110, "port for Prometheus on the nodes' loopback, which also says whether the snapshotter is ready")

@@ -14,7 +14,7 @@ import (
 )
 
 func TestSnapshotterManifestsRefuse(t *testing.T) {
-	good := snapshotterManifest{Image: "registry.example.com/lazyd:v1", Namespace: "weft-system", Root: "/var/lib/weft", Address: "/run/weft/s.sock", KeeperCgroup: "weft-keeper", MetricsPort: 9110}
+	good := snapshotterManifest{Image: "registry.example.com/lazyd:v1", Namespace: "weft-system", Root: "/var/lib/weft", Address: "/run/weft/s.sock", KeeperCgroup: "weft-keeper", KeeperMounts: "/proc/1/ns/mnt", MetricsPort: 9110}
 	if err := good.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -27,6 +27,7 @@ func TestSnapshotterManifestsRefuse(t *testing.T) {
 		"--image-service: ":         func(m *snapshotterManifest) { m.ImageService = "run/c.sock" },
 		"--keeper-cgroup: \"../x\"": func(m *snapshotterManifest) { m.KeeperCgroup = "../x" },
 		"--keeper-cgroup: \"\"":     func(m *snapshotterManifest) { m.KeeperCgroup = "" },
+		"--keeper-mounts: ":         func(m *snapshotterManifest) { m.KeeperMounts = "ns" },
 		"--metrics-port: ":          func(m *snapshotterManifest) { m.MetricsPort = 0 },
 		"--pull-secrets: *":         func(m *snapshotterManifest) { m.PullSecrets = []string{"*", "a"} },
 		"--pull-secrets: \"a/b\"":   func(m *snapshotterManifest) { m.PullSecrets = []string{"a", "a/b"} },
@@ -64,7 +65,7 @@ func TestSnapshotterManifestsRights(t *testing.T) {
 		{secrets: []string{"*"}, allowed: []string{
 			"list secrets ", "watch secrets ", "list secrets default", "watch secrets default", "list secrets " + p.Namespace, "watch secrets " + p.Namespace}},
 	} {
-		m := snapshotterManifest{Image: "r/lazyd:v1", Namespace: own.Namespace, Root: "/r", Address: "/run/s.sock", KeeperCgroup: "k", MetricsPort: 1, PullSecrets: c.secrets, PodEvents: c.events}
+		m := snapshotterManifest{Image: "r/lazyd:v1", Namespace: own.Namespace, Root: "/r", Address: "/run/s.sock", KeeperCgroup: "k", KeeperMounts: "/m", MetricsPort: 1, PullSecrets: c.secrets, PodEvents: c.events}
 		text, err := m.render()
 		if err != nil {
 			t.Fatal(err)

@@ -28,20 +28,22 @@ import (
 	"github.com/weft-dev/weft/registry"
 )
 
-// pushLazyd pushes an image that holds nothing but lazyd.
+// pushLazyd pushes an image that holds nothing but lazyd and keeper.
 func pushLazyd(t *testing.T, c *Cluster, host string) string {
 	t.Helper()
-	program, err := os.ReadFile(filepath.Join(filepath.Dir(c.Node), "lazyd"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "lazyd", Mode: 0o755, Size: int64(len(program))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(program); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"lazyd", "keeper"} {
+		program, err := os.ReadFile(filepath.Join(filepath.Dir(c.Node), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: int64(len(program))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(program); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func mountOn(t *testing.T, c *Cluster, socket, name string) {
 }
 
 // TestSnapshotterAsDaemonSet applies the manifests for clusters of others, and deletes the pod: the processes that guard readers have a control group of
-// their own and outlive it, and the next pod goes on with them.
+// their own, their program and their mounts are the node's, they outlive the pod, and the next one goes on with them.
 func TestSnapshotterAsDaemonSet(t *testing.T) {
 	c := runOnDisk(t, "overlayfs")
 	status, err := c.Control.Status(t.Context())
@@ -107,7 +109,8 @@ func TestSnapshotterAsDaemonSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Within the cluster's own tree of control groups, which its end removes, and outside of the pods'.
-	tree, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.component(t, "containerd").PID))
+	containerd := c.component(t, "containerd").PID
+	tree, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", containerd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +119,9 @@ func TestSnapshotterAsDaemonSet(t *testing.T) {
 	group := "weft-" + name + "/keeper"
 	inNode := "/run/weft/data/daemonset"
 	out, err := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(c.Node), "weft"), "snapshotter", "manifests", "--image", pushLazyd(t, c, status.Registry),
-		"--root", inNode+"/root", "--address", inNode+"/run/snapshotter.sock", "--image-service", "/run/weft/run/containerd.sock", "--keeper-cgroup", group).Output()
+		"--root", inNode+"/root", "--address", inNode+"/run/snapshotter.sock", "--image-service", "/run/weft/run/containerd.sock", "--keeper-cgroup", group,
+		// The embedded cluster's node is not the host: it has mounts of its own.
+		"--keeper-mounts", fmt.Sprintf("/proc/%d/ns/mnt", containerd)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,6 +154,17 @@ func TestSnapshotterAsDaemonSet(t *testing.T) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 		if err != nil || !strings.Contains(string(b), ":/"+want+"\n") {
 			t.Errorf("process %d is not in %s: %v\n%s", pid, want, err, b)
+		}
+	}
+	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", before.Keeper))
+	if err != nil || !strings.HasPrefix(program, inNode+"/root/bin/keeper-") {
+		t.Errorf("the keeper's program is %s, %v", program, err)
+	}
+	for _, pid := range []int{before.Keeper, before.Holder} {
+		own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		node, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", containerd))
+		if err != nil || err2 != nil || own != node {
+			t.Errorf("process %d has the mounts of %s, and the node those of %s: %v, %v", pid, own, node, err, err2)
 		}
 	}
 	if out, err := c.Kubectl(t.Context(), "", "-n", "weft-system", "delete", "pod", "-l", "app.kubernetes.io/name=weft-snapshotter"); err != nil {

@@ -93,6 +93,7 @@ var smallPrograms = map[string][]string{
 	"certificates": nil,
 	"sandbox":      nil,
 	"lazyd":        {"k8s.io/cri-api"},
+	"keeper":       nil,
 	"logagent":     nil,
 }
 

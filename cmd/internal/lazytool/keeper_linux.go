@@ -3,37 +3,41 @@ package lazytool
 
 import (
 	"fmt"
-	"time"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/lazy/keeper"
 )
 
-// KeeperCommand is the process that keeps what must not be lost while others come and go. Package lazy starts it.
+// KeeperCommand is the program keeper as a verb, for where that does not lie beside this program.
 func KeeperCommand() *cobra.Command {
-	o := keeper.Options{}
-	c := &cobra.Command{
-		Use:   "keeper FOLDER",
-		Short: "Hold the descriptors and events of lazily mounted images",
-		Long: `Hold the descriptors and events of lazily mounted images, so that the process that fills them may end and be started again at any time. It is
-started by that process; FOLDER is the folder "run" of its state. It ends when nothing is mounted any more and it is told so.`,
-		Example: "  lazyd keeper /var/lib/weft/lazy/run --cgroup weft-keeper",
-		Args:    cobra.ExactArgs(1),
-		Hidden:  true,
+	return &cobra.Command{
+		Use:                "keeper [--cgroup NAME] [--deadline TIME] FOLDER",
+		Short:              "Hold the descriptors and events of lazily mounted images",
+		Example:            "  lazyd keeper --cgroup weft-keeper /var/lib/weft/lazy/run",
+		Hidden:             true,
+		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.Dir = args[0]
-			o.Say = func(format string, args ...any) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s %s\n", time.Now().UTC().Format(time.RFC3339), fmt.Sprintf(format, args...))
+			if code := keeper.Main(args, cmd.ErrOrStderr()); code != 0 {
+				return fmt.Errorf("the keeper ended with code %d", code)
 			}
-			if err := lazy.Refuse(args[0]); err != nil {
-				return err
-			}
-			return keeper.Run(o)
+			return nil
 		},
 	}
-	c.Flags().StringVar(&o.Cgroup, "cgroup", "", "`name` of a control group of its own; a second process, which holds the same descriptors, gets NAME-holder")
-	c.Flags().DurationVar(&o.Deadline, "deadline", 35*time.Second, "a read that nobody answers for this long fails")
-	return c
+}
+
+// KeeperProgram is the program that guards readers and its first arguments: keeper, which is the smallest, if it lies beside this one, or this one with a
+// verb.
+func KeeperProgram(verb ...string) ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	small := filepath.Join(filepath.Dir(self), "keeper")
+	if st, err := os.Stat(small); err == nil && st.Mode().IsRegular() {
+		return []string{small}, nil
+	}
+	return append([]string{self}, verb...), nil
 }

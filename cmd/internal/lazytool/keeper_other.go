@@ -13,3 +13,6 @@ import (
 func KeeperCommand() *cobra.Command {
 	return &cobra.Command{Use: "keeper FOLDER", Hidden: true, Short: "Hold descriptors (Linux only)", RunE: func(*cobra.Command, []string) error { return lazy.ErrCannot }}
 }
+
+// KeeperProgram is a program on Linux only.
+func KeeperProgram(...string) ([]string, error) { return nil, lazy.ErrCannot }

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "snapshotter" || os.Args[1] == "keeper") {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		root := &cobra.Command{SilenceUsage: true}
-		root.AddCommand(Command("snapshotter"), lazytool.KeeperCommand())
+		root.AddCommand(Command("snapshotter", "keeper"), lazytool.KeeperCommand())
 		err := root.ExecuteContext(ctx)
 		stop()
 		if err != nil {
@@ -282,7 +282,14 @@ func TestEventsOfUnguardedPods(t *testing.T) {
 	if _, err := d.client.Prepare(t.Context(), &snapshotsapi.PrepareSnapshotRequest{Snapshotter: "weft", Key: "k8s.io/2/c1", Parent: snapshot}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.client.Prepare(t.Context(), &snapshotsapi.PrepareSnapshotRequest{Snapshotter: "weft", Key: "k8s.io/3/c2"}); err != nil {
+	// Another container stands on a layer that was unpacked.
+	if _, err := d.client.Prepare(t.Context(), &snapshotsapi.PrepareSnapshotRequest{Snapshotter: "weft", Key: "unpacked"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.client.Commit(t.Context(), &snapshotsapi.CommitSnapshotRequest{Snapshotter: "weft", Name: "ordinary", Key: "unpacked"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.client.Prepare(t.Context(), &snapshotsapi.PrepareSnapshotRequest{Snapshotter: "weft", Key: "k8s.io/3/c2", Parent: "ordinary"}); err != nil {
 		t.Fatal(err)
 	}
 	for name, container := range map[string]string{"hurt": "c1", "unhurt": "c2"} {

@@ -20,11 +20,12 @@ func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(for
 
 // flags of the verb.
 type flags struct {
+	keeper                                            []string
 	root, address, metrics, store, hosts, mode, level string
 	config                                            string // of Nydus's snapshotter
 	readAhead, attempts                               int    // 0: the usual
 	timeout                                           time.Duration
-	keeperGroup                                       string
+	keeperGroup, keeperMounts                         string
 	imageService                                      string // containerd's socket
 	kubeconfig, node                                  string
 	pullSecrets                                       []string // namespaces; * for all
@@ -82,9 +83,9 @@ const (
 	defaultAddress = "/run/weft/snapshotter.sock"
 )
 
-// Command is the verb under a name.
-func Command(name string) *cobra.Command {
-	var f flags
+// Command is the verb under a name. keeper is the program's own verb that guards readers where the program keeper does not lie beside it.
+func Command(name string, keeper ...string) *cobra.Command {
+	f := flags{keeper: keeper}
 	cmd := &cobra.Command{
 		Use:   name,
 		Short: "Serve containerd with snapshots: images that have an EROFS or Nydus form are mounted before they are downloaded",
@@ -132,6 +133,7 @@ containerd's configuration needs:
 	s.BoolVar(&f.slowChown, "slow-chown", false, "where the kernel cannot map owners, give all files of an image to them")
 	s.BoolVar(&f.volatile, "volatile", false, "do not sync what containers write: faster, and lost when the machine stops")
 	s.StringVar(&f.keeperGroup, "keeper-cgroup", "", "control group for the process that guards readers, so that it outlives this one's (empty: this one's own)")
+	s.StringVar(&f.keeperMounts, "keeper-mounts", "", "`file` of the mount namespace for that process, such as /proc/1/ns/mnt for the node's; its program is put below --root first (empty: this one's own)")
 	s.BoolVar(&f.background, "background", true, "fetch the rest of mounted images when nothing else is to be done")
 	s.BoolVar(&f.share, "share", false, "push what was learned about an image's start beside the image")
 	s.Int64Var(&f.limit, "limit", 0, "bytes per second that come from registries (0: no limit)")

@@ -31,11 +31,11 @@ func TestNydusConfigurationAndFlags(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for _, args := range [][]string{
-		{"--mode", "fast"}, {"--limit", "-1"}, {"--root", "relative"}, {"--address", "relative"}, {"--image-service", "relative"}, {"--log-level", "loud"}, {"--nothing"},
+		{"--mode", "fast"}, {"--limit", "-1"}, {"--root", "relative"}, {"--address", "relative"}, {"--image-service", "relative"}, {"--keeper-mounts", "relative"}, {"--log-level", "loud"}, {"--nothing"},
 		{"--config", "/nowhere/config.toml"}, {"--pull-secrets", "*,a"}, {"--pull-secrets", "a/b"}, {"--kubeconfig", "x"}, {"--node-name", "x"},
 		{"--kubeconfig", "/nowhere/config", "--pod-events"},
 	} {
-		c := Command("snapshotter")
+		c := Command("snapshotter", "keeper")
 		c.SilenceErrors, c.SilenceUsage = true, true
 		c.SetArgs(args)
 		c.SetErr(io.Discard)

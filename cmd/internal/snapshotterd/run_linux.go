@@ -15,7 +15,9 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/weft-dev/weft/cmd/internal/lazytool"
 	"github.com/weft-dev/weft/lazy"
+	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/lazy/snapshotter"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/store"
@@ -112,18 +114,15 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 			return o, nil, usage("%s: %q is no absolute path", flag, path)
 		}
 	}
-	self, err := os.Executable()
+	guard, err := f.keeperProgram()
 	if err != nil {
 		return o, nil, err
 	}
 	o = lazy.Options{
 		Root: filepath.Join(f.root, "lazy"), Mode: mode, Limit: f.limit, Background: f.background, Share: f.share, Logger: log,
-		Keeper: []string{self, "keeper"}, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
+		Keeper: guard, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
 	}
 	o.ReadAhead, o.Registry.Retry.Attempts, o.Registry.Stall = f.readAhead, f.attempts, f.timeout
-	if f.keeperGroup != "" {
-		o.Keeper = append(o.Keeper, "--cgroup", f.keeperGroup)
-	}
 	if f.hosts != "" {
 		o.Registry.Mirrors = registry.HostsFolders{f.hosts}
 	}
@@ -133,6 +132,27 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 		}
 	}
 	return o, log, nil
+}
+
+// keeperProgram is the program that guards readers, with its arguments.
+func (f flags) keeperProgram() ([]string, error) {
+	program, err := lazytool.KeeperProgram(f.keeper...)
+	if err != nil {
+		return nil, err
+	}
+	if f.keeperMounts != "" {
+		if !filepath.IsAbs(f.keeperMounts) {
+			return nil, usage("--keeper-mounts: %q is no absolute path", f.keeperMounts)
+		}
+		if program[0], err = keeper.Install(program[0], filepath.Join(f.root, "bin")); err != nil {
+			return nil, fmt.Errorf("--keeper-mounts: %w", err)
+		}
+		program = append(program, "--mounts", f.keeperMounts)
+	}
+	if f.keeperGroup != "" {
+		program = append(program, "--cgroup", f.keeperGroup)
+	}
+	return program, nil
 }
 
 // serveMetrics answers Prometheus until stop is called.

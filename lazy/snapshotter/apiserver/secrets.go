@@ -113,7 +113,6 @@ type secretObject struct {
 		Namespace, Name, ResourceVersion string
 		CreationTimestamp                time.Time
 	} `json:"metadata"`
-	Type string `json:"type"`
 	Data struct {
 		Config []byte `json:".dockerconfigjson"`
 	} `json:"data"`
@@ -167,9 +166,6 @@ func (s *Secrets) list(ctx context.Context, namespace string) (version string, e
 
 // read takes what a Secret holds; false if that is nothing.
 func (s *Secrets) read(o *secretObject) (secret, bool) {
-	if o.Type != secretType {
-		return secret{}, false
-	}
 	entries, err := parseAuths(o.Data.Config)
 	if err != nil {
 		s.log.Warn("a Secret has no credentials of registries", "secret", o.key(), "error", err)

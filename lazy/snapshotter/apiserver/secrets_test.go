@@ -207,8 +207,8 @@ func TestBestEntry(t *testing.T) {
 
 func TestBadSecrets(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"auths": "topsecret"}`:                            "is not a JSON object",
-		`topsecret`:                                         "is not a JSON object",
+		`{"auths": "topsecret"}`: "is not a JSON object",
+		`topsecret`:              "is not a JSON object",
 		`{"auths": {"r": {"auth": "topsecret"}}}`:           "neither username and password",
 		`{"auths": {"r": "topsecret"}}`:                     "neither username and password",
 		`{"auths": {"": {"username": "topsecret"}}}`:        "names no registry",

@@ -1,4 +1,4 @@
-package lazy
+package mountinfo
 
 import (
 	"errors"
@@ -7,19 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
-// mincore is mincore(2).
-func mincore(m, pages []byte) error {
-	_, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&pages[0]))) //nolint:gosec // as the system call wants it
-	if e != 0 {
-		return e
-	}
-	return nil
-}
+// Metadata is how the metadata of an image is called in its folder: a mount of a file of that name is a lazy one.
+const Metadata = "image.erofs"
+
+// FUSE is the kind of the file system of what is mounted through FUSE.
+const FUSE = "fuse.weft"
 
 // needed are the files that these programs read while they run: a read of them that has to wait for these programs would never end.
 func needed(root string) []string {
@@ -33,18 +27,15 @@ func needed(root string) []string {
 // ErrOnLazyMount says that a program needs a file that lies on a lazy mount.
 var ErrOnLazyMount = errors.New("it lies on a mount that is filled on demand, so reading it could wait for itself")
 
-// Refuse makes sure that nothing that a program with its state in a folder needs while it runs lies on a lazy mount: ErrOnLazyMount.
-func Refuse(root string) error { return refuse(root) }
-
-// refuse is Refuse, with further files.
-func refuse(root string, more ...string) error {
+// Refuse makes sure that nothing that a program with its state in a folder needs while it runs lies on a lazy mount, nor further files: ErrOnLazyMount.
+func Refuse(root string, more ...string) error {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
 	}
-	var mounts []mountLine
+	var mounts []Line
 	for line := range strings.Lines(string(b)) {
-		if m, ok := parseMount(line); ok {
+		if m, ok := Parse(line); ok {
 			mounts = append(mounts, m)
 		}
 	}
@@ -67,18 +58,18 @@ func refuse(root string, more ...string) error {
 }
 
 // lazyMount finds the lazy mount that a path lies on: EROFS of a file in a state folder, Weft's FUSE, or an overlay of one.
-func lazyMount(mounts []mountLine, path string, depth int) string {
-	var on mountLine
+func lazyMount(mounts []Line, path string, depth int) string {
+	var on Line
 	for _, m := range mounts { // the last one of the longest path counts
-		if (path == m.target || strings.HasPrefix(path, strings.TrimSuffix(m.target, "/")+"/")) && len(m.target) >= len(on.target) {
+		if (path == m.Target || strings.HasPrefix(path, strings.TrimSuffix(m.Target, "/")+"/")) && len(m.Target) >= len(on.Target) {
 			on = m
 		}
 	}
 	switch {
-	case on.kind == fuseKind, on.kind == "erofs" && filepath.Base(on.source) == metadataName:
-		return on.target
-	case on.kind == "overlay" && depth < 4:
-		for _, dir := range overlayFolders(on.options) {
+	case on.Kind == FUSE, on.Kind == "erofs" && filepath.Base(on.Source) == Metadata:
+		return on.Target
+	case on.Kind == "overlay" && depth < 4:
+		for _, dir := range overlayFolders(on.Options) {
 			if m := lazyMount(mounts, dir, depth+1); m != "" {
 				return m
 			}
