@@ -1,7 +1,7 @@
 # Weft. `make up` and `make test` are all that a newcomer needs; `make help` lists the rest.
 
 .DEFAULT_GOAL := help
-.PHONY: help build up down test lint conformance bench-build bench-engine bench-up bench-kcl bench-level bench-log bench-pod bench-lazy test-lazy-kills test-guest test-arm64 clean
+.PHONY: help build up down test lint conformance bench-build bench-engine bench-up bench-kcl bench-level bench-log bench-dedup bench-image bench-pod bench-lazy test-lazy-kills test-guest test-arm64 clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,9 @@ bench-up: build ## measure the start of the embedded Kubernetes
 bench-image: ## compare building and mounting images with mkfs.erofs
 	CGO_ENABLED=0 go build -o bin/weft ./cmd/weft
 	go run ./test/bench-image -weft bin/weft
+
+bench-dedup: ## show what versions of an image share, stored as layers, EROFS and RAFS (FORM=json)
+	@go run ./test/bench-dedup -o "$(or $(FORM),text)"
 
 bench-pod: build ## measure the start of pods on emptied nodes (RIVAL=containerd-stargz-grpc to measure beside)
 	go run ./test/bench-pod -rival "$(if $(RIVAL),$(abspath $(RIVAL)))"
