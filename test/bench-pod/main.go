@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command bench-pod measures how long a pod takes from its creation to the first HTTP 200 on a node that has nothing of its image: on containerd's
-// overlayfs snapshotter, on Weft's without and with what an earlier start taught, and on stargz-snapshotter where -rival names its program.
+// overlayfs snapshotter, on Weft's without and with what an earlier start taught, and on stargz-snapshotter where -rival names its program. What a node
+// takes that has the image already is measured too: no snapshotter can save that.
 //
 //	go run ./test/bench-pod [-rival /path/to/containerd-stargz-grpc] [-rounds 5]
 //
@@ -43,11 +44,11 @@ func main() {
 	var o options
 	flag.StringVar(&o.top, "top", ".", "the repository's folder, with bin/ from make build")
 	flag.StringVar(&o.rival, "rival", "", "containerd-stargz-grpc to measure beside")
-	flag.StringVar(&o.only, "only", "", "measure only these kinds, by commas: overlayfs, weft, learned, stargz")
+	flag.StringVar(&o.only, "only", "", "measure only these kinds, by commas: overlayfs, weft, learned, present, stargz")
 	flag.IntVar(&o.rounds, "rounds", 5, "runs of each kind")
 	flag.Float64Var(&o.rate, "rate", 100, "Mbit/s that all connections to the registry share")
 	flag.DurationVar(&o.latency, "latency", 5*time.Millisecond, "before each answer of the registry")
-	flag.BoolVar(&o.verbose, "v", false, "print each run and, when one fails, all logs")
+	flag.BoolVar(&o.verbose, "v", false, "print each run with its requests and, when one fails, all logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -168,7 +169,8 @@ func inside(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("making the image: %w", err)
 	}
-	kinds := []kind{{"overlayfs", registryHost + "/plain/app:1", "overlayfs"}, {"weft", registryHost + "/lazy/app:1", "weft"}, {"learned", registryHost + "/learned/app:1", "weft"}}
+	kinds := []kind{{"overlayfs", registryHost + "/plain/app:1", "overlayfs"}, {"weft", registryHost + "/lazy/app:1", "weft"}, {"learned", registryHost + "/learned/app:1", "weft"},
+		{present, registryHost + "/plain/app:1", "overlayfs"}}
 	if n.rival != "" {
 		kinds = append(kinds, kind{"stargz", registryHost + "/stargz/app:1", "stargz"})
 	}
@@ -205,7 +207,15 @@ func inside(ctx context.Context, o options) error {
 type result struct {
 	took    time.Duration
 	fetched int64 // bytes of answers' bodies until the service answered
+	stages  map[string]time.Duration
+	stage   func(string)
 }
+
+// stageNames are the parts of a start, in their order.
+var stageNames = []string{"sandbox", "pull", "create", "start", "answer"}
+
+// present is the kind whose image is on the node already: what remains is containerd's own work, which no snapshotter can save.
+const present = "present"
 
 // goals are in percent of another kind's time.
 var goals = map[string][]struct {
@@ -240,6 +250,28 @@ func printTable(kinds []kind, results map[string][]result, made content) {
 			verdicts = append(verdicts, "fetched at most 1.5 of read: "+met(ratio <= 1.5))
 		}
 		fmt.Printf("%-12s %11.3f s %9.1f MB %14.2f  %s\n", k.name, took[k.name].Seconds(), float64(fetched[k.name])/1e6, ratio, strings.Join(verdicts, "; "))
+	}
+	printStages(kinds, results)
+}
+
+// printStages prints where the time goes, as medians of each stage by itself.
+func printStages(kinds []kind, results map[string][]result) {
+	fmt.Printf("\n%-12s", "seconds in")
+	for _, s := range stageNames {
+		fmt.Printf(" %9s", s)
+	}
+	fmt.Println()
+	for _, k := range kinds {
+		fmt.Printf("%-12s", k.name)
+		for _, s := range stageNames {
+			var list []time.Duration
+			for _, r := range results[k.name] {
+				list = append(list, r.stages[s])
+			}
+			slices.Sort(list)
+			fmt.Printf(" %9.3f", list[len(list)/2].Seconds())
+		}
+		fmt.Println()
 	}
 }
 

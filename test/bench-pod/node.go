@@ -59,6 +59,8 @@ func (b *bench) once(ctx context.Context, k kind, after func(*node, *pod) error)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	b.runs++
+	res.stages = map[string]time.Duration{}
+	res.stage = stopwatch(res.stages)
 	n := &node{bench: b, dir: filepath.Join(b.dir, fmt.Sprint("node-", b.runs))}
 	defer func() {
 		err = errors.Join(err, n.end())
@@ -69,15 +71,25 @@ func (b *bench) once(ctx context.Context, k kind, after func(*node, *pod) error)
 	if err := n.start(ctx, k); err != nil {
 		return res, err
 	}
+	if k.name == present {
+		if _, err := n.images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: k.image}}); err != nil {
+			return res, err
+		}
+	}
 	before, began := b.registry.sent.Load(), time.Now()
-	p, err := n.pod(ctx, k.image)
+	if b.verbose {
+		b.registry.began.Store(began.UnixNano())
+		defer b.registry.began.Store(0)
+	}
+	p, err := n.pod(ctx, k.image, res.stage)
 	if err != nil {
 		return res, err
 	}
 	if err := answers(ctx); err != nil {
 		return res, err
 	}
-	res = result{time.Since(began), b.registry.sent.Load() - before}
+	res.took, res.fetched = time.Since(began), b.registry.sent.Load()-before
+	res.stage("answer")
 	if after != nil {
 		err = after(n, p)
 	}
@@ -275,8 +287,18 @@ func (n *node) end() error {
 // pod is a started one.
 type pod struct{ id, image string }
 
-// pod starts a pod with one container in the node's network, as the kubelet does it.
-func (n *node) pod(ctx context.Context, name string) (*pod, error) {
+// stopwatch notes under a name how long it is since the name before, or since the first.
+func stopwatch(into map[string]time.Duration) func(string) {
+	last := time.Now()
+	return func(name string) {
+		now := time.Now()
+		into[name], last = now.Sub(last), now
+	}
+}
+
+// pod starts a pod with one container in the node's network, as the kubelet does it. stage is told what was done.
+func (n *node) pod(ctx context.Context, name string, stage func(string)) (*pod, error) {
+	stage("")
 	network := &cri.NamespaceOption{Network: cri.NamespaceMode_NODE, Pid: cri.NamespaceMode_CONTAINER}
 	sandbox := &cri.PodSandboxConfig{
 		Metadata:     &cri.PodSandboxMetadata{Name: "app", Namespace: "bench", Uid: fmt.Sprint("uid-", n.bench.runs)},
@@ -291,10 +313,12 @@ func (n *node) pod(ctx context.Context, name string) (*pod, error) {
 	if err != nil {
 		return nil, err
 	}
+	stage("sandbox")
 	pulled, err := n.images.PullImage(ctx, &cri.PullImageRequest{Image: &cri.ImageSpec{Image: name}, SandboxConfig: sandbox})
 	if err != nil {
 		return nil, err
 	}
+	stage("pull")
 	config := &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: "app"}, Image: &cri.ImageSpec{Image: pulled.ImageRef}, LogPath: "app.log",
 		Linux: &cri.LinuxContainerConfig{SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: network}},
@@ -303,7 +327,9 @@ func (n *node) pod(ctx context.Context, name string) (*pod, error) {
 	if err != nil {
 		return nil, err
 	}
+	stage("create")
 	_, err = n.runtime.StartContainer(ctx, &cri.StartContainerRequest{ContainerId: created.ContainerId})
+	stage("start")
 	return &pod{made.PodSandboxId, pulled.ImageRef}, err
 }
 

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type slowRegistry struct {
 	limiter *rate.Limiter
 	latency time.Duration
 	sent    atomic.Int64 // bytes of bodies
+	began   atomic.Int64 // of the start that is measured, Unix nanoseconds; 0: requests are not printed
 	servers []*http.Server
 }
 
@@ -52,8 +54,13 @@ func (r *slowRegistry) close() {
 }
 
 func (r *slowRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	from := time.Now().UnixNano()
 	time.Sleep(r.latency)
 	r.handler.ServeHTTP(&slowAnswer{w, r, req.Context()}, req)
+	if began := r.began.Load(); began != 0 {
+		ms := func(at int64) float64 { return float64(at-began) / 1e6 }
+		fmt.Printf("  %7.1f to %7.1f ms %-4s %.100s %s\n", ms(from), ms(time.Now().UnixNano()), req.Method, req.URL, req.Header.Get("Range"))
+	}
 }
 
 type slowAnswer struct {
