@@ -1,0 +1,2 @@
+// Package stack tests Kusion's projects as a user deploys them: with the program, on a real Kubernetes API.
+package stack
