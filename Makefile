@@ -67,7 +67,12 @@ bench-lazy: ## measure reads of images on demand beside the disk's own file syst
 	@echo "aims: first touch 250 µs, cached and marked 30 µs, unmarked 8 µs, warm 1.10 of the disk's file system, mount 2 ms"
 	go test -run XXX -bench . -benchtime 1x -count 5 ./lazy
 
-test-lazy-kills: ## kill workers and keepers 1,000 times (KILLS=N) while images are read, and compare every byte
+.PHONY: bench-lazy-memory
+bench-lazy-memory: ## measure the memory behind 100 containers of 20 images on demand
+	CGO_ENABLED=0 go build -o bin/lazyd ./cmd/lazyd
+	go run ./test/bench-lazy-memory
+
+test-lazy-kills: ## kill workers and keepers 1,000 times (KILLS=N) while images are read, compare every byte, and tell who waited for how long
 	WEFT_KILLS=$(or $(KILLS),1000) go test -count 1 -timeout 30m -run 'TestKills$$' -v ./lazy
 
 test-guest: build ## run the tests that need a virtual machine (control groups of version 2)

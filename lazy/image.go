@@ -288,7 +288,7 @@ func (s *Service) mounted(im *Image) {
 		if known != nil {
 			s.prefetch(s.ctx, im, known)
 		}
-		if !s.options.Background || !s.untilQuiet() {
+		if !s.options.Background || !s.untilQuiet() || len(im.mounts()) == 0 {
 			return
 		}
 		if err := im.Fetch(s.ctx); err != nil && s.ctx.Err() == nil {

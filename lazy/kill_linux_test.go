@@ -1,17 +1,23 @@
 package lazy
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,13 +25,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
 
 // workerMain is a worker of its own process: it takes over what an earlier one had mounted, or prepares and mounts the image of its arguments.
 func workerMain(mode Mode, root, ref, target string) error {
 	ctx := context.Background()
-	s, err := Open(ctx, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Retire: func() { os.Exit(3) }})
+	log, err := os.OpenFile(root+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := Open(ctx, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Logger: logger, Retire: func() { os.Exit(3) },
+		Registry: registry.Options{PlainHTTP: strings.Fields(os.Getenv("WEFT_TEST_PLAIN_HTTP"))}})
 	if err != nil {
 		return err
 	}
@@ -157,7 +170,7 @@ func filesOf(t testing.TB, dir string) map[string][]byte {
 	return all
 }
 
-// TestKills kills workers, and now and then keepers, while files are read for the first time.
+// TestKills kills workers, and now and then keepers, while files are read for the first time, and tells how much longer than its fill a reader waits.
 func TestKills(t *testing.T) {
 	for _, mode := range []Mode{Fanotify, FUSE} {
 		t.Run(string(mode), func(t *testing.T) { testKills(t, mode) })
@@ -166,63 +179,253 @@ func TestKills(t *testing.T) {
 
 func testKills(t *testing.T, mode Mode) {
 	needMode(t, mode)
-	kills := 30
+	kills, most := 30, time.Duration(0)
 	if testing.Short() {
 		kills = 10
 	}
 	if n, err := strconv.Atoi(os.Getenv("WEFT_KILLS")); err == nil {
-		kills = n
+		kills, most = n, 500*time.Millisecond
 	}
 	r := registrytest.New(t, registrytest.Config{Latency: 3 * time.Millisecond})
 	dir := content(t, 3, 600, 128<<10)
-	want := filesOf(t, dir)
 	ref := r.Host + "/app:v1"
 	push(t, ref, dir, image.Options{})
-	random := rand.New(rand.NewPCG(1, 2))
-	var read, slowest atomic.Int64
-	done, keepers, rounds := 0, 0, 0
-	for ; done < kills; rounds++ {
-		root, target := stateDir(t), t.TempDir()
-		worker := startWorker(t, mode, root, ref, target)
-		ctx, cancel := context.WithCancel(t.Context())
-		var readers sync.WaitGroup
-		failures := make(chan error, 4)
-		var left atomic.Int32
-		left.Store(4)
-		for i := range uint64(4) {
-			readers.Go(func() {
-				failures <- reader(ctx, want, target, uint64(rounds)*10+i, &read, &slowest)
-				left.Add(-1)
-			})
+	k := &killing{mode: mode, random: rand.New(rand.NewPCG(1, 2))}
+	for done := 0; done < kills && !t.Failed(); k.rounds++ {
+		done += k.round(t, ref, dir, kills-done)
+	}
+	k.tell(t, most)
+}
+
+// killing is what happened.
+type killing struct {
+	mode                     Mode
+	random                   *rand.Rand
+	workers, keepers, rounds int
+	times                    []time.Time // of kills
+	reads                    int
+	waits                    []wait
+}
+
+// wait is a read, and how much of its time was taken by fills.
+type wait struct {
+	from, to time.Time
+	fills    time.Duration
+	kills    int // within it
+}
+
+func (w wait) beyond() time.Duration { return w.to.Sub(w.from) - w.fills }
+
+// each is how much longer than its fill a reader waited because of one kill.
+func (w wait) each() time.Duration { return w.beyond() / time.Duration(max(w.kills, 1)) }
+
+// round mounts an image anew and kills until all of it has been read.
+func (k *killing) round(t *testing.T, ref, dir string, kills int) (done int) {
+	root, target := stateDir(t), t.TempDir()
+	t.Cleanup(func() { // of a test that failed
+		if unix.Unmount(target, unix.MNT_DETACH) == nil {
+			endKeepers(t, root)
 		}
-		for done < kills && left.Load() > 0 {
-			time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
-			if done%10 == 9 {
-				k, _ := processes(t, root)
-				if err := unix.Kill(k, unix.SIGKILL); err == nil {
-					keepers++
-				}
-				time.Sleep(50 * time.Millisecond)
+	})
+	worker := startWorker(t, k.mode, root, ref, target)
+	var readers [4]*readingProcess
+	for i := range readers {
+		readers[i] = startReader(t, target, dir, k.rounds*10+i)
+	}
+	from := len(k.times)
+	for ; done < kills && slices.ContainsFunc(readers[:], (*readingProcess).runs); done++ {
+		time.Sleep(time.Duration(k.random.IntN(60)) * time.Millisecond)
+		if done%10 == 9 {
+			pid, _ := processes(t, root)
+			k.times = append(k.times, time.Now())
+			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
+				k.keepers++
 			}
-			kill(t, worker)
-			done++
-			worker = startWorker(t, mode, root, ref, target)
+			time.Sleep(50 * time.Millisecond)
 		}
-		cancel()
-		readers.Wait()
-		for range 4 {
-			if err := <-failures; err != nil {
-				t.Error(err)
-			}
-		}
-		if err := unix.Unmount(target, 0); err != nil {
-			t.Error(err)
-		}
+		k.times = append(k.times, time.Now())
 		kill(t, worker)
-		endKeepers(t, root)
-		if t.Failed() {
-			break
+		worker = startWorker(t, k.mode, root, ref, target)
+	}
+	k.workers += done
+	fills := readFills(t, root+".log")
+	for _, r := range readers {
+		waits := r.end(t)
+		k.reads += len(waits)
+		for i := range waits {
+			w := &waits[i]
+			for _, f := range fills[r.cmd.Process.Pid] {
+				if f.to.After(w.from) && f.to.Before(w.to) {
+					w.fills += f.to.Sub(f.from)
+				}
+			}
+			for _, at := range k.times[from:] {
+				if at.After(w.from) && at.Before(w.to) {
+					w.kills++
+				}
+			}
+			if w.kills > 0 {
+				k.waits = append(k.waits, *w)
+			}
 		}
 	}
-	t.Logf("%d workers and %d keepers killed, %d files read and compared on %d mounts, the slowest read took %s", done, keepers, read.Load(), rounds, time.Duration(slowest.Load()))
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Error(err)
+	}
+	kill(t, worker)
+	endKeepers(t, root)
+	if err := os.Remove(root + ".log"); err != nil {
+		t.Error(err)
+	}
+	return done
+}
+
+// tell prints the result, and fails if a reader waited longer than most because of a kill; 0: whatever they waited.
+func (k *killing) tell(t *testing.T, most time.Duration) {
+	t.Logf("%d workers and %d keepers killed, %d reads compared on %d mounts, %d of them while something was killed", k.workers, k.keepers, k.reads, k.rounds, len(k.waits))
+	if len(k.waits) == 0 {
+		return
+	}
+	slices.SortFunc(k.waits, func(a, b wait) int { return cmp.Compare(a.each(), b.each()) })
+	longest := slices.MaxFunc(k.waits, func(a, b wait) int { return cmp.Compare(a.beyond(), b.beyond()) })
+	last := k.waits[len(k.waits)-1]
+	t.Logf("of these, waited longer than their fill because of one kill: half of them at most %s, 99 of 100 at most %s, the longest %s (its fills took %s); the longest of all, with %d kills in it, %s",
+		k.waits[len(k.waits)/2].each(), k.waits[len(k.waits)*99/100].each(), last.each(), last.fills, longest.kills, longest.beyond())
+	if most > 0 && last.each() > most {
+		t.Errorf("a reader waited %s longer than its fill because of one kill, at most %s were expected", last.each(), most)
+	}
+}
+
+// fill is what a worker's log says of one.
+type fill struct{ from, to time.Time }
+
+// readFills reads the logs of all workers of a folder, by the process that waited.
+func readFills(t testing.TB, name string) map[int][]fill {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[int][]fill{}
+	for line := range bytes.Lines(b) {
+		var l struct {
+			Time    time.Time     `json:"time"`
+			Msg     string        `json:"msg"`
+			Process int           `json:"process"`
+			Fill    time.Duration `json:"fill"`
+		}
+		if err := json.Unmarshal(line, &l); err == nil && l.Msg == "a reader waited" { // a killed worker may leave half a line
+			all[l.Process] = append(all[l.Process], fill{l.Time.Add(-l.Fill), l.Time})
+		}
+	}
+	return all
+}
+
+// readingProcess reads a mount and says of each read when it began and ended.
+type readingProcess struct {
+	cmd *exec.Cmd
+	out bytes.Buffer
+	err error
+	did chan struct{}
+}
+
+func startReader(t testing.TB, target, dir string, seed int) *readingProcess {
+	t.Helper()
+	r := &readingProcess{cmd: exec.Command(os.Args[0], "reader", target, dir, strconv.Itoa(seed)), did: make(chan struct{})}
+	r.cmd.Stdout, r.cmd.Stderr = &r.out, os.Stderr
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(r.did)
+		r.err = r.cmd.Wait()
+	}()
+	return r
+}
+
+func (r *readingProcess) runs() bool {
+	select {
+	case <-r.did:
+		return false
+	default:
+		return true
+	}
+}
+
+// end waits until all is read, and gives the reads.
+func (r *readingProcess) end(t testing.TB) []wait {
+	t.Helper()
+	<-r.did
+	if r.err != nil {
+		t.Errorf("a reader: %v", r.err)
+	}
+	var list []wait
+	for line := range bytes.Lines(r.out.Bytes()) {
+		var from, to int64
+		if _, err := fmt.Sscan(string(line), &from, &to); err != nil {
+			t.Error(err)
+		}
+		list = append(list, wait{from: time.Unix(0, from), to: time.Unix(0, to)})
+	}
+	return list
+}
+
+// readerMain reads all files of a mount once, in an order of its own, and compares every byte.
+func readerMain(target, dir, seed string) error {
+	n, err := strconv.ParseUint(seed, 10, 64)
+	if err != nil {
+		return err
+	}
+	var names []string
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			names = append(names, path)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r := rand.New(rand.NewPCG(n, 7))
+	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	out := bufio.NewWriter(os.Stdout)
+	for _, name := range names {
+		rel, err := filepath.Rel(dir, name)
+		if err == nil {
+			err = compareFile(out, name, filepath.Join(target, rel))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+// compareFile reads a file in steps and tells the times of each.
+func compareFile(out io.Writer, name, mounted string) error {
+	want, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(mounted)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p := make([]byte, 64<<10)
+	for at := 0; ; {
+		from := time.Now()
+		n, err := f.ReadAt(p, int64(at))
+		fmt.Fprintln(out, from.UnixNano(), time.Now().UnixNano())
+		if at+n > len(want) || !bytes.Equal(p[:n], want[at:at+n]) {
+			return fmt.Errorf("%s differs in the %d bytes from %d on", mounted, n, at)
+		}
+		at += n
+		if errors.Is(err, io.EOF) && at == len(want) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s after %d of %d bytes: %w", mounted, at, len(want), err)
+		}
+	}
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -158,9 +160,13 @@ func (w *watch) remember(key cache.Key, st *unix.Stat_t) {
 // handle fills what a reader waits for and answers.
 func (w *watch) handle(e *keeper.Event) {
 	s := w.service
+	began := time.Now()
 	err := w.fill(e)
 	if s.ctx.Err() != nil {
 		return // the next worker does it
+	}
+	if s.log.Enabled(s.ctx, slog.LevelDebug) {
+		s.log.Debug("a reader waited", "process", e.PID, "device", e.Key, "offset", e.Offset, "bytes", e.Count, "fill", time.Since(began))
 	}
 	if err != nil {
 		s.log.Error("a read fails", "device", e.Key, "offset", e.Offset, "bytes", e.Count, "error", err)

@@ -125,7 +125,7 @@ func (c *Client) connect(ctx context.Context) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	var started <-chan error
-	for {
+	for failures := 0; ; {
 		err := c.dial()
 		if err == nil {
 			a, failed := c.hello(ctx)
@@ -148,13 +148,20 @@ func (c *Client) connect(ctx context.Context) (answer, error) {
 			if err := c.dial(); err == nil { // another one was there first
 				return c.hello(ctx)
 			}
-			return answer{}, fmt.Errorf("starting the keeper: %w", failed)
+			// One that an earlier worker started may be beginning, or may have been killed since.
+			if failures++; failures == keeperStarts && !begins(c.options.Dir) {
+				return answer{}, fmt.Errorf("starting the keeper: %w", failed)
+			}
+			failures, started = failures%keeperStarts, nil
 		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return answer{}, fmt.Errorf("no keeper answers in %s: %w", c.options.Dir, err)
 		}
 	}
 }
+
+// keeperStarts is how often a keeper may fail to start before the reason is told.
+const keeperStarts = 3
 
 // dial connects to a keeper that lives. A holder alone has its socket, too, and does not answer.
 func (c *Client) dial() error {

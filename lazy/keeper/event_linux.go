@@ -17,6 +17,7 @@ type Event struct {
 	Inode  uint64
 	Offset int64
 	Count  int64 // bytes; -1: to the end of the file
+	PID    int32 // of the reader
 
 	held   *held
 	say    func(format string, args ...any)
@@ -106,7 +107,7 @@ func (c *Client) begin(slot int) {
 		c.say("an event in the table is not readable: %v", err)
 		return
 	}
-	v := &Event{Device: e.file().device, Inode: e.file().inode, Offset: p.Offset, Count: p.Count, held: h, say: c.say, slot: slot, number: number, fd: p.FD}
+	v := &Event{Device: e.file().device, Inode: e.file().inode, Offset: p.Offset, Count: p.Count, PID: p.PID, held: h, say: c.say, slot: slot, number: number, fd: p.FD}
 	if d := e.deviceSlot(); d >= 0 && d < deviceSlots && h.table.device(d).used() {
 		v.Known, v.Key = true, h.table.device(d).key()
 	}

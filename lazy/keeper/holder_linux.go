@@ -148,6 +148,19 @@ func (p process) lives() bool {
 	return err == nil && start == p.Start
 }
 
+func beginning(dir string) string { return filepath.Join(dir, "beginning.json") }
+
+// begun finds a keeper of the folder that begins.
+func begun(dir string) (p process, ok bool) {
+	b, err := os.ReadFile(beginning(dir))
+	return p, err == nil && json.Unmarshal(b, &p) == nil && p.lives()
+}
+
+func begins(dir string) bool {
+	_, ok := begun(dir)
+	return ok
+}
+
 // alone makes sure that no other keeper of the folder runs or begins. The result is called when the folder says who the keeper is. A lock would
 // be held by the holder, too, after the keeper's end.
 func alone(dir string) (done func() error, err error) {
@@ -155,7 +168,7 @@ func alone(dir string) (done func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	name := filepath.Join(dir, "beginning.json")
+	name := beginning(dir)
 	mine := fmt.Sprintf("%s.%d", name, me.PID)
 	b, err := json.Marshal(me)
 	if err != nil {
@@ -174,8 +187,7 @@ func alone(dir string) (done func() error, err error) {
 			}
 			return done, nil
 		}
-		var other process
-		if b, err := os.ReadFile(name); err == nil && json.Unmarshal(b, &other) == nil && other.lives() {
+		if other, ok := begun(dir); ok {
 			return nil, fmt.Errorf("%s will have a keeper, process %d", dir, other.PID)
 		}
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
