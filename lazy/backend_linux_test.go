@@ -69,8 +69,8 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (g *gateway) do(f func(w http.ResponseWriter, r *http.Request) bool) { g.instead.Store(&f) }
 
-// behind mounts an image of some files through a gateway. The registry is asked once for each read, so that reads have their fills alone.
-func behind(t *testing.T, files int) (g *gateway, im *Image, want map[string][]byte, target string) {
+// mountBehind mounts an image of some files through a gateway. The registry is asked once for each read, so that reads have their fills alone.
+func mountBehind(t *testing.T, files int) (g *gateway, im *Image, want map[string][]byte, target string) {
 	t.Helper()
 	needWatch(t)
 	r := registrytest.New(t, registrytest.Config{})
@@ -104,7 +104,7 @@ func mended(t *testing.T, want map[string][]byte, target string) {
 
 // TestRedirectLoop has a registry that leads to itself for ever.
 func TestRedirectLoop(t *testing.T) {
-	g, _, want, target := behind(t, 6)
+	g, _, want, target := mountBehind(t, 6)
 	g.do(func(w http.ResponseWriter, r *http.Request) bool {
 		http.Redirect(w, r, r.URL.String(), http.StatusTemporaryRedirect)
 		return true
@@ -166,7 +166,7 @@ func TestTokensEndWhileReading(t *testing.T) {
 
 // TestVanishedBackend ends the registry in the middle of a read, and starts it again.
 func TestVanishedBackend(t *testing.T) {
-	g, im, want, target := behind(t, 20)
+	g, im, want, target := mountBehind(t, 20)
 	names := slices.Sorted(func(yield func(string) bool) {
 		for n := range want {
 			if !yield(n) {
@@ -206,7 +206,7 @@ func TestVanishedBackend(t *testing.T) {
 
 // TestStallsForSome has a registry that does not answer for one half of a blob: reads of it fail when the deadline has passed, all others do not.
 func TestStallsForSome(t *testing.T) {
-	g, im, want, target := behind(t, 30)
+	g, im, want, target := mountBehind(t, 30)
 	half := im.Stats().Bytes / 2
 	stalled := atomic.Int64{}
 	g.do(func(_ http.ResponseWriter, r *http.Request) bool {

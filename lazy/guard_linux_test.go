@@ -3,9 +3,12 @@ package lazy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -189,6 +192,89 @@ func testRefuse(t *testing.T, mode Mode) {
 		t.Errorf("a service with certificates on a lazy mount: %v", err)
 	}
 	if err := errors.Join(unix.Unmount(over, 0), im.Unmount(t.Context(), target)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHolderDied kills the holder: the keeper starts another one, so that the keeper may be killed, too.
+func TestHolderDied(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{})
+	dir := content(t, 13, 40, 100<<10)
+	want := filesOf(t, dir)
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, image.Options{})
+	root, target := stateDir(t), t.TempDir()
+	worker := startWorker(t, Fanotify, root, ref, target)
+	t.Cleanup(func() { _ = unix.Unmount(target, unix.MNT_DETACH) })
+	keeperPID, holderPID := processes(t, root)
+	if err := unix.Kill(holderPID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	sleeps := fmt.Sprintf("%d ", unix.SYS_PPOLL) // what a holder does that outlives its keeper
+	for try, next := 0, holderPID; ; try++ {
+		doing, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", next))
+		if next != holderPID && err == nil && strings.HasPrefix(string(doing), sleeps) {
+			break
+		}
+		if try == 1000 {
+			t.Fatalf("there is no other holder: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		_, next = processes(t, root)
+	}
+	kill(t, worker) // else it would hold everything
+	if err := unix.Kill(keeperPID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	worker = startWorker(t, Fanotify, root, ref, target) // it says if mounts were unguarded
+	if failed := readAll(t, want, target); len(failed) > 0 {
+		t.Errorf("%v could not be read", failed)
+	}
+	if err := unix.Unmount(target, 0); err != nil {
+		t.Error(err)
+	}
+	kill(t, worker)
+	endKeepers(t, root)
+}
+
+// TestKeeperBegins starts a worker while another process says that it becomes the keeper, and does not: the worker waits, and starts its own.
+func TestKeeperBegins(t *testing.T) {
+	needWatch(t)
+	root := stateDir(t)
+	if err := openService(t, Options{Root: root, Mode: Eager}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := exec.Command("sleep", "1000")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", other.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(root, "run")
+	begins := fmt.Sprintf(`{"pid":%d,"start":%q}`, other.Process.Pid, strings.Fields(string(stat))[21])
+	if err := errors.Join(os.MkdirAll(run, 0o700), os.WriteFile(filepath.Join(run, "beginning.json"), []byte(begins), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() { // when a keeper has not begun because of it
+		defer close(gone)
+		for t.Context().Err() == nil {
+			if b, err := os.ReadFile(filepath.Join(run, "keeper.log")); err == nil && bytes.Contains(b, []byte("will have a keeper")) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		kill(t, other)
+	}()
+	s, err := Open(t.Context(), Options{Root: root, Mode: Fanotify, Learn: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-gone
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }

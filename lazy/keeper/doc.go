@@ -8,6 +8,7 @@
 //   - The worker: events stay in the table, new ones are added to it, and the next worker answers them.
 //   - The keeper: a holder, a process in another control group that shares the keeper's table of open files and sleeps, still has all of them
 //     under the same numbers. The next keeper takes them over. It can be started by the worker.
+//   - The holder: the keeper starts another one.
 //   - Both: the holder waits, and so do the readers.
 //
 // The kernel puts events right into the table, since the memory that the keeper reads them to is a part of it. So there is no moment at which

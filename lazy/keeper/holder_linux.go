@@ -120,6 +120,31 @@ func forkAndSleep(name *byte, pipe uintptr) (uintptr, syscall.Errno) {
 	}
 }
 
+// startHolder starts a holder that the folder knows of.
+func (k *keeper) startHolder() error {
+	known, err := k.own.fork()
+	if err != nil {
+		return err
+	}
+	k.separate()
+	if err := errors.Join(k.own.write(k.options.Dir), known()); err != nil {
+		return err
+	}
+	k.holder, err = own(unix.PidfdOpen(k.own.PID, 0))
+	return err
+}
+
+// holderAgain starts a holder in place of one that has ended: without it the end of this process would be that of all who hold.
+func (k *keeper) holderAgain() {
+	k.say("the holder has ended and is started again")
+	_, _ = unix.Wait4(k.own.PID, nil, 0, nil)
+	_ = unix.Close(k.holder)
+	k.holder = -1 // poll passes it over
+	if err := k.startHolder(); err != nil {
+		k.say("there is no holder: %v", err)
+	}
+}
+
 // take copies a descriptor of the holder to a number of this process.
 func (h *holder) take(pidfd, from, to int) error {
 	fd, err := unix.PidfdGetfd(pidfd, from, 0)

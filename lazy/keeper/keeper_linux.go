@@ -36,6 +36,7 @@ type keeper struct {
 	table    *table
 	own      holder // descriptors
 	listener int
+	holder   int // pidfd
 	worker   *worker
 	waiting  *worker // wants to be the worker when the present one has ended
 
@@ -104,12 +105,7 @@ func (k *keeper) begin() error {
 	if err := k.listen(); err != nil {
 		return err
 	}
-	known, err := k.own.fork()
-	if err != nil {
-		return err
-	}
-	k.separate()
-	if err := errors.Join(k.own.write(k.options.Dir), known()); err != nil {
+	if err := k.startHolder(); err != nil {
 		return err
 	}
 	if old != nil {
@@ -272,7 +268,7 @@ func (k *keeper) loop() error {
 	var fds []unix.PollFd
 	events := false // there were some the last time
 	for !k.ended {
-		fds = append(fds[:0], unix.PollFd{Fd: int32(k.listener), Events: unix.POLLIN})
+		fds = append(fds[:0], unix.PollFd{Fd: int32(k.listener), Events: unix.POLLIN}, unix.PollFd{Fd: int32(k.holder), Events: unix.POLLIN})
 		for _, w := range [...]*worker{k.worker, k.waiting} {
 			if w != nil {
 				fds = append(fds, unix.PollFd{Fd: int32(w.conn), Events: unix.POLLIN}, unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN})

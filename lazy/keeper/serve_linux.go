@@ -24,6 +24,9 @@ func (k *keeper) serve(fds []unix.PollFd) {
 			ready[int(f.Fd)] = true
 		}
 	}
+	if ready[k.holder] {
+		k.holderAgain()
+	}
 	if ready[k.listener] {
 		k.accept()
 	}
