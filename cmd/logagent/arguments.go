@@ -8,6 +8,7 @@ import (
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline"
 	"github.com/weft-dev/weft/logging/pipeline/filter"
+	"github.com/weft-dev/weft/logging/pipeline/fluentd"
 	"github.com/weft-dev/weft/logging/pipeline/input"
 	"github.com/weft-dev/weft/logging/pipeline/output"
 )
@@ -162,7 +163,7 @@ func help() string {
 	b.WriteString(`Usage: logagent -c FILE
        logagent -i INPUT [-p KEY=VALUE]... [-F FILTER -m PATTERN [-p KEY=VALUE]...] -o OUTPUT [-p KEY=VALUE]...
 
-Runs log pipelines: the configurations of Fluent Bit, classic and YAML.
+Runs log pipelines: the configurations of Fluent Bit, classic and YAML, and of Fluentd.
 
 Options
 `)
@@ -176,17 +177,26 @@ Options
 		}
 		fmt.Fprintf(&b, "  %-30s %s\n", name, o.about)
 	}
-	b.WriteString("\nBuilt in\n")
+	b.WriteString("\nBuilt in for Fluent Bit's configurations\n")
 	for _, list := range []struct {
 		kind  string
 		names []string
 	}{{"inputs", input.Names()}, {"filters", filter.Names()}, {"outputs", output.Names()}} {
 		fmt.Fprintf(&b, "  %-8s %s\n", list.kind, strings.Join(list.names, " "))
 	}
+	b.WriteString("\nBuilt in for Fluentd's configurations\n")
+	inputs, filters, outputs := fluentd.Names()
+	for _, list := range []struct {
+		kind  string
+		names []string
+	}{{"inputs", inputs}, {"filters", filters}, {"outputs", outputs}} {
+		fmt.Fprintf(&b, "  %-8s %s\n", list.kind, strings.Join(list.names, " "))
+	}
 	b.WriteString(`
 Examples
   logagent -i tail -p path=/var/log/*.log -p read_from_head=true -o stdout -p format=json_lines
   logagent --dry-run -c fluent-bit.conf
+  logagent -c fluent.conf
 `)
 	return b.String()
 }

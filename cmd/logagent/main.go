@@ -1,4 +1,4 @@
-// Command logagent runs log pipelines: configurations of Fluent Bit, with the command line of Fluent Bit.
+// Command logagent runs log pipelines: configurations of Fluent Bit and Fluentd, with the command line of Fluent Bit.
 package main
 
 import (

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"strings"
@@ -37,8 +38,9 @@ func (b *builder) fluentd() {
 		}
 	}
 	made, err := fluentd.New(b.file, o)
-	if err != nil {
-		b.faults = append(b.faults, err)
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		b.faults = append(b.faults, joined.Unwrap()...)
 		return
 	}
 	e.fluentd = made

@@ -11,6 +11,7 @@ import (
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/logging"
 	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/pattern"
 	"github.com/weft-dev/weft/logging/render"
 	"github.com/weft-dev/weft/logging/route"
 )
@@ -63,15 +64,15 @@ func (t Tool) explain() *cobra.Command {
 		}
 		steps := []step{}
 		for _, f := range s.files {
+			if f.Format == config.Fluentd {
+				steps = append(steps, followFluentd(f.Sections, r)...)
+				continue
+			}
 			var stations []station
 			for _, section := range f.Sections {
 				stations = append(stations, station{section, section.Pos.String()})
 			}
-			if f.Format == config.Fluentd {
-				steps = append(steps, followFluentd(stations, r)...)
-			} else {
-				steps = append(steps, followFluentBit(stations, r)...)
-			}
+			steps = append(steps, followFluentBit(stations, r)...)
 		}
 		if s.documents != nil {
 			for _, configuration := range l.plan(s).Configurations {
@@ -296,10 +297,6 @@ func watched(label *render.Label, r record) string {
 	return fmt.Sprintf("it watches namespaces %s, labels %v", strings.Join(w.Namespaces, ", "), w.Labels)
 }
 
-func followFluentd(stations []station, r record) []step {
-	return elements(stations, r, false)
-}
-
 // elements goes through filters and ends at the first match, or at all with the same pattern if they are copied.
 func elements(stations []station, r record, copied bool) []step {
 	var steps []step
@@ -325,43 +322,10 @@ func elements(stations []station, r record, copied bool) []step {
 	return steps
 }
 
-// tagMatches is Fluentd's matching of tags: * is one part, ** any number of parts, {a,b} alternatives, several patterns with blanks.
+// tagMatches tells whether one of a section's patterns takes the tag. A pattern that cannot be read takes none; lint tells of it.
 func tagMatches(patterns, tag string) bool {
-	for pattern := range strings.FieldsSeq(patterns) {
-		var b strings.Builder
-		b.WriteString("^")
-		for i := 0; i < len(pattern); i++ {
-			switch c := pattern[i]; {
-			case strings.HasPrefix(pattern[i:], ".**"):
-				b.WriteString(`(?:\..*)?`)
-				i += 2
-			case strings.HasPrefix(pattern[i:], "**."):
-				b.WriteString(`(?:.*\.)?`)
-				i += 2
-			case strings.HasPrefix(pattern[i:], "**"):
-				b.WriteString(".*")
-				i++
-			case c == '*':
-				b.WriteString(`[^.]*`)
-			case c == '{':
-				b.WriteString("(?:")
-			case c == '}':
-				b.WriteString(")")
-			case c == ',':
-				b.WriteString("|")
-			default:
-				b.WriteString(regexp2.Escape(string(c)))
-			}
-		}
-		re, err := regexp2.Compile(b.String()+"$", regexp2.None)
-		if err != nil {
-			continue
-		}
-		if ok, err := re.MatchString(tag); ok && err == nil {
-			return true
-		}
-	}
-	return false
+	p, err := pattern.Parse(patterns)
+	return err == nil && p.Match(tag)
 }
 
 func stepsPage(p *output.Page, steps []step) {

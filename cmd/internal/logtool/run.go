@@ -23,10 +23,11 @@ func (t Tool) run() *cobra.Command {
 	var level string
 	c := &cobra.Command{
 		Use:   "run PATH...",
-		Short: "Run a pipeline here, of a configuration of Fluent Bit or of resources",
+		Short: "Run a pipeline here, of a configuration of Fluent Bit or Fluentd, or of resources",
 		Long: "Run executes the configuration in this process until it is interrupted or its inputs end. Of resources it runs what a ClusterFluentBitConfig selects. What the outputs\n" +
 			"print goes to standard output, what the pipeline says to standard error. A plugin that is not built is refused by name.",
 		Example: `  weft log run fluent-bit.conf
+  weft log run fluent.conf
   weft log run logging/ --log-level debug`,
 		Args: cobra.MinimumNArgs(1),
 	}
@@ -59,14 +60,11 @@ func (t Tool) run() *cobra.Command {
 	return c
 }
 
-// runnable is the one configuration of Fluent Bit that files or resources make.
+// runnable is the one configuration that files make, or the one of Fluent Bit that resources make.
 func (t Tool) runnable(l *loader, s *source) (*config.File, error) {
 	if s.documents == nil {
 		if len(s.files) != 1 {
 			return nil, output.Usagef("give one configuration; it includes others by itself")
-		}
-		if s.files[0].Format == config.Fluentd {
-			return nil, output.Advise(errors.New("configurations of Fluentd are checked and rendered, and not run"), "`weft log lint` checks it.")
 		}
 		return s.files[0], nil
 	}

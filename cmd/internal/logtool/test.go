@@ -26,7 +26,7 @@ import (
 
 // flowTests is a file of tests: records that go into a pipeline, and those that its outputs must get.
 type flowTests struct {
-	Configuration string     `json:"configuration,omitempty"` // of Fluent Bit, beside the file of tests
+	Configuration string     `json:"configuration,omitempty"` // of Fluent Bit or Fluentd, beside the file of tests
 	Resources     []string   `json:"resources,omitempty"`     // or files and folders with resources
 	Without       []string   `json:"without,omitempty"`       // names of filters to leave out, such as kubernetes, which asks a cluster
 	Tests         []flowTest `json:"tests"`
@@ -35,7 +35,7 @@ type flowTests struct {
 type flowTest struct {
 	Name    string                  `json:"name"`
 	Records []flowRecord            `json:"records"`
-	Outputs map[string][]flowRecord `json:"outputs"` // by alias, or plugin and number (es.0)
+	Outputs map[string][]flowRecord `json:"outputs"` // by alias (Fluentd: @id), or plugin and number (es.0)
 }
 
 type flowRecord struct {
@@ -58,7 +58,7 @@ func (t Tool) test() *cobra.Command {
 		Long: `Test runs the filters of a pipeline on the records of a file of tests and compares what each output gets with what is expected, in order and
 complete: an output that is not named must get nothing. Inputs are not opened and nothing is sent. It ends with 1 if a test fails.
 
-  configuration: fluent-bit.conf        # or resources: [logging/]
+  configuration: fluent-bit.conf        # or fluent.conf, or resources: [logging/]
   without: [kubernetes]                 # filters to leave out
   tests:
   - name: errors go to es
@@ -66,7 +66,7 @@ complete: an output that is not named must get nothing. Inputs are not opened an
     - {tag: kube.web, record: {log: "an error"}}
     - {tag: kube.web, record: {log: "fine"}}
     outputs:
-      es.0:                             # alias of the output, or plugin and number
+      es.0:                             # alias or @id of the output, or plugin and number
       - {record: {log: "an error"}}     # tag: may be given as well`,
 		Example: `  weft log test logging/tests.yaml
   weft log test tests.yaml -o json`,
@@ -145,6 +145,9 @@ const longestTest = time.Minute
 
 // run gives the reasons why a test fails.
 func (x flowTest) run(ctx context.Context, file *config.File, without []string) ([]string, error) {
+	if file.Format == config.Fluentd {
+		return x.runFluentd(ctx, file, without)
+	}
 	folder, err := os.MkdirTemp("", "weft-log-test-")
 	if err != nil {
 		return nil, err

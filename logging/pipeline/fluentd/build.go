@@ -303,6 +303,11 @@ func (b *builder) newPart(s *config.Section, kind, name string, table *plugin.Pl
 	return p
 }
 
+// Names are the plugins that are built in.
+func Names() (inputsBuilt, filtersBuilt, outputsBuilt []string) {
+	return names(inputs()), names(filters()), names(outputs())
+}
+
 func names[T any](built map[string]T) []string {
 	var all []string
 	for name := range built {
