@@ -3,7 +3,6 @@ package pipeline
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/output"
@@ -20,7 +19,7 @@ type chunk struct {
 	route *route
 	size  int64
 	count int
-	began time.Time
+	order int64 // of making: the clock may jump
 	acks  []*flow.Ack
 	file  *storage.File // nil in memory only
 	open  atomic.Int32  // outputs that are not done with it

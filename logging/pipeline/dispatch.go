@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ type outputPart struct {
 
 	mu     sync.Mutex
 	queue  []*delivery
-	size   int64 // of what waits or is tried again
+	size   int64 // of what waits, is delivered or tried again
+	disk   int64 // the part of it that files hold
 	wake   *sync.Cond
 	closed bool
 	busy   int
@@ -55,16 +57,17 @@ type delivery struct {
 	tries int
 }
 
-// add queues a chunk. It drops the oldest ones if those that wait are more than storage.total_limit_size.
+// add queues a chunk. It drops the oldest ones on the disk if they are more than storage.total_limit_size, also those that wait for another try.
 func (o *outputPart) add(c *chunk) {
 	o.mu.Lock()
 	var old []*delivery
 	o.queue = append(o.queue, &delivery{chunk: c})
-	o.size += c.size
-	for o.maxDisk > 0 && o.size > o.maxDisk && len(o.queue) > 1 {
-		d := o.queue[0]
-		o.queue = o.queue[1:]
-		o.size -= d.chunk.size
+	o.count(c, 1)
+	for o.maxDisk > 0 && o.disk > o.maxDisk {
+		d := o.oldest(c)
+		if d == nil || !o.remove(d) {
+			break
+		}
 		old = append(old, d)
 	}
 	o.wake.Signal()
@@ -75,6 +78,47 @@ func (o *outputPart) add(c *chunk) {
 		d.chunk.done()
 	}
 	c.rest(false)
+}
+
+// count adds a chunk to what waits, or takes it away. The caller holds the lock.
+func (o *outputPart) count(c *chunk, sign int64) {
+	o.size += sign * c.size
+	if c.file != nil {
+		o.disk += sign * c.size
+	}
+}
+
+// oldest is the oldest chunk on the disk that waits, other than the newest one. The caller holds the lock.
+func (o *outputPart) oldest(newest *chunk) *delivery {
+	var found *delivery
+	look := func(d *delivery) {
+		if d.chunk.file != nil && d.chunk != newest && (found == nil || d.chunk.order < found.chunk.order) {
+			found = d
+		}
+	}
+	for _, d := range o.queue {
+		look(d)
+	}
+	for d := range o.timers {
+		look(d)
+	}
+	return found
+}
+
+// remove takes a delivery from what waits; false if it is on its way. The caller holds the lock.
+func (o *outputPart) remove(d *delivery) bool {
+	if i := slices.Index(o.queue, d); i >= 0 {
+		o.queue = slices.Delete(o.queue, i, i+1)
+		o.count(d.chunk, -1)
+		return true
+	}
+	if t := o.timers[d]; t != nil {
+		t.Stop() // if it runs just now, it finds that the delivery is gone
+		delete(o.timers, d)
+		o.count(d.chunk, -1)
+		return true
+	}
+	return false
 }
 
 // run delivers until the part is closed and nothing waits, or ctx ends.
@@ -173,7 +217,7 @@ func (o *outputPart) process(ctx context.Context, c output.Chunk) output.Chunk {
 
 func (o *outputPart) finish(d *delivery) {
 	o.mu.Lock()
-	o.size -= d.chunk.size
+	o.count(d.chunk, -1)
 	o.mu.Unlock()
 	d.chunk.done()
 }
@@ -205,10 +249,12 @@ func (o *outputPart) again(ctx context.Context, d *delivery, err error) {
 	o.log.Warn("a chunk could not be delivered", "retry_in", wait.Round(time.Millisecond), "try", d.tries, "error", err)
 	o.timers[d] = time.AfterFunc(wait, func() {
 		o.mu.Lock()
-		delete(o.timers, d)
-		o.queue = append(o.queue, d)
-		o.wake.Signal()
-		o.mu.Unlock()
+		defer o.mu.Unlock()
+		if _, waits := o.timers[d]; waits {
+			delete(o.timers, d)
+			o.queue = append(o.queue, d)
+			o.wake.Signal()
+		}
 	})
 }
 
@@ -218,10 +264,9 @@ func (o *outputPart) hurry() {
 	defer o.mu.Unlock()
 	o.closed = true
 	for d, t := range o.timers {
-		if t.Stop() {
-			delete(o.timers, d)
-			o.queue = append(o.queue, d)
-		}
+		t.Stop()
+		delete(o.timers, d)
+		o.queue = append(o.queue, d)
 	}
 	o.wake.Broadcast()
 }

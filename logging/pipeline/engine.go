@@ -36,7 +36,8 @@ type Engine struct {
 	cap      time.Duration
 	rejected string // folder for chunks that no output took
 	unrouted atomic.Int64
-	hidden   sync.Mutex // of inputs: emitters are added while filters are made
+	made     atomic.Int64 // chunks
+	hidden   sync.Mutex   // of inputs: emitters are added while filters are made
 
 	began     time.Time
 	positions *input.Positions
@@ -228,7 +229,7 @@ func (e *Engine) backlog() error {
 			}
 			continue
 		}
-		c := &chunk{tag: tag, input: in, route: e.router.find(tag), size: int64(len(data)), count: count, file: file, began: e.now()}
+		c := &chunk{tag: tag, input: in, route: e.router.find(tag), size: int64(len(data)), count: count, file: file, order: e.made.Add(1)}
 		e.down.Add(1)
 		records += count
 		if len(c.route.outputs) == 0 {

@@ -220,7 +220,7 @@ func (in *inputPart) put(r *route, b flow.Batch) error {
 	}
 	c := in.open[b.Tag]
 	if c == nil {
-		c = &chunk{tag: b.Tag, input: in, route: r, began: time.Now()}
+		c = &chunk{tag: b.Tag, input: in, route: r, order: in.engine.made.Add(1)}
 		if err := in.back(c); err != nil {
 			return err
 		}

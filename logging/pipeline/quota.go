@@ -83,7 +83,7 @@ func (in *inputPart) makeRoom(size int64) bool {
 	}
 	in.flush()
 	waiting := in.engine.waiting(in)
-	slices.SortStableFunc(waiting, func(a, b *chunk) int { return cmp.Compare(a.began.UnixNano(), b.began.UnixNano()) })
+	slices.SortStableFunc(waiting, func(a, b *chunk) int { return cmp.Compare(a.order, b.order) })
 	for _, c := range waiting {
 		if !over() {
 			return true
@@ -116,18 +116,14 @@ func (e *Engine) forget(c *chunk) bool {
 func (o *outputPart) takeBack(c *chunk) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i, d := range o.queue {
+	for _, d := range o.queue {
 		if d.chunk == c {
-			o.queue = slices.Delete(o.queue, i, i+1)
-			o.size -= c.size
-			return true
+			return o.remove(d)
 		}
 	}
-	for d, t := range o.timers {
-		if d.chunk == c && t.Stop() {
-			delete(o.timers, d)
-			o.size -= c.size
-			return true
+	for d := range o.timers {
+		if d.chunk == c {
+			return o.remove(d)
 		}
 	}
 	return false

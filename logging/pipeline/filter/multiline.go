@@ -115,7 +115,7 @@ func (f *joinLines) Apply(ctx context.Context, dst []byte, b flow.Batch) ([]byte
 		s.stream.Record(r.Body, r.Meta, r.Time, f.key, 0, now)
 	}
 	if !f.buffer && !f.partial {
-		s.stream.Flush(now.Add(time.Hour))
+		s.stream.Flush(now, 0)
 	}
 	if s.holds() {
 		if b.Ack != nil {
@@ -194,34 +194,39 @@ func (f *joinLines) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return f.flush(context.WithoutCancel(ctx), f.host.Now().Add(time.Hour))
+			return f.flush(context.WithoutCancel(ctx), 0)
 		case <-ticker.C:
-			if err := f.flush(ctx, f.host.Now().Add(-f.wait)); err != nil {
+			if err := f.flush(ctx, f.wait); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (f *joinLines) flush(ctx context.Context, before time.Time) error {
+// flush sends what has waited so long; 0 means all.
+func (f *joinLines) flush(ctx context.Context, wait time.Duration) error {
 	type ready struct {
 		batch flow.Batch
 		acks  []*flow.Ack
 	}
 	var all []ready
 	f.mu.Lock()
+	now := f.host.Now()
 	for tag, s := range f.streams {
-		s.out, s.count, s.now = nil, 0, record.TimeOf(f.host.Now())
-		s.stream.Flush(before)
+		s.out, s.count, s.now = nil, 0, record.TimeOf(now)
+		s.stream.Flush(now, wait)
 		for name, p := range s.parts {
-			if !p.since.After(before) {
+			if p.since.After(now) { // the clock jumped back
+				p.since = now
+			}
+			if now.Sub(p.since) >= wait {
 				f.sendPartial(s, name, p)
 			}
 		}
 		var acks []*flow.Ack
 		if !s.holds() {
 			acks, s.acks = s.acks, nil
-			if s.used.Before(before) && len(f.streams) > maxStreams {
+			if now.Sub(s.used) >= wait && len(f.streams) > maxStreams {
 				delete(f.streams, tag)
 			}
 		}

@@ -212,14 +212,17 @@ func (s *lineStream) sendOlder() {
 // flush sends what has waited long enough, or all; it gives the number of records.
 func (s *lineStream) flush(now record.Time, all bool) int {
 	s.now, s.count = now, 0
-	before := s.tail.host.Now().Add(-s.mode.timeout)
+	clock, wait := s.tail.host.Now(), s.mode.timeout
 	if all {
-		before = s.tail.host.Now().Add(time.Hour)
+		wait = 0
+	}
+	if s.since.After(clock) { // it jumped back
+		s.since = clock
 	}
 	switch {
 	case s.stream != nil:
-		s.stream.Flush(before)
-	case s.body != nil && !s.since.After(before):
+		s.stream.Flush(clock, wait)
+	case s.body != nil && (all || clock.Sub(s.since) >= wait):
 		s.sendOlder()
 	}
 	return s.count

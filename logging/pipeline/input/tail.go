@@ -401,6 +401,8 @@ func (t *tail) check() {
 		switch {
 		case away && f.rotated.IsZero():
 			f.rotated, f.dirty, scan = now, true, true
+		case away && now.Before(f.rotated): // the clock jumped back
+			f.rotated = now
 		case away && now.Sub(f.rotated) >= t.rotateWait && !f.dirty && f.stream.idle():
 			if t.stillMatched(key) {
 				continue

@@ -71,10 +71,14 @@ func (s *Stream) Held() (int64, bool) {
 	return token, true
 }
 
-// Flush sends what has waited since before then.
-func (s *Stream) Flush(before time.Time) {
+// Flush sends what has waited so long; 0 means all. A clock that jumped back begins the wait anew.
+func (s *Stream) Flush(now time.Time, wait time.Duration) {
 	for i := 0; i < len(s.order); {
-		if g := s.order[i]; !g.since.After(before) {
+		g := s.order[i]
+		if g.since.After(now) {
+			g.since = now
+		}
+		if wait == 0 || now.Sub(g.since) >= wait {
 			s.send(g)
 			continue
 		}

@@ -36,6 +36,7 @@ func newElasticsearch(o *options.Set, h Host) Output {
 		date: o.String("logstash_dateformat"), timeKey: o.String("time_key"), timeFormat: o.String("time_key_format"), nanos: o.Bool("time_key_nanos"),
 		operation: strings.ToLower(o.StringOr("write_operation", "create")), generateID: o.Bool("generate_id"), replaceDots: o.Bool("replace_dots"),
 		noType: o.Bool("suppress_type_name"), useNow: o.Bool("current_time_index"), traceError: o.Bool("trace_error"), traceOutput: o.Bool("trace_output")}
+	e.request.hopeless = func(int) bool { return false } // as Fluent Bit: credentials and indices may come
 	tagKey := o.String("tag_key")
 	if o.Bool("include_tag_key") {
 		e.tagKey = tagKey

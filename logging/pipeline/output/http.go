@@ -25,6 +25,7 @@ type request struct {
 	user, pass string
 	bearer     string
 	compress   string
+	hopeless   func(status int) bool // answers after which the same request is not made again
 }
 
 // newRequest reads the options for connections, credentials, headers and compression.
@@ -34,7 +35,7 @@ func newRequest(o *options.Set, port int, limit time.Duration, proxy string) *re
 	if err != nil {
 		o.Failf("proxy", "%v", err)
 	}
-	r := &request{client: client, url: base, method: http.MethodPost, user: o.String("http_user"), pass: o.String("http_passwd"), compress: strings.ToLower(o.String("compress"))}
+	r := &request{client: client, url: base, method: http.MethodPost, user: o.String("http_user"), pass: o.String("http_passwd"), compress: strings.ToLower(o.String("compress")), hopeless: anyFault}
 	switch r.compress {
 	case "", "false", "off":
 		r.compress = ""
@@ -43,6 +44,11 @@ func newRequest(o *options.Set, port int, limit time.Duration, proxy string) *re
 		o.Failf("compress", "there is no compression %q; there are gzip, snappy and zstd", r.compress)
 	}
 	return r
+}
+
+// anyFault says, for the output http, that the request itself is wrong.
+func anyFault(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
 func (r *request) readHeaders(o *options.Set) {
@@ -91,7 +97,7 @@ func compressed(how string, body []byte) ([]byte, error) {
 // MaxAnswer is how much of an answer is read, in bytes.
 const MaxAnswer = 4 << 20
 
-// send makes one request. Answers 200 to 205 are success; others are errors, hopeless if the server says that the request itself is wrong.
+// send makes one request. Answers 200 to 205 are success; others are errors, hopeless where the output says so.
 func (r *request) send(ctx context.Context, url, contentType string, body []byte, more ...[2]string) ([]byte, error) {
 	body, err := compressed(r.compress, body)
 	if err != nil {
@@ -132,7 +138,7 @@ func (r *request) send(ctx context.Context, url, contentType string, body []byte
 		return answer, err
 	}
 	failure := fmt.Errorf("%s: HTTP status %d: %s", url, resp.StatusCode, excerpt(answer))
-	if resp.StatusCode >= 400 && resp.StatusCode < 500 && resp.StatusCode != http.StatusTooManyRequests && resp.StatusCode != http.StatusRequestTimeout {
+	if r.hopeless(resp.StatusCode) {
 		return nil, Hopeless(failure)
 	}
 	return nil, failure

@@ -2,6 +2,7 @@ package output
 
 import (
 	"context"
+	"net/http"
 	"sort"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ type lokiLabel struct {
 
 func newLoki(o *options.Set, h Host) Output {
 	l := &loki{host: h, request: newRequest(o, 3100, time.Minute, ""), kubernetes: o.Bool("auto_kubernetes_labels"), tenant: o.String("tenant_id")}
+	l.request.hopeless = func(status int) bool { return status == http.StatusBadRequest } // what came out of order; the rest may pass, as a missing tenant does
 	l.request.bearer = o.String("bearer_token")
 	l.request.readHeaders(o)
 	if l.request.compress != "" && l.request.compress != "gzip" {
