@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline"
 	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 )
 
 var errConfig = errors.New("the configuration cannot be used")
@@ -24,6 +26,8 @@ type agent struct {
 	level   *slog.LevelVar
 	stderr  io.Writer
 	asked   chan chan error // reloads asked for over HTTP
+
+	hub *tap.Hub // nil without --tap
 
 	mu   sync.Mutex
 	read []string // the files of the configuration that was read last
@@ -92,7 +96,7 @@ func (a *agent) engine(positions *input.Positions, reloads int) (*pipeline.Engin
 	if err != nil {
 		return nil, err
 	}
-	o := pipeline.Options{Log: a.log, Positions: positions, Reloads: reloads}
+	o := pipeline.Options{Log: a.log, Positions: positions, Reloads: reloads, Tap: a.hub}
 	if !a.command.levelSet {
 		o.Level = a.level
 	}
@@ -125,6 +129,13 @@ func (a *agent) ask() error {
 // run runs the pipeline until ctx ends. A reload reads the configuration first: one that cannot be used changes nothing.
 func (a *agent) run(ctx context.Context, hangup chan os.Signal) error {
 	a.asked = make(chan chan error)
+	if a.command.tap != "" {
+		stop, err := a.showRecords()
+		if err != nil {
+			return fmt.Errorf("--tap: %w", err)
+		}
+		defer stop()
+	}
 	positions := input.NewPositions()
 	engine, err := a.engine(positions, 0)
 	if err != nil {
@@ -145,6 +156,47 @@ func (a *agent) run(ctx context.Context, hangup chan os.Signal) error {
 		}
 		engine = next
 	}
+}
+
+// showRecords opens the socket of --tap.
+func (a *agent) showRecords() (stop func(), err error) {
+	l, err := tap.Listen(a.command.tap)
+	if err != nil {
+		return nil, err
+	}
+	a.hub = new(tap.Hub)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := tap.Serve(l, a.hub, pipeline.Match); err != nil {
+			a.log.Error("records are not shown any more", "error", err)
+		}
+	})
+	return func() {
+		l.Close()
+		serving.Wait()
+	}, nil
+}
+
+// readTap prints what another agent shows.
+func readTap(ctx context.Context, c *command, stdout io.Writer) error {
+	query, err := url.ParseQuery(c.tapQuery)
+	if err != nil {
+		return fmt.Errorf("--tap-query: %w", err)
+	}
+	path := "records"
+	if c.tapQuery == "" {
+		path = "points"
+	}
+	answer, err := tap.Ask(ctx, c.tapRead, path, query)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	_, err = io.Copy(stdout, answer)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // until runs one pipeline until it ends or the next one is ready.

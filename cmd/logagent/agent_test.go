@@ -309,3 +309,73 @@ func TestInputsAndOutputsOfTheCommandLine(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 }
+
+// Records are shown to the agent's own user, also after a reload, and to nobody where --tap is missing.
+func TestTap(t *testing.T) {
+	dir, s := t.TempDir(), newSink(t)
+	conf, socket := configure(t, dir, s.port(), "", "    Alias mine\n"), filepath.Join(dir, "tap")
+	cmd := agentCommand("-c", conf, "--tap", socket)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	log := filepath.Join(dir, "a.log")
+	line := func(text string) {
+		f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := io.WriteString(f, text+"\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line("one")
+	s.await(t, 1)
+	reader := agentCommand("--tap-read", socket, "--tap-query", "point=mine&where=log=three")
+	out, err := reader.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Signal(syscall.SIGHUP)
+	seen := make(chan string, 1)
+	go func() {
+		in := bufio.NewScanner(out)
+		in.Scan()
+		seen <- in.Text()
+	}()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		line("two")
+		line("three")
+		select {
+		case got := <-seen:
+			if !strings.Contains(got, `"point":"input/mine","tag":"t"`) || !strings.Contains(got, `"record":{"log":"three"}`) {
+				t.Errorf("got %s", got)
+			}
+		case <-time.After(100 * time.Millisecond):
+			if time.Now().After(deadline) {
+				t.Fatal("nothing was shown")
+			}
+			continue
+		}
+		break
+	}
+	_ = reader.Process.Signal(syscall.SIGTERM)
+	if err := reader.Wait(); err != nil {
+		t.Error(err)
+	}
+	points, err := agentCommand("--tap-read", socket).Output()
+	if err != nil || !strings.Contains(string(points), `{"kind":"output","name":"http.0"}`) {
+		t.Errorf("%s, %v", points, err)
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(socket); err == nil {
+		t.Error("the socket stayed")
+	}
+}

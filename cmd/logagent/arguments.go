@@ -26,6 +26,9 @@ type command struct {
 	version   bool
 	hotReload bool
 	watch     bool
+	tap       string // a socket
+	tapRead   string
+	tapQuery  string
 }
 
 // option is one option of the command line.
@@ -89,6 +92,9 @@ func options() []option {
 		{"q", "quiet", "", "says nothing", flag(func(c *command) { c.level, c.levelSet = pipeline.LevelOff, true })},
 		{"Y", "enable-hot-reload", "", "reads the configuration anew on SIGHUP", flag(func(c *command) { c.hotReload = true })},
 		{"", "watch", "", "reads the configuration anew when one of its files changes", flag(func(c *command) { c.watch, c.hotReload = true, true })},
+		{"", "tap", "SOCKET", "lets the same user watch records there, with `weft log tap`", func(c *command, v string) error { c.tap = v; return nil }},
+		{"", "tap-read", "SOCKET", "prints what an agent with --tap shows, and runs nothing", func(c *command, v string) error { c.tapRead = v; return nil }},
+		{"", "tap-query", "QUERY", "with --tap-read: point, tag, where and rate, as of a URL; without it the points", func(c *command, v string) error { c.tapQuery = v; return nil }},
 		{"g", "grace", "SECONDS", "time to deliver what waits at the end (5)", service("grace")},
 		{"h", "help", "", "shows this", flag(func(c *command) { c.help = true })},
 		{"V", "version", "", "shows the version", flag(func(c *command) { c.version = true })},
@@ -130,7 +136,7 @@ func parseArguments(args []string) (*command, error) {
 			return nil, err
 		}
 	}
-	if !c.help && !c.version && len(c.files) == 0 && len(c.sections) == 0 {
+	if !c.help && !c.version && c.tapRead == "" && len(c.files) == 0 && len(c.sections) == 0 {
 		return nil, fmt.Errorf("nothing to do: name a configuration with -c, or inputs and outputs with -i and -o")
 	}
 	return c, nil

@@ -40,6 +40,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "Weft logagent, for configurations of Fluent Bit v%s\n", pipeline.Version)
 		return exitOK
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if c.tapRead != "" {
+		if err := readTap(ctx, c, stdout); err != nil {
+			fmt.Fprintf(stderr, "logagent: %v\n", err)
+			return exitConfig
+		}
+		return exitOK
+	}
 	// A pipeline moves bytes through few large buffers: more garbage between collections costs little memory and saves time.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)
@@ -65,8 +74,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, "configuration test is successful")
 		return exitOK
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)

@@ -20,6 +20,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/parser"
 	"github.com/weft-dev/weft/logging/pipeline/regex"
 	"github.com/weft-dev/weft/logging/pipeline/storage"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 	"github.com/weft-dev/weft/logging/plugin"
 )
 
@@ -32,6 +33,7 @@ type Options struct {
 	Positions *input.Positions            // where inputs of an earlier configuration stopped; may be nil
 	Reload    func() error                // asks for a reload; nil if there is none
 	Reloads   int                         // so far
+	Tap       *tap.Hub                    // where records can be watched; nil: nowhere
 	Records   []flow.Batch                // come instead of what the configuration's inputs bring; the engine ends after them. For tests of configurations
 	// Catch gets what reaches an output of a configuration of Fluentd, instead of the output itself; for tests of configurations. May be nil.
 	Catch func(output string, b flow.Batch)
@@ -64,7 +66,7 @@ func New(file *config.File, o Options) (*Engine, error) {
 		o.Positions = input.NewPositions()
 	}
 	b := &builder{file: file, options: o, env: environment(file, o.Env), counts: map[string]int{},
-		engine: &Engine{log: o.Log, now: o.Now, began: o.Now(), positions: o.Positions}}
+		engine: &Engine{log: o.Log, now: o.Now, began: o.Now(), positions: o.Positions, tap: o.Tap}}
 	b.build()
 	if err := errors.Join(b.faults...); err != nil {
 		for _, o := range b.engine.outputs {

@@ -181,6 +181,9 @@ func (o *outputPart) deliver(ctx context.Context, d *delivery) {
 		o.finish(d)
 		return
 	}
+	if h := o.engine.tap; d.tries == 0 && h.Watching() {
+		h.Offer(o.point(), c.Tag, c.Data)
+	}
 	err = o.output.Write(ctx, c)
 	switch {
 	case err == nil:

@@ -17,6 +17,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/fluentd"
 	"github.com/weft-dev/weft/logging/pipeline/input"
 	"github.com/weft-dev/weft/logging/pipeline/storage"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 )
 
 // Engine is a pipeline that was made of a configuration. It runs once.
@@ -41,6 +42,7 @@ type Engine struct {
 
 	began     time.Time
 	positions *input.Positions
+	tap       *tap.Hub
 	health    health
 	fluentd   *fluentd.Engine // of a configuration of Fluentd: all that is below the service
 }
@@ -68,6 +70,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	e.health.start(e, e.now())
+	if e.tap != nil {
+		e.tap.SetPoints(e.points())
+	}
 
 	filters, stopFilters := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopFilters()

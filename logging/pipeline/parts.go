@@ -132,6 +132,9 @@ func (in *inputPart) Append(ctx context.Context, b flow.Batch) error {
 	}
 	in.records.Add(int64(b.Count))
 	in.size.Add(int64(len(b.Data)))
+	if h := in.engine.tap; h.Watching() {
+		h.Offer(in.point(), b.Tag, b.Data)
+	}
 	r := in.engine.router.find(b.Tag)
 	if len(in.processors) == 0 && len(r.filters) == 0 {
 		return in.store(ctx, r, b)
@@ -165,6 +168,9 @@ func (in *inputPart) filter(ctx context.Context, r *route, b flow.Batch, s *scra
 			}
 			if len(out) == 0 {
 				return nil
+			}
+			if h := in.engine.tap; h.Watching() {
+				h.Offer(f.point(), b.Tag, out)
 			}
 			if &out[0] != &b.Data[0] {
 				b.Data = out

@@ -1,10 +1,12 @@
 package logtool
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,11 +24,15 @@ import (
 type Tool struct {
 	Print func() *output.Printer
 	Stdin io.Reader
+	// Stdout is for what has no end; all else goes through Print.
+	Stdout io.Writer
+	// Kubectl is a command of kubectl against the chosen cluster, not yet started.
+	Kubectl func(ctx context.Context, args ...string) (*exec.Cmd, error)
 }
 
 // Commands are the verbs of `weft log`.
 func (t Tool) Commands() []*cobra.Command {
-	return []*cobra.Command{t.render(), t.lint(), t.explain(), t.diff(), t.convert(), t.run(), t.test(), t.plugins()}
+	return []*cobra.Command{t.render(), t.lint(), t.explain(), t.diff(), t.convert(), t.run(), t.test(), t.tap(), t.plugins()}
 }
 
 func (t Tool) loader(c *cobra.Command) *loader {
