@@ -65,7 +65,7 @@ func New(file *config.File, o Options) (*Engine, error) {
 	if o.Positions == nil {
 		o.Positions = input.NewPositions()
 	}
-	b := &builder{file: file, options: o, env: environment(file, o.Env), counts: map[string]int{},
+	b := &builder{file: file, options: o, env: environment(file, o.Env), counts: map[string]int{}, forwards: map[*outputPart]config.Position{},
 		engine: &Engine{log: o.Log, now: o.Now, began: o.Now(), positions: o.Positions, tap: o.Tap}}
 	b.build()
 	if err := errors.Join(b.faults...); err != nil {
@@ -102,6 +102,8 @@ type builder struct {
 	parsers   parser.Set
 	multiline multiline.Set
 	counts    map[string]int
+	metrics   []string                        // the tags of inputs that bring metrics
+	forwards  map[*outputPart]config.Position // outputs that would get metrics from Fluent Bit and cannot here
 	faults    []error
 }
 
@@ -140,6 +142,13 @@ func (b *builder) build() {
 			b.output(s)
 		case config.Custom, config.StreamTask, config.Plugins, config.Upstream:
 			b.fail(s.Pos, "sections %q are not built into logagent", s.Kind)
+		}
+	}
+	for o, pos := range b.forwards {
+		for _, tag := range b.metrics {
+			if o.takes(tag) {
+				b.fail(pos, "the output %s of logagent sends no metrics, and its Match takes those with the tag %q; narrow it", o.plugin, tag)
+			}
 		}
 	}
 	e := b.engine
@@ -295,9 +304,13 @@ func (b *builder) input(s *config.Section) {
 	if !o.Bool("routable") && o.Has("routable") {
 		o.Failf("routable", "an input whose records go nowhere is not built into logagent; remove the input")
 	}
-	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Multiline: b.multiline, Positions: b.options.Positions}
+	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Multiline: b.multiline, Positions: b.options.Positions,
+		Metrics: b.engine.metricsText}
 	if !o.Has("tag") {
 		host.Tag = name
+	}
+	if plug == "fluentbit_metrics" {
+		b.metrics = append(b.metrics, host.Tag)
 	}
 	made, err := input.New(plug, o, host)
 	if err != nil {
@@ -401,6 +414,9 @@ func (b *builder) output(s *config.Section) {
 	}
 	b.done(o)
 	p.output = made
+	if plug == "forward" {
+		b.forwards[p] = s.Pos
+	}
 	p.processors = b.processors(s)
 	p.start()
 	b.engine.outputs = append(b.engine.outputs, p)

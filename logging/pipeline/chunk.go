@@ -19,10 +19,12 @@ type chunk struct {
 	route *route
 	size  int64
 	count int
-	order int64 // of making: the clock may jump
-	acks  []*flow.Ack
-	file  *storage.File // nil in memory only
-	open  atomic.Int32  // outputs that are not done with it
+	// metrics are no records, and never lie on the disk
+	metrics bool
+	order   int64 // of making: the clock may jump
+	acks    []*flow.Ack
+	file    *storage.File // nil in memory only
+	open    atomic.Int32  // outputs that are not done with it
 
 	mu   sync.Mutex
 	data []byte // nil while only the file holds it
@@ -82,7 +84,7 @@ func (c *chunk) content() (output.Chunk, error) {
 		c.input.engine.up.Add(1)
 		c.input.bytes.Add(c.size)
 	}
-	return output.Chunk{Tag: c.tag, Data: c.data, Count: c.count}, nil
+	return output.Chunk{Tag: c.tag, Data: c.data, Count: c.count, Metrics: c.metrics}, nil
 }
 
 // rest gives the memory of a chunk that waits back, if its file has the content and too many chunks are in memory.

@@ -174,7 +174,7 @@ func (o *outputPart) deliver(ctx context.Context, d *delivery) {
 		o.finish(d)
 		return
 	}
-	if len(o.processors) > 0 {
+	if len(o.processors) > 0 && !c.Metrics {
 		c = o.process(ctx, c)
 	}
 	if c.Count == 0 {

@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
+	"time"
 )
 
 // metric is one figure of one part.
 type metric struct {
 	name, help, kind string
 	label, part      string
+	more             string // further labels
 	value            int64
 }
 
@@ -18,14 +21,17 @@ type metric struct {
 func (e *Engine) metrics() []metric {
 	var all []metric
 	add := func(name, help, label, part string, value int64) {
-		all = append(all, metric{name, help, "counter", label, part, value})
+		all = append(all, metric{name: name, help: help, kind: "counter", label: label, part: part, value: value})
 	}
 	gauge := func(name, help, label, part string, value int64) {
-		all = append(all, metric{name, help, "gauge", label, part, value})
+		all = append(all, metric{name: name, help: help, kind: "gauge", label: label, part: part, value: value})
 	}
 	for _, in := range e.parts() {
 		add("fluentbit_input_records_total", "Number of input records.", "name", in.title(), in.records.Load())
 		add("fluentbit_input_bytes_total", "Number of input bytes.", "name", in.title(), in.size.Load())
+		if in.plugin == "fluentbit_metrics" {
+			add("fluentbit_input_metrics_scrapes_total", "Number of total metrics scrapes", "name", in.title(), in.records.Load())
+		}
 		gauge("fluentbit_input_ingestion_paused", "Is the input paused or not?", "name", in.title(), truth(in.paused.Load() || in.rate != nil && in.rate.limited.Load()))
 		add("fluentbit_input_pauses_total", "Number of times the input was paused.", "name", in.title(), in.pauses.Load())
 		if in.rate != nil {
@@ -63,10 +69,33 @@ func (e *Engine) metrics() []metric {
 	if e.fluentd == nil {
 		add("fluentbit_unrouted_records_total", "Records that no output takes.", "", "", e.unrouted.Load())
 	}
-	gauge("fluentbit_hot_reloaded_times", "Number of hot reloads.", "", "", int64(e.service.reloads))
-	gauge("fluentbit_process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "", "", e.began.Unix())
-	add("fluentbit_uptime", "Number of seconds that Fluent Bit has been running.", "", "", int64(e.now().Sub(e.began).Seconds()))
+	host, _ := os.Hostname() // a label that may be empty
+	add("fluentbit_hot_reloaded_times", "Number of hot reloads.", "hostname", host, int64(e.service.reloads))
+	gauge("fluentbit_process_start_time_seconds", "Start time of the process since unix epoch in seconds.", "hostname", host, e.began.Unix())
+	all = append(all, metric{name: "fluentbit_build_info", help: "Build version information.", kind: "gauge", label: "hostname", part: host,
+		more: `,version=` + label(Version) + `,os=` + label(runtime.GOOS), value: e.began.Unix()})
+	add("fluentbit_uptime", "Number of seconds that Fluent Bit has been running.", "hostname", host, int64(e.now().Sub(e.began).Seconds()))
 	return all
+}
+
+// metricsText are all figures in the form in which Fluent Bit prints metrics (lib/cmetrics/src/cmt_encode_text.c): counters before gauges, a line each. The
+// time is that of reading; Fluent Bit has there when the figure changed last.
+func (e *Engine) metricsText(now time.Time) string {
+	all := e.metrics()
+	at := now.UTC().Format("2006-01-02T15:04:05.000000000Z")
+	var b strings.Builder
+	for _, kind := range []string{"counter", "gauge"} {
+		for _, m := range all {
+			switch {
+			case m.kind != kind:
+			case m.label == "":
+				fmt.Fprintf(&b, "%s %s = %d\n", at, m.name, m.value)
+			default:
+				fmt.Fprintf(&b, "%s %s{%s=\"%s\"%s} = %d\n", at, m.name, m.label, m.part, m.more, m.value)
+			}
+		}
+	}
+	return b.String()
 }
 
 func truth(b bool) int64 {
@@ -78,7 +107,6 @@ func truth(b bool) int64 {
 
 func (e *Engine) prometheusV2(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	host, _ := os.Hostname() // a label that may be empty
 	byName := map[string][]metric{}
 	var order []string
 	for _, m := range e.metrics() {
@@ -93,10 +121,10 @@ func (e *Engine) prometheusV2(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, first.help, name, first.kind)
 		for _, m := range byName[name] {
 			if m.label == "" {
-				fmt.Fprintf(&b, "%s{hostname=%s} %d\n", name, label(host), m.value)
+				fmt.Fprintf(&b, "%s %d\n", name, m.value)
 				continue
 			}
-			fmt.Fprintf(&b, "%s{%s=%s} %d\n", name, m.label, label(m.part), m.value)
+			fmt.Fprintf(&b, "%s{%s=%s%s} %d\n", name, m.label, label(m.part), m.more, m.value)
 		}
 	}
 	fmt.Fprint(w, b.String())
@@ -106,7 +134,7 @@ func (e *Engine) prometheusV1(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 	var b strings.Builder
 	for _, m := range e.metrics() {
-		if m.label == "" || m.kind != "counter" {
+		if m.label != "name" || m.kind != "counter" {
 			continue
 		}
 		fmt.Fprintf(&b, "%s{name=%s} %d\n", m.name, label(m.part), m.value)

@@ -136,6 +136,9 @@ func (in *inputPart) Append(ctx context.Context, b flow.Batch) error {
 		h.Offer(in.point(), b.Tag, b.Data)
 	}
 	r := in.engine.router.find(b.Tag)
+	if b.Metrics {
+		return in.store(ctx, r.metrics, b)
+	}
 	if len(in.processors) == 0 && len(r.filters) == 0 {
 		return in.store(ctx, r, b)
 	}
@@ -226,7 +229,7 @@ func (in *inputPart) put(r *route, b flow.Batch) error {
 	}
 	c := in.open[b.Tag]
 	if c == nil {
-		c = &chunk{tag: b.Tag, input: in, route: r, order: in.engine.made.Add(1)}
+		c = &chunk{tag: b.Tag, input: in, route: r, order: in.engine.made.Add(1), metrics: b.Metrics}
 		if err := in.back(c); err != nil {
 			return err
 		}
@@ -245,7 +248,7 @@ func (in *inputPart) put(r *route, b flow.Batch) error {
 
 // back gives a new chunk its file.
 func (in *inputPart) back(c *chunk) error {
-	if !in.filesystem {
+	if !in.filesystem || c.metrics {
 		return nil
 	}
 	file, err := in.engine.folder.Create(in.title(), c.tag)

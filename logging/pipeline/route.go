@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/weft-dev/weft/logging/pipeline/output"
 	"github.com/weft-dev/weft/logging/pipeline/regex"
 )
 
@@ -51,6 +52,7 @@ func (s selector) takes(tag string) bool {
 type route struct {
 	filters []*filterPart
 	outputs []*outputPart
+	metrics *route // of metrics with the same tag
 }
 
 // maxRoutes bounds the memory for tags that come once and never again.
@@ -77,7 +79,7 @@ func (r *router) find(tag string) *route {
 	if found := r.fresh[tag]; found != nil {
 		return found
 	}
-	made := &route{}
+	made := &route{metrics: &route{}}
 	for _, f := range r.filters {
 		if f.takes(tag) {
 			made.filters = append(made.filters, f)
@@ -86,6 +88,9 @@ func (r *router) find(tag string) *route {
 	for _, o := range r.outputs {
 		if o.takes(tag) {
 			made.outputs = append(made.outputs, o)
+			if _, ok := o.output.(output.Metrics); ok {
+				made.metrics.outputs = append(made.metrics.outputs, o)
+			}
 		}
 	}
 	r.remember(tag, made)

@@ -16,7 +16,13 @@ type Batch struct {
 	Count int    // of events
 	Ack   *Ack   // may be nil
 	Depth int    // how many times filters have sent these records anew under another tag
+	// Metrics says that these are no records of logs: each event holds figures in their text form under MetricsKey. Filters do not see them, and outputs
+	// that take no metrics do not get them.
+	Metrics bool
 }
+
+// MetricsKey is where an event of metrics holds their text.
+const MetricsKey = "metrics"
 
 // Sink takes batches. Append waits while the pipeline is full; it fails when ctx ends.
 type Sink interface {

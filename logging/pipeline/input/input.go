@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/multiline"
@@ -28,6 +29,8 @@ type Host struct {
 	Multiline multiline.Set
 	// Positions keeps where inputs stopped, by names that they choose, from one configuration to the next.
 	Positions *Positions
+	// Metrics gives the pipeline's own figures as Fluent Bit prints them.
+	Metrics func(now time.Time) string
 }
 
 type maker func(o *options.Set, h Host) Input
@@ -35,6 +38,7 @@ type maker func(o *options.Set, h Host) Input
 func makers() map[string]maker {
 	return map[string]maker{
 		"dummy":             newDummy,
+		"fluentbit_metrics": newMetrics,
 		"forward":           newForward,
 		"http":              newHTTP,
 		"kubernetes_events": newKubernetesEvents,

@@ -158,7 +158,13 @@ func (f *file) Write(_ context.Context, c Chunk) error {
 	return err
 }
 
+// TakesMetrics says that metrics are written, in their text form whatever the format is.
+func (f *file) TakesMetrics() {}
+
 func (f *file) appendChunk(b []byte, name string, c Chunk) []byte {
+	if c.Metrics {
+		return metricsText(b, c)
+	}
 	if f.format == "msgpack" {
 		return append(b, c.Data...)
 	}

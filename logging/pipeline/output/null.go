@@ -15,4 +15,5 @@ func newNull(o *options.Set, _ Host) Output {
 }
 
 func (null) Write(context.Context, Chunk) error { return nil }
+func (null) TakesMetrics()                      {}
 func (null) Close() error                       { return nil }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/record"
 )
 
 // Chunk is records with one tag, to be delivered as a whole.
@@ -17,6 +18,8 @@ type Chunk struct {
 	Tag   string
 	Data  []byte // events of package record; must not be changed
 	Count int
+	// Metrics says that the events hold figures and no records (flow.Batch).
+	Metrics bool
 }
 
 // Output delivers chunks.
@@ -24,6 +27,21 @@ type Output interface {
 	// Write delivers a chunk. An error means that it shall be tried again, unless it is wrapped by Hopeless.
 	Write(ctx context.Context, c Chunk) error
 	Close() error
+}
+
+// Metrics is an Output that takes metrics as well.
+type Metrics interface {
+	Output
+	TakesMetrics()
+}
+
+// metricsText is the text form of metrics, in which Fluent Bit prints them.
+func metricsText(b []byte, c Chunk) []byte {
+	for r := record.NewReader(c.Data); r.Next(); {
+		v, _ := record.Get(r.Body, flow.MetricsKey)
+		b = record.AppendText(b, v)
+	}
+	return b
 }
 
 // Host is what an engine offers outputs.

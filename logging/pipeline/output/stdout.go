@@ -34,7 +34,9 @@ func (s *stdout) Write(_ context.Context, c Chunk) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.buf = s.buf[:0]
-	if s.style.shape != "msgpack" {
+	if c.Metrics {
+		s.buf = metricsText(s.buf, c)
+	} else if s.style.shape != "msgpack" {
 		s.buf = s.style.appendChunk(s.buf, c.Data)
 		if s.style.shape != "json_lines" {
 			s.buf = append(s.buf, '\n')
@@ -99,5 +101,8 @@ func appendText(b, value []byte) []byte {
 }
 
 func first(b []byte, _ bool) []byte { return b }
+
+// TakesMetrics says that metrics are printed, in their text form whatever the format is.
+func (s *stdout) TakesMetrics() {}
 
 func (s *stdout) Close() error { return nil }
