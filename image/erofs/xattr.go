@@ -150,3 +150,61 @@ func ChunkFormat(size int64) uint32 {
 	}
 	return format
 }
+
+// Xattrs reads the extended attributes, sorted by name.
+func (in *Inode) Xattrs() ([]tree.Xattr, error) {
+	size := in.XattrSize()
+	if size == 0 {
+		return nil, nil
+	}
+	b := make([]byte, size)
+	if err := readAt(in.im.r, b, in.at+in.HeaderSize()); err != nil {
+		return nil, err
+	}
+	shared := int64(b[4])
+	if xattrHeader+4*shared > size {
+		return nil, fmt.Errorf("%w: inode %d: %d shared attributes in %d bytes", ErrFormat, in.NID, shared, size)
+	}
+	var n tree.Node
+	var list []tree.Xattr
+	for i := range shared {
+		x, err := in.im.sharedXattr(le.Uint32(b[xattrHeader+4*i:]))
+		if err != nil {
+			return nil, fmt.Errorf("inode %d: %w", in.NID, err)
+		}
+		list = append(list, x)
+	}
+	for b = b[xattrHeader+4*shared:]; len(b) > 0; {
+		if len(b) >= 4 && le.Uint32(b) == 0 { // filling at the end
+			break
+		}
+		x, n, err := decodeXattr(b)
+		if err != nil {
+			return nil, fmt.Errorf("inode %d: %w", in.NID, err)
+		}
+		list = append(list, x)
+		b = b[min(n, int64(len(b))):]
+	}
+	n.SetXattrs(list)
+	return n.Xattrs, nil
+}
+
+func (im *Image) sharedXattr(number uint32) (tree.Xattr, error) {
+	at := int64(im.Super.XattrBlock)<<im.bits + 4*int64(number)
+	b := make([]byte, 4)
+	if at+4 > im.end() {
+		return tree.Xattr{}, fmt.Errorf("%w: shared attribute %d lies outside", ErrFormat, number)
+	}
+	if err := readAt(im.r, b, at); err != nil {
+		return tree.Xattr{}, err
+	}
+	b = make([]byte, 4+int64(b[0])+int64(le.Uint16(b[2:])))
+	if at+int64(len(b)) > im.end() {
+		return tree.Xattr{}, fmt.Errorf("%w: shared attribute %d lies outside", ErrFormat, number)
+	}
+	if err := readAt(im.r, b, at); err != nil {
+		return tree.Xattr{}, err
+	}
+	x, _, err := decodeXattr(b)
+	return x, err
+}
