@@ -12,16 +12,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/yaml"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	weftkube "github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
+	"github.com/weft-dev/weft/test/graded"
 	"github.com/weft-dev/weft/test/kube"
 )
 
@@ -29,37 +26,13 @@ func TestMain(m *testing.M) { kube.Main(m) }
 
 type world struct {
 	kube.Place
-	t       *testing.T
-	objects dynamic.Interface
+	*graded.Cluster
+	t *testing.T
 }
 
 func newWorld(t *testing.T) *world {
 	place := kube.Namespace(t)
-	objects, err := dynamic.NewForConfig(place.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &world{place, t, objects}
-}
-
-func (w *world) install() {
-	w.t.Helper()
-	client, err := weftkube.New(w.Config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	all, err := level.Definitions()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	for _, d := range all {
-		if _, err := client.ApplyObject(w.t.Context(), d, true, true); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	if err := client.Wait(w.t.Context(), all, nil); err != nil {
-		w.t.Fatal(err)
-	}
+	return &world{place, graded.New(t, place.Config), t}
 }
 
 // define makes a further kind.
@@ -86,27 +59,6 @@ spec:
 		w.t.Fatal(err)
 	}
 	if err := client.Wait(w.t.Context(), all, nil); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) apply(resource, text string) {
-	w.t.Helper()
-	var o map[string]any
-	if err := yaml.Unmarshal([]byte(text), &o); err != nil {
-		w.t.Fatal(err)
-	}
-	u := &unstructured.Unstructured{Object: o}
-	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
-	if _, err := w.objects.Resource(gvr).Apply(w.t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) remove(resource, name string) {
-	w.t.Helper()
-	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
-	if err := w.objects.Resource(gvr).Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -168,14 +120,14 @@ func TestFollowsTheCluster(t *testing.T) {
 	w := newWorld(t)
 	f := w.feed(w.Config)
 	eventually(t, f, "it is known that there are no levels", func(s *State) bool { return s.Known && s.Snapshot == nil && !s.Stale })
-	w.install()
-	w.apply("registries", registry)
+	w.Install()
+	w.Apply("registries", registry)
 	eventually(t, f, "the registry", func(s *State) bool {
 		return s.Snapshot != nil && s.Doors.Webhook == api.Enforce && s.Doors.Authorizer == api.Audit
 	})
 	w.label(map[string]string{api.LevelLabel: "middle"})
 	eventually(t, f, "the namespace's label", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
-	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: middle}}`)
+	w.Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: middle}}`)
 	eventually(t, f, "the clearance", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") })
 
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x", Labels: map[string]string{api.TalkLabel: "high"}}}
@@ -199,29 +151,29 @@ func TestFollowsTheCluster(t *testing.T) {
 	})
 	w.label(map[string]string{api.LevelLabel: "middle"})
 	eventually(t, f, "the problem is gone", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") && len(s.Problems) == 0 })
-	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: no-such}}`)
+	w.Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: no-such}}`)
 	eventually(t, f, "a clearance that cannot be read clears for the lowest", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") && len(s.Problems) > 0 })
 
 	// A Registry that is wrong leaves the last one in force; one who comes later knows nothing.
-	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: low}}`)
+	w.Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: low}}`)
 	eventually(t, f, "no problem", func(s *State) bool { return len(s.Problems) == 0 })
-	w.apply("registries", strings.Replace(registry, "{name: middle}", "{name: middle, aliases: [low]}", 1))
+	w.Apply("registries", strings.Replace(registry, "{name: middle}", "{name: middle, aliases: [low]}", 1))
 	eventually(t, f, "the wrong registry is told", func(s *State) bool { return len(s.Problems) > 0 && denied(s, "alice", w.Namespace, "x") })
 	late := w.feed(w.Config)
 	eventually(t, late, "a late one knows that it knows nothing", func(s *State) bool {
 		return s.Known && s.Snapshot == nil && s.Stale && s.Doors.Webhook == api.Enforce && len(s.Problems) > 0
 	})
-	w.apply("registries", registry)
+	w.Apply("registries", registry)
 	eventually(t, late, "the registry is repaired", func(s *State) bool { return s.Snapshot != nil && !s.Stale && len(s.Problems) == 0 })
 
-	w.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: high, expires: "`+
+	w.Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: alice}, spec: {subjects: [{kind: User, name: alice}], label: high, expires: "`+
 		time.Now().Add(3*time.Second).UTC().Format(time.RFC3339)+`"}}`)
 	eventually(t, f, "the clearance", func(s *State) bool { return !denied(s, "alice", w.Namespace, "x") })
 	eventually(t, f, "the end of the clearance", func(s *State) bool { return denied(s, "alice", w.Namespace, "x") })
 
-	w.remove("registries", "cluster")
+	w.Remove("registries", "cluster")
 	eventually(t, f, "there are no levels any more", func(s *State) bool { return s.Known && s.Snapshot == nil && !s.Stale })
-	w.remove("clearances", "alice")
+	w.Remove("clearances", "alice")
 }
 
 // wire is a connection to the API server that can be cut, or go silent.
@@ -318,9 +270,9 @@ func (w *wire) set(cut bool) {
 
 func TestALostWatchIsSeen(t *testing.T) {
 	w := newWorld(t)
-	w.install()
-	w.apply("registries", registry)
-	t.Cleanup(func() { w.remove("registries", "cluster") })
+	w.Install()
+	w.Apply("registries", registry)
+	t.Cleanup(func() { w.Remove("registries", "cluster") })
 	w.label(map[string]string{api.LevelLabel: "low"})
 	address, err := url.Parse(w.Config.Host)
 	if err != nil {

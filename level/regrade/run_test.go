@@ -19,10 +19,10 @@ import (
 	"k8s.io/client-go/rest"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
-	weftkube "github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
+	"github.com/weft-dev/weft/test/graded"
 	"github.com/weft-dev/weft/test/kube"
 )
 
@@ -31,44 +31,23 @@ func TestMain(m *testing.M) { kube.Main(m) }
 // world is an API server with levels, a workspace with a namespace and a secret, and doors that follow it.
 type world struct {
 	kube.Place
-	t       *testing.T
-	objects dynamic.Interface
-	feeds   []*feed.Feed
-}
-
-func gvr(group, version, name string) schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: group, Version: version, Resource: name}
+	*graded.Cluster
+	t     *testing.T
+	feeds []*feed.Feed
 }
 
 var (
-	ofWorkspaces = gvr(api.Group, api.Version, "workspaces")
-	ofNamespaces = gvr("", "v1", "namespaces")
-	ofSecrets    = gvr("", "v1", "secrets")
+	ofWorkspaces = graded.Resource("workspaces")
+	ofNamespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	ofSecrets    = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 )
 
 func newWorld(t *testing.T, doors int) *world {
-	w := &world{Place: kube.Namespace(t), t: t}
-	client, err := weftkube.New(w.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	definitions, err := level.Definitions()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range definitions {
-		if _, err := client.ApplyObject(t.Context(), d, true, true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := client.Wait(t.Context(), definitions, nil); err != nil {
-		t.Fatal(err)
-	}
-	if w.objects, err = dynamic.NewForConfig(w.Config); err != nil {
-		t.Fatal(err)
-	}
-	w.apply("registries", "cluster", map[string]any{"spec": map[string]any{"levels": []any{map[string]any{"name": "low"}, map[string]any{"name": "middle"}, map[string]any{"name": "high"}}, "doors": map[string]any{"webhook": "Enforce"}}})
-	w.apply("workspaces", w.Namespace, map[string]any{"spec": map[string]any{}})
+	place := kube.Namespace(t)
+	w := &world{Place: place, Cluster: graded.New(t, place.Config), t: t}
+	w.Install()
+	w.Apply("registries", `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {webhook: Enforce}}}`)
+	w.Apply("workspaces", `{apiVersion: level.weft.dev/v1alpha1, kind: Workspace, metadata: {name: `+w.Namespace+`}}`)
 	if _, err := w.Clients.CoreV1().Secrets(w.Namespace).Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "s", Labels: map[string]string{api.LevelLabel: "middle"}}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -76,24 +55,13 @@ func newWorld(t *testing.T, doors int) *world {
 	t.Cleanup(func() {
 		ctx := context.Background()
 		for _, gone := range []struct{ of, name string }{{"regrades", Name}, {"registries", "cluster"}, {"workspaces", w.Namespace}, {"doors", "regrade-0"}, {"doors", "regrade-1"}} {
-			_ = w.objects.Resource(gvr(api.Group, api.Version, gone.of)).Delete(ctx, gone.name, metav1.DeleteOptions{}) // it may never have been made
+			_ = w.Objects.Resource(graded.Resource(gone.of)).Delete(ctx, gone.name, metav1.DeleteOptions{}) // it may never have been made
 		}
 	})
 	for i := range doors {
 		w.door("regrade-" + string(rune('0'+i)))
 	}
 	return w
-}
-
-func (w *world) apply(kind, name string, content map[string]any) {
-	w.t.Helper()
-	u := &unstructured.Unstructured{Object: content}
-	u.SetAPIVersion(api.Group + "/" + api.Version)
-	u.SetKind(map[string]string{"registries": "Registry", "workspaces": "Workspace"}[kind])
-	u.SetName(name)
-	if _, err := w.objects.Resource(gvr(api.Group, api.Version, kind)).Apply(w.t.Context(), name, u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // door starts a door that judges by a feed of its own.
@@ -103,7 +71,7 @@ func (w *world) door(name string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	reporter := door.Reporter{Door: &door.Door{State: f.State, Kind: door.Webhook}, Name: name, Objects: w.objects, Log: slog.New(slog.DiscardHandler)}
+	reporter := door.Reporter{Door: &door.Door{State: f.State, Kind: door.Webhook}, Name: name, Objects: w.Objects, Log: slog.New(slog.DiscardHandler)}
 	ctx, stop := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	all.Go(func() { _ = f.Run(ctx) }) // ends with the context
@@ -114,9 +82,9 @@ func (w *world) door(name string) {
 
 func (w *world) label(of schema.GroupVersionResource, in, name string, labels string) {
 	w.t.Helper()
-	var to dynamic.ResourceInterface = w.objects.Resource(of)
+	var to dynamic.ResourceInterface = w.Objects.Resource(of)
 	if in != "" {
-		to = w.objects.Resource(of).Namespace(in)
+		to = w.Objects.Resource(of).Namespace(in)
 	}
 	if _, err := to.Patch(w.t.Context(), name, "application/merge-patch+json", []byte(`{"metadata":{"labels":`+labels+`}}`), metav1.PatchOptions{}); err != nil {
 		w.t.Fatal(err)
@@ -137,9 +105,9 @@ func (w *world) things(ctx context.Context) ([]Thing, error) {
 		of             schema.GroupVersionResource
 		kind, in, name string
 	}{{ofWorkspaces, "Workspace", "", w.Namespace}, {ofNamespaces, "Namespace", "", w.Namespace}, {ofSecrets, "Secret", w.Namespace, "s"}} {
-		var from dynamic.ResourceInterface = w.objects.Resource(x.of)
+		var from dynamic.ResourceInterface = w.Objects.Resource(x.of)
 		if x.in != "" {
-			from = w.objects.Resource(x.of).Namespace(x.in)
+			from = w.Objects.Resource(x.of).Namespace(x.in)
 		}
 		u, err := from.Get(ctx, x.name, metav1.GetOptions{})
 		if err != nil {
@@ -175,7 +143,7 @@ func (w *world) levels() string {
 
 func (w *world) under() bool {
 	w.t.Helper()
-	_, err := w.objects.Resource(resource).Get(w.t.Context(), Name, metav1.GetOptions{})
+	_, err := w.Objects.Resource(resource).Get(w.t.Context(), Name, metav1.GetOptions{})
 	return err == nil
 }
 
@@ -363,7 +331,7 @@ func TestADoorThatDoesNotFollowStopsIt(t *testing.T) {
 	u.SetAPIVersion(api.Group + "/" + api.Version)
 	u.SetKind("Door")
 	u.SetName("regrade-0")
-	if _, err := w.objects.Resource(door.Resource).Apply(t.Context(), "regrade-0", u, metav1.ApplyOptions{FieldManager: "test"}); err != nil {
+	if _, err := w.Objects.Resource(door.Resource).Apply(t.Context(), "regrade-0", u, metav1.ApplyOptions{FieldManager: "test"}); err != nil {
 		t.Fatal(err)
 	}
 	run := w.run(nil)

@@ -25,7 +25,7 @@ func TestAttacks(t *testing.T) {
 	p.flags = []string{fmt.Sprintf("--apiserver-arg=--min-request-timeout=%d", bound/time.Second)}
 	p.startCluster()
 	stop := p.startWebhook()
-	p.install()
+	p.graded().Install()
 	stage, err := attack.NewStage(p.own, "low", "high")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestAttacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.register()
-	p.apply("registries", enforcing)
+	p.graded().Apply("registries", enforcing)
 	objects, err := feed.Objects(t.Context(), p.own)
 	if err != nil {
 		t.Fatal(err)

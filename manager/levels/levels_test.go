@@ -17,6 +17,7 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,13 +31,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
-	weftkube "github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
 	"github.com/weft-dev/weft/manager/webhook"
 	"github.com/weft-dev/weft/supervise/control"
+	"github.com/weft-dev/weft/test/graded"
 	"github.com/weft-dev/weft/test/kube"
 )
 
@@ -138,42 +139,7 @@ func (p *place) as(user string) kubernetes.Interface {
 	return c
 }
 
-func (p *place) apply(resource, text string) {
-	p.t.Helper()
-	objects, err := dynamic.NewForConfig(p.own)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	var o map[string]any
-	if err := yaml.Unmarshal([]byte(text), &o); err != nil {
-		p.t.Fatal(err)
-	}
-	u := &unstructured.Unstructured{Object: o}
-	gvr := schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
-	if _, err := objects.Resource(gvr).Apply(p.t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *place) install() {
-	p.t.Helper()
-	client, err := weftkube.New(p.own)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	all, err := level.Definitions()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	for _, d := range all {
-		if _, err := client.ApplyObject(p.t.Context(), d, true, true); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	if err := client.Wait(p.t.Context(), all, nil); err != nil {
-		p.t.Fatal(err)
-	}
-}
+func (p *place) graded() *graded.Cluster { return graded.New(p.t, p.own) }
 
 func (p *place) namespace(name string, labels map[string]string) {
 	p.t.Helper()
@@ -222,9 +188,9 @@ func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
 		t.Errorf("nobody can say whether alice may: %s", got)
 	}
 	stopWebhook := p.startWebhook()
-	p.install()
-	p.apply("registries", registry)
-	p.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: bob}, spec: {subjects: [{kind: User, name: bob}], label: high}}`)
+	p.graded().Install()
+	p.graded().Apply("registries", registry)
+	p.graded().Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: bob}, spec: {subjects: [{kind: User, name: bob}], label: high}}`)
 	p.namespace("upper", map[string]string{api.LevelLabel: "high"})
 	for _, user := range []string{"alice", "bob"} {
 		_, err := p.as("").RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user},
@@ -281,6 +247,7 @@ func (p *place) admits() {
 	p.eventually("bob gives carol what she is not cleared for", bind("carol"), "levels")
 	p.eventually("bob gives himself what he is cleared for", bind("bob"), "ok")
 	p.judgesRoles()
+	p.ceilings()
 	remove()
 }
 
@@ -338,6 +305,70 @@ func (p *place) register() (remove func()) {
 		if err := configurations.Delete(p.t.Context(), c.Name, metav1.DeleteOptions{}); err != nil {
 			p.t.Fatal(err)
 		}
+	}
+}
+
+// ceilings has pods come at once into a workspace, as a user who is asked about nothing else, and of a controller: the webhook counts them together.
+func (p *place) ceilings() {
+	p.t.Helper()
+	p.graded().Apply("workspaces", `{apiVersion: level.weft.dev/v1alpha1, kind: Workspace, metadata: {name: shops}, spec: {ceiling: {pods: "3"}}}`)
+	p.namespace("shop", map[string]string{api.WorkspaceLabel: "shops"})
+	p.eventually("the account", func() string { return p.account("shop") }, "ok")
+	pod := corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}
+	create := func(name string, dry ...string) string {
+		_, err := p.as("").CoreV1().Pods("shop").Create(p.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: pod}, metav1.CreateOptions{DryRun: dry})
+		switch {
+		case err == nil:
+			return "ok"
+		case strings.Contains(err.Error(), "its ceiling is 3"):
+			return "full"
+		}
+		return err.Error()
+	}
+	p.eventually("the webhook knows the pods", func() string { return create("dry", metav1.DryRunAll) }, "ok")
+	got := make(chan string)
+	for i := range 12 {
+		go func() { got <- create(fmt.Sprint("p", i)) }()
+	}
+	count := map[string]int{}
+	for range 12 {
+		count[<-got]++
+	}
+	if count["ok"] != 3 || count["full"] != 9 {
+		p.t.Errorf("of 12 pods at once, with a ceiling of 3: %v", count)
+	}
+	one, labels := int32(1), map[string]string{"app": "web"}
+	_, err := p.as("").AppsV1().ReplicaSets("shop").Create(p.t.Context(), &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: appsv1.ReplicaSetSpec{Replicas: &one,
+		Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: pod}}}, metav1.CreateOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.eventually("a controller is refused as well", func() string {
+		s, err := p.as("").AppsV1().ReplicaSets("shop").Get(p.t.Context(), "web", metav1.GetOptions{})
+		if err != nil {
+			return err.Error()
+		}
+		for _, c := range s.Status.Conditions {
+			if strings.Contains(c.Message, "its ceiling is 3") {
+				return "full"
+			}
+		}
+		return fmt.Sprint(s.Status)
+	}, "full")
+	p.eventually("the status", func() string {
+		objects, err := dynamic.NewForConfig(p.own)
+		if err != nil {
+			return err.Error()
+		}
+		u, err := objects.Resource(schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: "workspaces"}).Get(p.t.Context(), "shops", metav1.GetOptions{})
+		if err != nil {
+			return err.Error()
+		}
+		used, _, _ := unstructured.NestedString(u.Object, "status", "used", "pods")
+		return used
+	}, "3")
+	if err := p.as("").CoreV1().Namespaces().Delete(p.t.Context(), "shop", metav1.DeleteOptions{}); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -26,12 +25,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
-	weftkube "github.com/weft-dev/weft/kube"
 	"github.com/weft-dev/weft/level"
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/door"
 	"github.com/weft-dev/weft/level/feed"
 	"github.com/weft-dev/weft/supervise/control"
+	"github.com/weft-dev/weft/test/graded"
 	"github.com/weft-dev/weft/test/kube"
 )
 
@@ -81,20 +80,13 @@ func (h *house) objects() dynamic.Interface {
 	return c
 }
 
-func kindOf(resource string) schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: api.Group, Version: api.Version, Resource: resource}
-}
+func kindOf(resource string) schema.GroupVersionResource { return graded.Resource(resource) }
+
+func (h *house) graded() *graded.Cluster { return graded.New(h.t, h.own) }
 
 func (h *house) apply(resource, text string) {
 	h.t.Helper()
-	var o map[string]any
-	if err := yaml.Unmarshal([]byte(text), &o); err != nil {
-		h.t.Fatal(err)
-	}
-	u := &unstructured.Unstructured{Object: o}
-	if _, err := h.objects().Resource(kindOf(resource)).Apply(h.t.Context(), u.GetName(), u, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
-		h.t.Fatal(err)
-	}
+	h.graded().Apply(resource, text)
 }
 
 func (h *house) clear(user, label string) {
@@ -111,22 +103,7 @@ func (h *house) set(setting api.DoorSetting) {
 // levels installs the kinds, a registry and users who may do everything as far as roles are concerned.
 func (h *house) levels(setting api.DoorSetting, users ...string) {
 	h.t.Helper()
-	client, err := weftkube.New(h.own)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	all, err := level.Definitions()
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	for _, d := range all {
-		if _, err := client.ApplyObject(h.t.Context(), d, true, true); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-	if err := client.Wait(h.t.Context(), all, nil); err != nil {
-		h.t.Fatal(err)
-	}
+	h.graded().Install()
 	for _, user := range users {
 		h.grant(user)
 	}

@@ -30,38 +30,38 @@ func (h *house) regrades(expect func(code int, texts []string, args ...string)) 
 	h.eventually("the door knows the namespace", func() string { return h.lists("alice", "shop") + " " + h.lists("bob", "shop") }, "ok ok")
 	up := []string{"level", "regrade", "namespace", "shop", "--to", "high"}
 	expect(0, []string{"workspace shops", "namespace shop would be above it", "no longer cleared for their workspace", "user alice", "nothing was changed"}, append(up, "--plan")...)
-	if got := h.graded(); got != "low low low" {
+	if got := h.labelled(); got != "low low low" {
 		h.t.Errorf("after a plan: %s", got)
 	}
 
 	h.laggard()
 	kill := h.begin(up...)
 	h.eventually("the door has frozen", func() string { return strings.Join(h.door().Regrades, " ") }, "cluster/Freezing")
-	if got := h.lists("alice", "shop") + " " + h.graded(); got != "levels low low low" {
+	if got := h.lists("alice", "shop") + " " + h.labelled(); got != "levels low low low" {
 		h.t.Errorf("while a door does not follow: %s", got)
 	}
 	kill()
-	h.remove("doors", "laggard")
+	h.graded().Remove("doors", "laggard")
 	if got := h.lists("alice", "shop"); got != "levels" {
 		h.t.Errorf("killed, and nobody has undone it yet: %s", got)
 	}
 	expect(0, []string{"interrupted was undone", "workspace shops", "done: every door has seen"}, up...)
-	if got := h.graded() + " " + h.lists("alice", "shop") + " " + h.lists("bob", "shop"); got != "high high low levels ok" {
+	if got := h.labelled() + " " + h.lists("alice", "shop") + " " + h.lists("bob", "shop"); got != "high high low levels ok" {
 		h.t.Errorf("raised: %s", got)
 	}
 
 	down := []string{"level", "regrade", "workspace", "shops", "--to", "low"}
 	h.laggard("cluster/Freezing") // it never tells that it saw the labels
 	kill = h.begin(down...)
-	h.eventually("the first label", func() string { return strings.Split(h.graded(), " ")[1] }, "low")
+	h.eventually("the first label", func() string { return strings.Split(h.labelled(), " ")[1] }, "low")
 	kill()
 	// A door lets go by itself once it has seen that everything is labelled.
-	if got, graded := h.lists("alice", "shop"), h.graded(); got != "levels" && graded != "low low low" {
-		h.t.Errorf("killed while it labelled, with %s: %s", graded, got)
+	if got, labels := h.lists("alice", "shop"), h.labelled(); got != "levels" && labels != "low low low" {
+		h.t.Errorf("killed while it labelled, with %s: %s", labels, got)
 	}
-	h.remove("doors", "laggard")
+	h.graded().Remove("doors", "laggard")
 	expect(0, []string{"interrupted was finished", "it has that level already"}, down...)
-	if got := h.graded(); got != "low low low" {
+	if got := h.labelled(); got != "low low low" {
 		h.t.Errorf("lowered: %s", got)
 	}
 	h.eventually("released", func() string { return h.lists("alice", "shop") }, "ok")
@@ -69,8 +69,8 @@ func (h *house) regrades(expect func(code int, texts []string, args ...string)) 
 	expect(1, []string{"there is no namespace shopp"}, "level", "regrade", "namespace", "shopp", "--to", "high")
 }
 
-// graded are the levels of the workspace, its namespace and the secret in it.
-func (h *house) graded() string {
+// labelled are the levels of the workspace, its namespace and the secret in it.
+func (h *house) labelled() string {
 	h.t.Helper()
 	w, err1 := h.objects().Resource(kindOf("workspaces")).Get(h.t.Context(), "shops", metav1.GetOptions{})
 	n, err2 := h.as("").CoreV1().Namespaces().Get(h.t.Context(), "shop", metav1.GetOptions{})
@@ -92,13 +92,6 @@ func (h *house) laggard(regrades ...any) {
 	u.SetKind("Door")
 	u.SetName("laggard")
 	if _, err := h.objects().Resource(door.Resource).Apply(h.t.Context(), "laggard", u, metav1.ApplyOptions{FieldManager: "test"}); err != nil {
-		h.t.Fatal(err)
-	}
-}
-
-func (h *house) remove(resource, name string) {
-	h.t.Helper()
-	if err := h.objects().Resource(kindOf(resource)).Delete(h.t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		h.t.Fatal(err)
 	}
 }
