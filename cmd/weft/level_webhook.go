@@ -176,6 +176,7 @@ func (w *levelWebhook) manifests() *cobra.Command {
 		if d.Account, err = w.accountOf(); err != nil {
 			return err
 		}
+		d.Exempt = w.exempt
 		switch {
 		case d.Image == "":
 			return output.Advise(output.Usagef("--image is missing"), "Name an image that holds weft as /weft.")

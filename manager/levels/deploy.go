@@ -19,6 +19,7 @@ type Deploy struct {
 	Address string  // of its Service, by which API servers call it: they know no names of the cluster
 	Level   string  // the highest of the Registry: that of the webhook's own namespace
 	Port    int64
+	Exempt  []string // users of the installation's own programs
 }
 
 // Objects are the manifests: a namespace on the highest level, an account that reads everything and writes nothing but how its doors are, what
@@ -75,6 +76,9 @@ func (d *Deploy) pod(labels object) object {
 	}
 	serve := []any{"/weft", "level", "webhook", "serve", "--listen", fmt.Sprintf(":%d", d.Port), "--host", d.Address, "--host", d.Account.Name + "." + d.Account.Namespace + ".svc",
 		"--authority-secret", d.Account.Namespace + "/" + AuthoritySecret, "--name", "$(POD)", "--audit", "/records/levels.jsonl"}
+	for _, user := range d.Exempt {
+		serve = append(serve, "--exempt", user)
+	}
 	return object{
 		"serviceAccountName": d.Account.Name, "priorityClassName": "system-cluster-critical", "securityContext": object{"fsGroup": int64(65532)},
 		"tolerations": []any{object{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"}},

@@ -30,10 +30,15 @@ import (
 
 // pushLazyd pushes an image that holds nothing but lazyd and keeper.
 func pushLazyd(t *testing.T, c *Cluster, host string) string {
+	return pushPrograms(t, c, host, "lazyd", "keeper")
+}
+
+// pushPrograms pushes an image that holds nothing but some of our programs, named after the first.
+func pushPrograms(t *testing.T, c *Cluster, host string, names ...string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, name := range []string{"lazyd", "keeper"} {
+	for _, name := range names {
 		program, err := os.ReadFile(filepath.Join(filepath.Dir(c.Node), name))
 		if err != nil {
 			t.Fatal(err)
@@ -61,7 +66,7 @@ func pushLazyd(t *testing.T, c *Cluster, host string) string {
 	}
 	client := registry.New(registry.Options{})
 	defer client.Close()
-	ref, err := registry.ParseReference(host + "/lazyd:1")
+	ref, err := registry.ParseReference(host + "/" + names[0] + ":1")
 	if err != nil {
 		t.Fatal(err)
 	}
