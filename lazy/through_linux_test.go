@@ -375,3 +375,45 @@ func TestFallsBackToFUSE(t *testing.T) {
 		t.Errorf("others see %+v %v", v, err)
 	}
 }
+
+// TestKeepersOfFUSEDied kills keeper and holder while the worker lives: nobody notices, and the new ones hold the connection, too.
+func TestKeepersOfFUSEDied(t *testing.T) {
+	needMode(t, FUSE)
+	name, want := bigImage(t)
+	root := stateDir(t)
+	s := openService(t, Options{Root: root, Mode: FUSE, Learn: -1, Logger: logger(t)})
+	target := mountImage(t, prepared(t, s, name))
+	k, h := processes(t, root)
+	if err := errors.Join(unix.Kill(k, unix.SIGKILL), unix.Kill(h, unix.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, target, "true")
+	readFrom(t, f, want["true"])
+	f.Close()
+	client := s.guard.(*watch).client //nolint:forcetypeassert // it is one in this mode
+	for held := false; !held; time.Sleep(time.Millisecond) {
+		if now, _ := processes(t, root); now == k || len(client.Connections()) == 0 {
+			continue
+		}
+		device, memory, err := client.OpenConnection(client.Connections()[0])
+		if held = err == nil; held {
+			device.Close()
+			memory.Close()
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openService(t, Options{Root: root, Mode: FUSE, Learn: -1, Logger: logger(t)})
+	defer s.Close()
+	if err := s.Restore(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	im := s.Images()[0]
+	if failed := readAll(t, want, target); len(failed) > 0 || len(im.Stats().Unguarded) > 0 {
+		t.Errorf("%v could not be read: %+v", failed, im.Stats())
+	}
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Error(err)
+	}
+}

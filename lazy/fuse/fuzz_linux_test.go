@@ -156,3 +156,20 @@ func TestMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsOfSources reads what does not come: whatever the source's error was, the reader's is an I/O error, and other parts are read.
+func TestErrorsOfSources(t *testing.T) {
+	v := unconnected(t)
+	p := make([]byte, 2*chunk.Block)
+	all := []erofs.Extent{{At: 0, Size: 100, Device: 1, Offset: 0}, {At: 100, Size: 100, Device: erofs.Hole}, {At: 200, Size: 100, Device: 1, Offset: chunk.Block}}
+	if missing := v.missing(all); len(missing) != 1 || missing[0] != all[2] {
+		t.Errorf("missing are %v", missing)
+	}
+	var number unix.Errno
+	if err := v.extents(t.Context(), nil, p, 0, all, false); err == nil || errors.As(err, &number) {
+		t.Errorf("the reader gets %v", err)
+	}
+	if err := v.extents(t.Context(), nil, p, 0, all[:2], false); err != nil || p[99] != 99 || p[100] != 0 {
+		t.Errorf("what is there: %v", err)
+	}
+}
