@@ -3,6 +3,8 @@ package lazy
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -299,37 +301,69 @@ func TestBusyFUSE(t *testing.T) {
 	}
 }
 
-// TestKilledReader kills a process that waits for content which never comes: it ends at once.
-func TestKilledReader(t *testing.T) {
+// touch reads a file by mapping it, without read-ahead: then the kernel asks for single pages and cannot leave off by itself.
+func touch(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ, unix.MAP_PRIVATE)
+	if err == nil {
+		err = unix.Madvise(m, unix.MADV_RANDOM)
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the first byte is %d", m[0])
+}
+
+// TestKilledReaders kills processes that wait for content which never comes: they end at once. While they wait nobody else has to.
+func TestKilledReaders(t *testing.T) {
 	needMode(t, FUSE)
 	r := registrytest.New(t, registrytest.Config{})
+	dir := content(t, 3, 10, 300<<10)
 	ref := r.Host + "/app:v1"
-	push(t, ref, content(t, 3, 1, 300<<10), image.Options{})
-	s := openService(t, Options{Root: stateDir(t), Mode: FUSE, Learn: -1, Deadline: time.Hour, Logger: logger(t)})
+	push(t, ref, dir, image.Options{})
+	s := openService(t, Options{Root: stateDir(t), Mode: FUSE, Learn: -1, ReadAhead: -1, Deadline: time.Hour, Logger: logger(t)})
 	defer s.Close()
 	im := prepared(t, s, ref)
 	target := mountImage(t, im)
 	r.Fail(registrytest.Fault{Method: "GET", Path: "/blobs/", Delay: time.Hour})
-	cmd := exec.Command("cat", filepath.Join(target, "a", "aa"))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	ended := make(chan error)
+	var readers []*exec.Cmd
+	for i, name := range slices.Sorted(maps.Keys(filesOf(t, dir))) {
+		cmd := exec.Command("cat", filepath.Join(target, name))
+		if i%2 == 0 {
+			cmd = exec.Command(os.Args[0], "touch", filepath.Join(target, name))
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, cmd)
+		go func() { ended <- cmd.Wait() }()
 	}
-	for im.Stats().Events == 0 {
-		time.Sleep(time.Millisecond)
+	waiting := time.After(time.Minute)
+	for im.Stats().Events < int64(len(readers)) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-waiting:
+			t.Fatalf("of %d readers %d wait for content", len(readers), im.Stats().Events)
+		}
 	}
-	// A signal that does not kill interrupts nothing.
-	if err := cmd.Process.Signal(unix.SIGCONT); err != nil {
+	if _, err := os.ReadDir(filepath.Join(target, "b")); err != nil {
 		t.Error(err)
 	}
-	ended := make(chan error, 1)
-	if err := cmd.Process.Kill(); err != nil {
-		t.Error(err)
+	for _, cmd := range readers {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
 	}
-	go func() { ended <- cmd.Wait() }()
-	select {
-	case <-ended:
-	case <-time.After(time.Minute):
-		t.Error("a reader that was killed does not end")
+	for range readers {
+		select {
+		case <-ended:
+		case <-time.After(time.Minute):
+			t.Fatal("a reader that was killed does not end")
+		}
 	}
 	if err := im.Unmount(t.Context(), target); err != nil {
 		t.Error(err)

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -162,6 +164,13 @@ func TestSameTree(t *testing.T) {
 					}
 					target := mountImage(t, im)
 					seen = append(seen, described(t, target))
+					if _, ok := seen[0]["whiteout"]; ok {
+						for uid, may := range map[uint32]bool{1000: true, 1001: false} {
+							if err := readAs(t, uid, target, "empty"); (err == nil) != may {
+								t.Errorf("%s: user %d reads what only user 1000 may: %v", mode, uid, err)
+							}
+						}
+					}
 					if err := im.Unmount(t.Context(), target); err != nil {
 						t.Error(err)
 					}
@@ -177,6 +186,20 @@ func TestSameTree(t *testing.T) {
 			})
 		}
 	}
+}
+
+// readAs reads a file as another user, who need not get to its folder.
+func readAs(t testing.TB, uid uint32, dir, name string) error {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd := exec.Command("cat", "/proc/self/fd/3/"+name)
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return cmd.Run()
 }
 
 // randomTree makes a folder of files of random kinds, names and content.

@@ -59,7 +59,7 @@ func unconnected(t testing.TB) *Server {
 	ne.PutUint64(memory[24:], uint64(erofs.NodesIn(int64(b.Len()))))
 	ctx, stop := context.WithCancel(t.Context())
 	return &Server{session: &Session{memory: memory}, options: Options{Image: im, Content: content{}, Log: slog.New(slog.DiscardHandler)}, root: in.NID, block: 4096,
-		fd: -1, ctx: ctx, stop: stop, cancels: map[uint64]context.CancelFunc{}}
+		fd: -1, ctx: ctx, stop: stop, waits: map[uint64]waiter{}}
 }
 
 func message(op uint32, node uint64, body ...byte) []byte {

@@ -296,12 +296,12 @@ func (v *Server) interrupt(r *request) {
 	defer t.Stop()
 	for missed := 0; missed < 3; {
 		v.mu.Lock()
-		cancel := v.cancels[unique]
+		w, ok := v.waits[unique]
 		v.mu.Unlock()
-		if cancel == nil {
+		if !ok {
 			missed++
-		} else if dying(r.pid) {
-			cancel()
+		} else if dying(w.pid) {
+			w.cancel()
 			return
 		}
 		select {

@@ -65,10 +65,10 @@ type Server struct {
 
 	reads, waited, failed, opened, through, resumed atomic.Int64
 
-	mu      sync.Mutex
-	some    *sync.Cond
-	free    []int                         // slots
-	cancels map[uint64]context.CancelFunc // of requests that wait, by their number
+	mu    sync.Mutex
+	some  *sync.Cond
+	free  []int             // slots
+	waits map[uint64]waiter // requests that wait for content, by their number
 
 	opens sync.Mutex // one file is opened at a time
 }
@@ -97,7 +97,7 @@ func Serve(s *Session, o Options) (*Server, error) {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	v := &Server{session: s, options: o, root: root.NID, block: 1 << o.Image.Super.BlockBits, file: os.NewFile(uintptr(polled), "/dev/fuse"), fd: fd,
-		done: make(chan struct{}), cancels: map[uint64]context.CancelFunc{}}
+		done: make(chan struct{}), waits: map[uint64]waiter{}}
 	v.some = sync.NewCond(&v.mu)
 	v.ctx, v.stop = context.WithCancel(context.Background())
 	if flags, ok := s.begun(); ok {
@@ -240,8 +240,8 @@ func (v *Server) handle(i int, r *request) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithCancel(v.ctx)
 		defer cancel()
-		v.mayCancel(r.unique, cancel)
-		defer v.mayCancel(r.unique, nil)
+		v.wait(r.unique, waiter{cancel, r.pid})
+		defer v.wait(r.unique, waiter{})
 	}
 	err := v.answer(ctx, r)
 	if errors.Is(err, errUnanswered) {
@@ -253,14 +253,21 @@ func (v *Server) handle(i int, r *request) {
 	v.give(i)
 }
 
-func (v *Server) mayCancel(unique uint64, cancel context.CancelFunc) {
+// waiter is who waits for an answer.
+type waiter struct {
+	cancel context.CancelFunc
+	pid    uint32 // thread
+}
+
+// wait says who waits for the answer of a request, or with no waiter that nobody does.
+func (v *Server) wait(unique uint64, w waiter) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if cancel == nil {
-		delete(v.cancels, unique)
+	if w.cancel == nil {
+		delete(v.waits, unique)
 		return
 	}
-	v.cancels[unique] = cancel
+	v.waits[unique] = w
 }
 
 // errUnanswered says that a request was not answered because the server ends.
