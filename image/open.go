@@ -34,10 +34,16 @@ var ErrOrdinary = errors.New("it is an ordinary image, and no converted one refe
 
 // OpenImage opens a converted image: the one that the place's name leads to, or the one in its index, or else one that refers to it.
 func OpenImage(ctx context.Context, place Place, name string, platform *ocispec.Platform) (*Found, error) {
+	return OpenFound(ctx, place, name, platform, func(ocispec.Descriptor) {})
+}
+
+// OpenFound is OpenImage, and says as soon as it is known which manifest is that of the converted image.
+func OpenFound(ctx context.Context, place Place, name string, platform *ocispec.Platform, found func(ocispec.Descriptor)) (*Found, error) {
 	m, err := findConverted(ctx, place, platform)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	found(m.desc)
 	f := &Found{Desc: m.desc, Manifest: m.parsed, place: place}
 	metadata, err := f.readMetadata(ctx)
 	if err != nil {

@@ -55,7 +55,7 @@ func (s *Service) device(key cache.Key) (*device, error) {
 	}
 	sources := s.sources(key)
 	s.mu.Lock()
-	d.filler = filler.New(dev, filler.Options{Ahead: s.options.ReadAhead, Deadline: s.options.Deadline, Order: s.order}, &d.counters, sources...)
+	d.filler = filler.New(dev, filler.Options{Ahead: s.options.ReadAhead, Known: &s.prefetching, Deadline: s.options.Deadline, Order: s.order}, &d.counters, sources...)
 	s.mu.Unlock()
 	return d, nil
 }

@@ -23,6 +23,8 @@ func (e *eager) mount(ctx context.Context, im *Image, target string, flags int) 
 	return e.service.kernelMount(im, target, flags)
 }
 
+func (e *eager) expect(*Image) error { return nil }
+
 func (e *eager) unmount(_ context.Context, _ *Image, target string) error { return unmount(target) }
 
 func (e *eager) restore(ctx context.Context, im *Image) error { return e.service.mountAgain(ctx, im) }

@@ -19,6 +19,8 @@ type guard interface {
 	// open gives what the memory knows of a device.
 	open(key cache.Key) (memory, error)
 	mount(ctx context.Context, im *Image, target string, flags int) error
+	// expect makes readers of an image that will be mounted wait.
+	expect(im *Image) error
 	unmount(ctx context.Context, im *Image, target string) error
 	// restore looks after an image that an earlier process had mounted.
 	restore(ctx context.Context, im *Image) error

@@ -35,6 +35,7 @@ type Image struct {
 	record    *record
 	unguarded []string
 	learning  *learning
+	early     chan struct{}                 // closed when what an earlier start read, which was asked for before the mount, is there; nil: it was not
 	asked     struct{ reads, behind int64 } // by way of mounts that have ended; of the guard
 }
 
@@ -284,8 +285,12 @@ func (s *Service) mounted(im *Image) {
 	if known == nil && !s.options.Background {
 		return
 	}
+	early := im.takeEarly()
 	s.running.Go(func() {
-		if known != nil {
+		switch {
+		case early != nil:
+			<-early
+		case known != nil:
 			s.prefetch(s.ctx, im, known)
 		}
 		if !s.options.Background || !s.untilQuiet() || len(im.mounts()) == 0 {

@@ -338,6 +338,12 @@ func testLearned(t *testing.T, mode Mode) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// What is known is asked for before the image is mounted.
+		for end := time.Now().Add(time.Minute); wait && mode == Fanotify && im.Stats().Prefetch == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("nothing is fetched before the mount")
+			}
+		}
 		target := mountImage(t, im)
 		for wait && im.Stats().Present < 5*4096 || wait && s.busy() {
 			time.Sleep(time.Millisecond)
@@ -364,5 +370,43 @@ func testLearned(t *testing.T, mode Mode) {
 	}
 	if st.Fetched*2 > 3*st.Read {
 		t.Errorf("%d bytes were fetched for %d that were read", st.Fetched, st.Read)
+	}
+}
+
+// TestReadAhead holds that a request gets more than a reader asks for, unless what is read next is known and on its way.
+func TestReadAhead(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{})
+	dir := t.TempDir()
+	b := make([]byte, 4<<20)
+	_, _ = rand.Read(b)
+	if err := os.WriteFile(filepath.Join(dir, "file"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, image.Options{Codec: chunk.Zstd})
+	for known, most := range map[int32]int64{0: 300 << 10, 1: 160 << 10} {
+		s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+		s.prefetching.Store(known)
+		im, err := s.Prepare(t.Context(), Request{Reference: ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := mountImage(t, im)
+		f, err := os.Open(filepath.Join(target, "file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ReadAt(make([]byte, 4096), 1<<20); err != nil {
+			t.Error(err)
+		}
+		f.Close()
+		st := im.Stats()
+		if st.Fetched > most || known == 0 && st.Fetched < 160<<10 || st.Fetched < 4096 {
+			t.Errorf("with %d images being fetched %d bytes came for 4096", known, st.Fetched)
+		}
+		if err := errors.Join(im.Unmount(t.Context(), target), s.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -119,6 +119,42 @@ func (s *Service) prefetch(ctx context.Context, im *Image, t *trace.Trace) {
 	s.log.Info("fetched what an earlier start read", "image", im.Name(), "bytes", t.Bytes(), "duration", time.Since(began))
 }
 
+// prefetchEarly begins to get what an earlier start read of an image that will be mounted: its manifest and configuration are still being read then.
+func (s *Service) prefetchEarly(im *Image) {
+	if s.Mode() != Fanotify || s.options.Learn < 0 || len(im.mounts()) > 0 {
+		return
+	}
+	known, err := s.readTrace(im)
+	if err != nil || known == nil {
+		return // it is told when the image is mounted
+	}
+	// The keeper knows the devices before they are filled, as it does when a reader is the first.
+	if err := s.guard.expect(im); err != nil {
+		s.log.Warn("what an earlier start read is fetched only when the image is mounted", "image", im.Name(), "error", err)
+		return
+	}
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if im.early != nil {
+		return
+	}
+	done := make(chan struct{})
+	im.early = done
+	s.running.Go(func() {
+		defer close(done)
+		s.prefetch(s.ctx, im, known)
+	})
+}
+
+// takeEarly is what was asked for before the mount, once; nil if nothing was.
+func (im *Image) takeEarly() chan struct{} {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	early := im.early
+	im.early = nil
+	return early
+}
+
 // learning is the record of a start being made.
 type learning struct{ stop, done chan struct{} }
 

@@ -204,11 +204,12 @@ func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.place != nil && s.options.Learn >= 0 {
-		if err := s.findTrace(ctx, im, f.place); err != nil {
+	if f.trace != nil {
+		if err := s.keepTrace(im, f.trace); err != nil {
 			s.log.Info("nothing is known of earlier starts", "image", f.name, "error", err)
 		}
 	}
+	s.prefetchEarly(im)
 	return im, nil
 }
 
@@ -278,8 +279,9 @@ func (s *Service) inStore(ctx context.Context, d digest.Digest) bool {
 type found struct {
 	opened  *image.Opened
 	name    string
-	subject *ocispec.Descriptor // its manifest, if it is in a registry or layout
-	place   image.Place         // likewise
+	subject *ocispec.Descriptor    // its manifest, if it is in a registry or layout
+	place   image.Place            // likewise
+	trace   func() ([]byte, error) // what others have pushed about a start, when it is there; nil: it was not looked for
 }
 
 // find opens the image that a request names.
@@ -305,7 +307,12 @@ func (s *Service) find(ctx context.Context, r Request) (*found, error) {
 		o, err := image.Open(r.Reference, r.Metadata, blobsOf{ctx, place})
 		return &found{opened: o, name: r.Reference}, err
 	}
-	o, err := image.OpenImage(ctx, place, r.Reference, r.Platform)
+	var trace func() ([]byte, error)
+	o, err := image.OpenFound(ctx, place, r.Reference, r.Platform, func(d ocispec.Descriptor) {
+		if s.options.Learn >= 0 {
+			trace = lookForTrace(ctx, place, d.Digest)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -313,7 +320,7 @@ func (s *Service) find(ctx context.Context, r Request) (*found, error) {
 		return nil, fmt.Errorf("%s: %s", r.Reference, o.Problems[0].What)
 	}
 	d := ocispec.Descriptor{MediaType: o.Desc.MediaType, Digest: o.Desc.Digest, Size: o.Desc.Size}
-	return &found{o.Opened, r.Reference, &d, place}, nil
+	return &found{o.Opened, r.Reference, &d, place, trace}, nil
 }
 
 func findOnDisk(r Request) (*found, error) {

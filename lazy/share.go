@@ -48,32 +48,54 @@ func (s *Service) shareTrace(ctx context.Context, im *Image, t *trace.Trace) err
 	return err
 }
 
-// findTrace looks for what others have pushed beside an image, unless something is known.
-func (s *Service) findTrace(ctx context.Context, im *Image, place image.Place) error {
-	if _, err := os.Stat(s.traceFile(im.id)); err == nil || im.record.Subject == nil {
-		return nil
+// lookForTrace begins to look for what others have pushed beside an image, while its metadata is read. The result waits for it: nil if there is nothing.
+func lookForTrace(ctx context.Context, place image.Place, subject digest.Digest) func() ([]byte, error) {
+	type answer struct {
+		body []byte
+		err  error
 	}
-	list, err := place.Referrers(ctx, im.record.Subject.Digest, trace.MediaType)
+	c := make(chan answer, 1)
+	go func() { // ends with the requests
+		b, err := findTrace(ctx, place, subject)
+		c <- answer{b, err}
+	}()
+	return func() ([]byte, error) {
+		a := <-c
+		return a.body, a.err
+	}
+}
+
+func findTrace(ctx context.Context, place image.Place, subject digest.Digest) ([]byte, error) {
+	list, err := place.Referrers(ctx, subject, trace.MediaType)
 	if err != nil || len(list) == 0 {
-		return err
+		return nil, err
 	}
 	body, err := place.Child(ctx, list[len(list)-1])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var m ocispec.Manifest
 	if err := json.Unmarshal(body, &m); err != nil {
-		return fmt.Errorf("the manifest of the record of a start: %w", err)
+		return nil, fmt.Errorf("the manifest of the record of a start: %w", err)
 	}
 	if len(m.Layers) != 1 || m.Layers[0].Size > trace.MaxSize {
-		return fmt.Errorf("%w: its manifest has %d layers, one of at most %d bytes was expected", trace.ErrTrace, len(m.Layers), trace.MaxSize)
+		return nil, fmt.Errorf("%w: its manifest has %d layers, one of at most %d bytes was expected", trace.ErrTrace, len(m.Layers), trace.MaxSize)
 	}
 	r, err := place.Blob(ctx, m.Layers[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(r, trace.MaxSize+1))
-	if err := errors.Join(err, r.Close()); err != nil {
+	return b, errors.Join(err, r.Close())
+}
+
+// keepTrace keeps what was found, unless something is known.
+func (s *Service) keepTrace(im *Image, found func() ([]byte, error)) error {
+	if _, err := os.Stat(s.traceFile(im.id)); err == nil {
+		return nil
+	}
+	b, err := found()
+	if err != nil || b == nil {
 		return err
 	}
 	t, err := trace.Decode(b, im.id)

@@ -216,6 +216,11 @@ func (w *watch) mount(_ context.Context, im *Image, target string, flags int) er
 	return w.service.kernelMount(im, target, flags)
 }
 
+func (w *watch) expect(im *Image) error {
+	_, err := w.mark(im)
+	return err
+}
+
 // mark makes readers wait of all devices of an image that are not complete. It says whether there was one of which they did not.
 func (w *watch) mark(im *Image) (some bool, err error) {
 	s := w.service

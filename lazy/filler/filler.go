@@ -19,6 +19,7 @@ type Options struct {
 	Ahead    int           // bytes of the blob that one request for a far source gets beyond what was asked for; 0 means 256 KiB, less none
 	Deadline time.Duration // for one fill; 0 means 30 s
 	Order    *Order        // nil: no limits
+	Known    *atomic.Int32 // while it is not 0 what is read next is known and fetched, so nothing is added to requests; nil: it is never
 }
 
 // Counters say what fillers did. They may be shared.
@@ -251,7 +252,7 @@ func (f *Filler) near() bool { return len(f.sources) > 0 && f.sources[0].Near() 
 
 // extend adds what follows and is missing.
 func (f *Filler) extend(r *run) {
-	if f.options.Ahead < 0 {
+	if f.options.Ahead < 0 || f.options.Known != nil && f.options.Known.Load() != 0 {
 		return
 	}
 	if r.extents[0] == f.last {
