@@ -52,3 +52,19 @@ func TestWritesAreRemembered(t *testing.T) {
 		t.Errorf("the chain says %v", events)
 	}
 }
+
+// A door that lost its watch says so, and what is lost; one that was opened says that.
+func TestADoorTellsHowItIs(t *testing.T) {
+	state := &feed.State{Known: true, Stale: true, Problems: []string{"the watch of namespaces is lost"}}
+	d := &Door{Kind: Webhook, State: func() *feed.State { return state }}
+	if r := d.Report(); r.State != api.DoorStale || len(r.Problems) != 1 {
+		t.Errorf("with a lost watch: %+v", r)
+	}
+	if v := d.Judge("lois", nil, &level.Request{Verb: "get", Resource: "secrets", Namespace: "low", Name: "s"}); !v.Against {
+		t.Error("a Registry that cannot be read is no reason to let anybody in")
+	}
+	d.SetOff(true)
+	if r := d.Report(); r.State != api.DoorOff {
+		t.Errorf("opened: %s", r.State)
+	}
+}

@@ -19,8 +19,14 @@ import (
 // down is after how long without a word a door counts as down (api.DoorReport, Renewed).
 const down = 15 * time.Second
 
-// Down is the state of a door that tells nothing any more.
-const doorDown = "Down"
+// States of doors that they do not tell themselves.
+const (
+	doorDown   = "Down"   // it tells nothing any more
+	doorBehind = "Behind" // it judges by a Registry that was changed since
+)
+
+// catchUp is how long a door may take to follow the Registry before it is told that it is behind.
+const catchUp = 3 * time.Second
 
 // status is what is known of levels in a cluster.
 type status struct {
@@ -40,7 +46,7 @@ type workspaceStatus struct {
 
 type doorStatus struct {
 	Name  string `json:"name"`
-	State string `json:"state"` // Ready, Stale, Off or Down
+	State string `json:"state"` // Ready, Stale, Off, Behind or Down
 	api.DoorReport
 }
 
@@ -49,7 +55,7 @@ func (t Tool) status() *cobra.Command {
 		Use:   "status",
 		Short: "Say how the doors of levels are, and whom they denied what",
 		Long: "Status shows each door with what it does with a denial, whether it follows the cluster, and the requests that it denied, or would have denied; and what the\n" +
-			"pods of workspaces request beside their ceilings. It ends with 1 if a door is down, open, or has lost sight of the cluster.",
+			"pods of workspaces request beside their ceilings. It ends with 1 if a door is down, open, behind the Registry, or has lost sight of the cluster.",
 		Example: `  weft level status
   weft level status -o json`,
 		Args: cobra.NoArgs,
@@ -89,16 +95,43 @@ func (d *doors) status(ctx context.Context) (*status, error) {
 	for _, l := range r.Spec.Levels {
 		found.Levels = append(found.Levels, l.Name)
 	}
-	all, err := d.reports(ctx)
-	if err != nil {
+	if found.Doors, err = d.states(ctx, u.GetResourceVersion()); err != nil {
 		return nil, err
-	}
-	now := time.Now()
-	for i := range all {
-		found.Doors = append(found.Doors, doorStatus{all[i].Name, stateOf(&all[i].Report, now), all[i].Report})
 	}
 	found.Workspaces, err = d.workspaces(ctx)
 	return found, err
+}
+
+// states are how doors are, seen against the Registry that they should judge by. One that is behind gets a moment to catch up.
+func (d *doors) states(ctx context.Context, registry string) ([]doorStatus, error) {
+	for deadline := time.Now().Add(catchUp); ; {
+		reports, err := d.reports(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all, late := []doorStatus{}, false
+		for i := range reports {
+			state := against(stateOf(&reports[i].Report, time.Now()), reports[i].Report.Registry, registry)
+			late = late || state == doorBehind
+			all = append(all, doorStatus{reports[i].Name, state, reports[i].Report})
+		}
+		if !late || time.Now().After(deadline) {
+			return all, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// against says that a door which is well judges by another Registry than there is.
+func against(state, told, registry string) string {
+	if state == string(api.DoorReady) && told != registry {
+		return doorBehind
+	}
+	return state
 }
 
 // workspaces are those of a cluster that have a ceiling or pods.
