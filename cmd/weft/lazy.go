@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -276,6 +277,15 @@ func lazyDrop(ctx context.Context, root string, names []string, limit int64, lim
 // lazyModes are the values of --mode.
 var lazyModes = map[string]lazy.Mode{"": lazy.Auto, "auto": lazy.Auto, "fanotify": lazy.Fanotify, "fuse": lazy.FUSE, "eager": lazy.Eager}
 
+// mountedOn says whether an image is mounted on a folder.
+func mountedOn(im *lazy.Image, target string) bool {
+	path, err := filepath.Abs(target)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	return err == nil && slices.Contains(im.Stats().Mounts, path)
+}
+
 // mountLazily mounts an image and fills it until it is told to end.
 func (a *app) mountLazily(ctx context.Context, name, target, root string, mode lazy.Mode, background bool) error {
 	p := a.print()
@@ -305,8 +315,11 @@ func (a *app) mountLazily(ctx context.Context, name, target, root string, mode l
 	if err != nil {
 		return err
 	}
-	if err := im.Mount(ctx, target, lazy.MountOptions{}); err != nil {
-		return err
+	// A command that was killed has left its mount, which is looked after again by now.
+	if !mountedOn(im, target) {
+		if err := im.Mount(ctx, target, lazy.MountOptions{}); err != nil {
+			return err
+		}
 	}
 	p.Remark("mounted %s on %s (%s); end it with Ctrl-C", im.Name(), target, s.Mode())
 	if s.Reason() != "" {
