@@ -23,6 +23,8 @@ type Judge struct {
 	Pod   func(address string) (namespace, name string, found bool)
 	// Usage of workspaces; nil means that ceilings are not judged.
 	Usage *Usage
+	// Ledger is how several processes that judge for one cluster count together; nil if this is the only one.
+	Ledger Ledger
 	// Remember, if it is set, is told of each write that levels are against.
 	Remember func(user string, groups []string, r level.Request, findings []reference.Finding, denied bool)
 }
@@ -114,7 +116,7 @@ func (j *Judge) write(u User, o *reference.Object, dry bool) Verdict {
 	}
 	v.Findings = append(v.Findings, found...)
 	if j.Usage != nil && len(v.Findings) == 0 {
-		if f, over := j.Usage.admit(s, o, dry); over {
+		if f, over := j.ceiling(s, o, dry); over {
 			v.Findings = append(v.Findings, f)
 		}
 	}
@@ -124,6 +126,34 @@ func (j *Judge) write(u User, o *reference.Object, dry bool) Verdict {
 		}
 	}
 	return v
+}
+
+// Ledger is what processes that judge for one cluster have let through and may not all have seen yet.
+type Ledger interface {
+	// Take hands to hear what was let through into a workspace, and writes down what try returns, if it is not nil. Both are called again if another
+	// process was faster. An error means that nothing was written down.
+	Take(workspace string, hear func([]api.Reservation), try func() *api.Reservation) error
+}
+
+// ceiling says whether a write would exceed the ceiling of a workspace.
+func (j *Judge) ceiling(s *level.Snapshot, o *reference.Object, dry bool) (f reference.Finding, over bool) {
+	w := capped(s, o)
+	if w == nil {
+		return f, false
+	}
+	if j.Ledger == nil || dry {
+		f, over, _ = j.Usage.admit(s, w, o, dry)
+		return f, over
+	}
+	err := j.Ledger.Take(w.Name, j.Usage.Hear, func() (counted *api.Reservation) {
+		f, over, counted = j.Usage.admit(s, w, o, false)
+		return counted
+	})
+	if err != nil {
+		reason := "what the pods of the workspace " + w.Name + " request cannot be counted now, try again"
+		return reference.Finding{Field: "spec", Use: Ceiling, Cause: Unknown, Message: "levels: " + reason, Reason: reason + ": " + err.Error()}, true
+	}
+	return f, over
 }
 
 // requestOf is what an authorizer would have seen.

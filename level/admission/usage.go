@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -28,6 +29,7 @@ type Usage struct {
 	lost       bool
 	pods       map[podName]podUse
 	namespaces map[string]amount
+	gone       map[types.UID]time.Time // pods that ended a moment ago: others may still tell that they let them through
 }
 
 type podName struct{ namespace, name string }
@@ -107,8 +109,43 @@ func (u *Usage) see(pod *corev1.Pod) {
 	}
 	if ended {
 		p.seen = amount{}
+		u.went(pod.UID)
 	}
 	u.put(name, p)
+}
+
+// went notes that a pod does not count any more.
+func (u *Usage) went(uid types.UID) {
+	now := u.now()
+	if u.gone == nil {
+		u.gone = map[types.UID]time.Time{}
+	}
+	u.gone[uid] = now
+	for other, at := range u.gone {
+		if now.Sub(at) > 2*reserved {
+			delete(u.gone, other)
+		}
+	}
+}
+
+// Hear tells what other processes have let through and this one may not have seen yet.
+func (u *Usage) Hear(others []api.Reservation) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := u.now()
+	for _, r := range others {
+		uid, name := types.UID(r.UID), podName{r.Namespace, r.Name}
+		p := u.pods[name]
+		if _, gone := u.gone[uid]; gone || now.After(r.Until.Time) {
+			continue
+		}
+		a := amount{r.CPU, r.Memory, 1}
+		if p.seenID == uid && p.seen.most(a) == p.seen {
+			continue
+		}
+		p.reserved, p.until, p.whose = p.reserved.most(a), now.Add(reserved), uid
+		u.put(name, p)
+	}
 }
 
 // Forget tells that a pod is gone.
@@ -120,6 +157,7 @@ func (u *Usage) Forget(pod *corev1.Pod) {
 	if p.seenID == pod.UID {
 		p.seen, p.seenID = amount{}, ""
 	}
+	u.went(pod.UID)
 	u.put(name, p)
 }
 
@@ -196,26 +234,32 @@ func resizes(o *reference.Object) bool {
 	return o.Operation == reference.Update && o.Subresource == "resize"
 }
 
+// capped is the workspace with a ceiling whose pods a write may add to; nil if it is none.
+func capped(s *level.Snapshot, o *reference.Object) *level.Workspace {
+	if o.Resource != podKind || o.New == nil || !creates(o) && !resizes(o) {
+		return nil
+	}
+	if w := s.WorkspaceOf(o.Namespace); w != nil && w.Ceiling != (api.Amount{}) {
+		return w
+	}
+	return nil
+}
+
+func creates(o *reference.Object) bool { return o.Operation == reference.Create && o.Subresource == "" }
+
 // admit says whether a new or resized pod would exceed the ceiling of its workspace, and counts it if not.
-func (u *Usage) admit(s *level.Snapshot, o *reference.Object, dry bool) (reference.Finding, bool) {
-	created := o.Operation == reference.Create && o.Subresource == ""
-	if o.Resource != podKind || o.New == nil || !created && !resizes(o) {
-		return reference.Finding{}, false
-	}
-	w := s.WorkspaceOf(o.Namespace)
-	if w == nil || w.Ceiling == (api.Amount{}) {
-		return reference.Finding{}, false
-	}
+func (u *Usage) admit(s *level.Snapshot, w *level.Workspace, o *reference.Object, dry bool) (finding reference.Finding, over bool, counted *api.Reservation) {
+	created := creates(o)
 	var pod corev1.Pod
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.New, &pod); err != nil {
-		return reference.Finding{Field: "spec", Use: Ceiling, Cause: level.LevelTooLow, Message: "levels: the pod cannot be read", Reason: err.Error()}, true
+		return reference.Finding{Field: "spec", Use: Ceiling, Cause: level.LevelTooLow, Message: "levels: the pod cannot be read", Reason: err.Error()}, true, nil
 	}
 	name, a := podName{o.Namespace, cmp.Or(pod.Name, o.Name, string(pod.UID))}, requested(&pod.Spec)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.known {
 		reason := "what the pods of the workspace " + w.Name + " request is not known yet, try again"
-		return reference.Finding{Field: "spec", Use: Ceiling, Cause: Unknown, Message: "levels: " + reason, Reason: reason}, true
+		return reference.Finding{Field: "spec", Use: Ceiling, Cause: Unknown, Message: "levels: " + reason, Reason: reason}, true, nil
 	}
 	u.expire()
 	p := u.pods[name]
@@ -239,12 +283,12 @@ func (u *Usage) admit(s *level.Snapshot, o *reference.Object, dry bool) (referen
 			continue
 		}
 		reason := fmt.Sprintf("with this pod the workspace %s would request %s of %s; its ceiling is %s", w.Name, one.unit(one.now, one.limit.Format), one.what, one.limit)
-		return reference.Finding{Field: "spec", Use: Ceiling, Cause: CeilingReached, Message: "levels: " + reason, Reason: reason}, true
+		return reference.Finding{Field: "spec", Use: Ceiling, Cause: CeilingReached, Message: "levels: " + reason, Reason: reason}, true, nil
 	}
 	if !dry {
 		u.put(name, p)
 	}
-	return reference.Finding{}, false
+	return reference.Finding{}, false, &api.Reservation{Namespace: name.namespace, Name: name.name, UID: string(pod.UID), CPU: a.cpu, Memory: a.memory, Until: metav1.NewTime(p.until)}
 }
 
 // Ceiling is the use of findings about the ceiling of a workspace, CeilingReached their cause.

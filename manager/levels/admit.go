@@ -22,13 +22,14 @@ const AdmissionPath = "/admit"
 
 // admit answers AdmissionReviews (admission.k8s.io/v1) by the levels that a door knows. Where the cluster has no levels everything passes; while
 // nobody knows whether it has, nothing but what the components of the cluster write.
-func admit(d *door.Door, r *rights.Rights, usage *admission.Usage, log *slog.Logger) webhook.Handler {
+func admit(d *door.Door, r *rights.Rights, usage *admission.Usage, ledger admission.Ledger, log *slog.Logger) webhook.Handler {
 	state := d.State
 	judge := &admission.Judge{
 		Snapshot: func() *level.Snapshot { return state().Snapshot },
 		Off:      func() bool { s := state(); return s.Known && s.Snapshot == nil && !s.Stale },
 		Setting:  func() api.DoorSetting { return state().Doors.Admission },
 		Usage:    usage,
+		Ledger:   ledger,
 		Remember: d.RememberWrite,
 		Rules:    r.Rules,
 		Bound:    r.Bound,

@@ -51,6 +51,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	usage := &admission.Usage{}
+	ledger, err := ceiling.NewLedger(s.Config)
+	if err != nil {
+		return err
+	}
 	ceilings, err := ceiling.New(s.Config, usage, func() *level.Snapshot { return f.State().Snapshot }, s.Log)
 	if err != nil {
 		return err
@@ -77,7 +81,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	server := webhook.Server{Authority: s.Authority, Hosts: s.Hosts, Log: s.Log, Paths: map[string]webhook.Path{
-		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(writes, held, usage, s.Log)}}, Ready: func() error {
+		Path: {Handler: Authorize{d}, Client: true}, AdmissionPath: {Handler: admit(writes, held, usage, ledger, s.Log)}}, Ready: func() error {
 		state := f.State()
 		switch {
 		case !state.Known:

@@ -257,6 +257,20 @@ type WorkspaceStatus struct {
 	Namespaces int32 `json:"namespaces,omitempty"`
 	// Used is what these pods request.
 	Used Amount `json:"used,omitempty"`
+	// Reserved are pods that were let through a moment ago and that not everybody has seen yet.
+	Reserved []Reservation `json:"reserved,omitempty"`
+}
+
+// Reservation is a pod that was let through.
+type Reservation struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	UID       string `json:"uid,omitempty"`
+	// CPU is in thousandths of a processor, Memory in bytes.
+	CPU    int64 `json:"cpu,omitempty"`
+	Memory int64 `json:"memory,omitempty"`
+	// Until is when it is forgotten if the pod does not appear.
+	Until metav1.Time `json:"until"`
 }
 
 // Amount is what pods request, or may.
