@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -293,7 +294,8 @@ func TestDamage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for what, content := range map[string][]byte{"a changed byte": flip(whole, 10), "a truncated blob": whole[:len(whole)/2], "an empty blob": nil} {
+		for what, content := range map[string][]byte{"a changed byte": flip(whole, 10), "a truncated blob": whole[:len(whole)/2], "an empty blob": nil,
+			"a longer blob": append(bytes.Clone(whole), 0)} {
 			if err := os.WriteFile(blob, content, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -301,8 +303,16 @@ func TestDamage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.OK() {
-				t.Errorf("%s: %s was not found", format, what)
+			// The blob as a whole is compared, too: not all of it lies in chunks.
+			why := map[string]string{"a changed byte": "does not match its digest"}[what]
+			if why == "" {
+				why = "bytes instead of"
+			}
+			if !slices.ContainsFunc(r.Problems, func(p image.Problem) bool { return strings.Contains(p.What, why) }) {
+				t.Errorf("%s: %s was not found: %+v", format, what, r.Problems)
+			}
+			if what == "a longer blob" {
+				continue // its chunks are right
 			}
 			if err := o.Unpack(t.Context(), io.Discard, nil); err == nil && what != "a truncated blob" { // what is missing may be its table
 				t.Errorf("%s: %s was unpacked", format, what)
@@ -313,6 +323,59 @@ func TestDamage(t *testing.T) {
 		}
 		if r, err := o.CheckBlobs(t.Context()); err != nil || r.OK() || !strings.Contains(r.Problems[0].What, "missing") {
 			t.Errorf("%s: a missing blob: %v %+v", format, err, r)
+		}
+	}
+}
+
+// TestManifestsThatLie changes what manifest and configuration of an image say: opening it finds the problem.
+func TestManifestsThatLie(t *testing.T) {
+	server := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	source := pushed(t, client, server.Host, "team/app:v1", 1)
+	from, to := place(t, client, source, false), place(t, client, server.Host+"/team/app:erofs", true)
+	if _, err := image.Convert(t.Context(), from, to, image.ConvertOptions{TempDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := image.OpenImage(t.Context(), to, "erofs", nil)
+	if err != nil || len(found.Problems) > 0 {
+		t.Fatal(err, found.Problems)
+	}
+	blob := slices.IndexFunc(found.Manifest.Layers, func(d ocispec.Descriptor) bool { return d.MediaType == image.MediaTypeBlob })
+	for name, c := range map[string]struct {
+		change func(m *ocispec.Manifest, config *ocispec.Image)
+		want   string
+	}{
+		"size":   {func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[blob].Size++ }, "the metadata says"},
+		"gone":   {func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers = slices.Delete(m.Layers, blob, blob+1) }, "it has no layer for the blob"},
+		"diffID": {func(_ *ocispec.Manifest, i *ocispec.Image) { i.RootFS.DiffIDs[blob] = digest.FromString("x") }, "its configuration says"},
+		"fewer":  {func(_ *ocispec.Manifest, i *ocispec.Image) { i.RootFS.DiffIDs = i.RootFS.DiffIDs[1:] }, "its configuration lists"},
+	} {
+		m, config := found.Manifest, configOf(t, to, found.Manifest)
+		m.Layers = slices.Clone(m.Layers)
+		c.change(&m, &config)
+		body, err := json.Marshal(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Config.Digest, m.Config.Size = digest.FromBytes(body), int64(len(body))
+		lying := place(t, client, server.Host+"/team/app:"+strings.ToLower(name), true)
+		if err := lying.PutBlob(t.Context(), m.Config, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }); err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lying.PutManifest(t.Context(), ocispec.MediaTypeImageManifest, text, true); err != nil {
+			t.Fatal(err)
+		}
+		opened, err := image.OpenImage(t.Context(), lying, name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(opened.Problems, func(p image.Problem) bool { return strings.Contains(p.What, c.want) }) {
+			t.Errorf("%s: %+v, %q expected", name, opened.Problems, c.want)
 		}
 	}
 }

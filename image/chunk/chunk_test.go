@@ -111,6 +111,17 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 			if stats.Bytes+stats.Holes != total || stats.Decoded != stats.Bytes-stats.AgainBytes || stats.AgainChunks == 0 {
 				t.Errorf("%d bytes were given, the figures say %+v", total, stats)
 			}
+			together := 0
+			for i := range table.Devices {
+				for _, c := range table.Devices[i].Chunks {
+					if c.Flags&chunk.Batched != 0 {
+						together++
+					}
+				}
+			}
+			if (together > 0) != (o.Batch > 0) {
+				t.Errorf("%d chunks are encoded together with others", together)
+			}
 			if o.Stripe > 0 && len(table.Devices) < 2 {
 				t.Errorf("%d devices", len(table.Devices))
 			}
