@@ -59,9 +59,9 @@ bench-pod: build ## measure the start of pods on emptied nodes (RIVAL=containerd
 bench-level: ## measure what levels cost, beside the aims (on an idle machine, as root for the kernel's part)
 	@go run ./test/bench-level
 
-bench-log: ## measure log pipelines (RIVAL=program of Fluent Bit to measure beside)
+bench-log: ## measure log pipelines: speed, memory, records lost and doubled (RIVAL=program of Fluent Bit to measure beside)
 	CGO_ENABLED=0 go build -o bin/logagent ./cmd/logagent
-	@go run ./test/bench-log -rival "$(RIVAL)"
+	@go run ./test/bench-log -rival "$(if $(RIVAL),$(abspath $(RIVAL)))"
 
 bench-lazy: ## measure reads of images on demand beside the disk's own file system, and mounts (best on an idle machine)
 	@echo "aims: first touch 250 µs, cached and marked 30 µs, unmarked 8 µs, warm 1.10 of the disk's file system, mount 2 ms"

@@ -135,6 +135,9 @@ func numbered(from, n int) string {
 
 // missing tells which of the numbers are not in text, and how many lines are there.
 func missing(text string, n int) string {
+	if strings.Count(text, "line ") < n {
+		return "some are lost"
+	}
 	seen := map[string]int{}
 	for _, m := range regexp.MustCompile(`line (\d{8})`).FindAllStringSubmatch(text, -1) {
 		seen[m[1]]++
@@ -210,7 +213,7 @@ func TestMemoryUnderAStuckOutput(t *testing.T) {
 				}
 			}))
 			t.Cleanup(s.Close)
-			const lines = 100_000
+			const lines = 60_000
 			write(t, filepath.Join(dir, "a.log"), numbered(0, lines))
 			r := tailHTTP(t, dir, s.URL[strings.LastIndexByte(s.URL, ':')+1:], input, "")
 			most := func() int { return metricOf(t, r, `fluentbit_input_storage_memory_bytes{name="tail.0"}`) }

@@ -202,6 +202,20 @@ func TestTailGoesOnFromItsDatabase(t *testing.T) {
 	await(t, out, "{\"log\":\"1\"}\n{\"log\":\"2\"}\n{\"log\":\"x\"}\n{\"log\":\"y\"}\n")
 }
 
+// Positions are on the disk soon after records are safe, however rarely files are looked at: what is killed then brings little again.
+func TestPositionsAreSavedSoon(t *testing.T) {
+	dir := t.TempDir()
+	conf := strings.Replace(tailToFile, "    Tag t\n", "    Tag t\n    DB DIR/positions\n", 1)
+	start(t, dir, strings.Replace(conf, "watcher_interval 0.1", "watcher_interval 3600", 1), pipeline.Options{})
+	log := filepath.Join(dir, "a.log")
+	for n := 1; n <= 3; n++ {
+		appendTo(t, log, "123456789\n")
+		awaitThat(t, func() string {
+			return fmt.Sprint(strings.Contains(read(filepath.Join(dir, "positions")), fmt.Sprintf(`"offset":%d,`, 10*n)))
+		}, "true")
+	}
+}
+
 func TestForeignDatabaseIsNotOverwritten(t *testing.T) {
 	for _, content := range []string{"SQLite format 3\x00...", "mine", "weft positions 1\n{", "weft positions 1\n{\"a\":{\"offset\":-1}}"} {
 		dir := t.TempDir()

@@ -1,10 +1,11 @@
 // Command bench-log measures how many megabytes of logs a pipeline takes per second of processor time, from files to nowhere, and what
-// memory an idle agent needs. It makes its own input. With -rival it runs another program with Fluent Bit's command line on the same
+// memory an idle agent needs; and what of the records is lost and doubled when agents are killed, files rotated and outputs refuse. It makes its own input. With -rival it runs another program with Fluent Bit's command line on the same
 // configurations, each run of one beside a run of the other.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -24,8 +25,17 @@ func main() {
 	lines := flag.Int("lines", 400_000, "lines of each file")
 	only := flag.String("case", "", "measure only cases whose name contains this")
 	idle := flag.Duration("idle", 60*time.Second, "how long the idle agent waits before its memory is read; 0 leaves it out")
+	tables := flag.String("tables", "speed,loss", "what to measure: speed, loss, or both")
+	lossLines := flag.Int("loss-lines", 20_000, "lines of each run of the table of losses")
 	flag.Parse()
-	if err := bench(*agent, *rival, *runs, *lines, *only, *idle); err != nil {
+	var err error
+	if strings.Contains(*tables, "speed") {
+		err = bench(*agent, *rival, *runs, *lines, *only, *idle)
+	}
+	if err == nil && strings.Contains(*tables, "loss") {
+		err = lossTable(*agent, *rival, *lossLines, *only)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-log:", err)
 		os.Exit(1)
 	}
@@ -171,9 +181,10 @@ func sizeOf(dir string) (int64, error) {
 // run gives the processor time, of user and system, that the program took.
 func run(program, file string) (time.Duration, error) {
 	cmd := exec.Command(program, "-c", file)
-	cmd.Stderr = os.Stderr
+	var told bytes.Buffer // Fluent Bit greets there
+	cmd.Stderr = &told
 	if err := cmd.Run(); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("%w: %s", err, told.String())
 	}
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), nil
 }

@@ -31,6 +31,8 @@ type Position struct {
 
 // PositionStore is the positions of one database, by a key of the input's choice. It may be used by several inputs.
 type PositionStore struct {
+	saving sync.Mutex // taken before mu: nobody waits for the disk who only sets a position
+
 	mu    sync.Mutex
 	path  string // "" in memory
 	all   map[string]Position
@@ -81,7 +83,7 @@ func (p *Positions) Save() error {
 func (s *PositionStore) load() error {
 	info, err := os.Stat(s.path)
 	if errors.Is(err, os.ErrNotExist) {
-		if err := s.write(); err != nil {
+		if err := s.write([]byte("{}")); err != nil {
 			return fmt.Errorf("the database %s cannot be written: %w", s.path, err)
 		}
 		return nil
@@ -131,6 +133,13 @@ func (s *PositionStore) Get(key string) (Position, bool) {
 	return p, ok
 }
 
+// Len is how many positions there are.
+func (s *PositionStore) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
+}
+
 // Set changes a position; Save writes it.
 func (s *PositionStore) Set(key string, p Position) {
 	s.mu.Lock()
@@ -165,23 +174,29 @@ func (s *PositionStore) DeleteWhere(drop func(key string, p Position) bool) {
 
 // Save writes what changed; the old file is replaced as a whole.
 func (s *PositionStore) Save() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.dirty || s.path == "" {
+		s.mu.Unlock()
 		return nil
 	}
-	if err := s.write(); err != nil {
+	data, err := json.Marshal(s.all)
+	s.dirty = false
+	s.mu.Unlock()
+	if err == nil {
+		err = s.write(data)
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.dirty = true
+		s.mu.Unlock()
 		return fmt.Errorf("saving positions: %w", err)
 	}
-	s.dirty = false
 	return nil
 }
 
-func (s *PositionStore) write() error {
-	data, err := json.Marshal(s.all)
-	if err != nil {
-		return err
-	}
+func (s *PositionStore) write(data []byte) error {
 	temporary := s.path + ".new"
 	if err := os.WriteFile(temporary, append([]byte(databaseMark), data...), 0o600); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weft-dev/weft/logging/config"
@@ -46,12 +47,13 @@ type tail struct {
 	compareName               bool
 	database                  string
 
-	store   *PositionStore
-	watch   *watcher
-	files   map[string]*tailed // by key
-	buffer  []byte
-	batch   []byte
-	started bool
+	store    *PositionStore
+	progress chan struct{} // nil without a database
+	watch    *watcher
+	files    map[string]*tailed // by key
+	buffer   []byte
+	batch    []byte
+	started  bool
 }
 
 // readSize is how much is read of a file at once; one buffer serves all files.
@@ -141,12 +143,44 @@ func (t *tail) Run(ctx context.Context, sink flow.Sink) error {
 		}
 	}
 	defer t.close()
+	if t.database != "" {
+		t.progress = make(chan struct{}, 1)
+		saving, stop := context.WithCancel(context.WithoutCancel(ctx))
+		var saver sync.WaitGroup
+		saver.Go(func() { t.save(saving) })
+		defer saver.Wait()
+		defer stop()
+	}
 	if t.watch != nil {
 		t.watchFolders()
 	}
 	t.scan()
 	t.started = true
 	return t.loop(ctx)
+}
+
+// saveInterval is how long a position that moved waits to be saved: what is killed meanwhile brings that much again.
+const saveInterval = 100 * time.Millisecond
+
+// save writes positions soon after they move; nothing is done while nothing moves.
+func (t *tail) save(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.progress:
+		}
+		wait := time.NewTimer(saveInterval + time.Duration(t.store.Len())*100*time.Microsecond) // the whole file is written, which takes the longer the more it holds
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return
+		case <-wait.C:
+		}
+		if err := t.store.Save(); err != nil {
+			t.host.Log.Error("positions are not saved", "error", err)
+		}
+	}
 }
 
 func (t *tail) loop(ctx context.Context) error {
@@ -237,7 +271,7 @@ func (t *tail) close() {
 		t.watch.close()
 	}
 	for _, f := range t.files {
-		f.close(t.store)
+		f.close()
 	}
 	if err := t.store.Save(); err != nil {
 		t.host.Log.Error("positions are not saved", "error", err)
@@ -309,7 +343,7 @@ func (t *tail) follow(name string) {
 		file.Close()
 		return
 	}
-	f := &tailed{key: key, name: name, tag: tag, file: file, dirty: true, watch: -1}
+	f := &tailed{key: key, name: name, tag: tag, file: file, dirty: true, watch: -1, store: t.store, progress: t.progress}
 	t.begin(f, opened)
 	t.files[key] = f
 	if t.watch != nil {
@@ -334,7 +368,7 @@ func (t *tail) begin(f *tailed, info os.FileInfo) {
 	}
 	f.committed = f.offset
 	f.stream = t.lines.newStream(t, f)
-	f.remember(t.store)
+	f.remember()
 }
 
 // tagOf makes the tag of a file: the * of the section's tag is the path with dots, <name> a group of Tag_Regex.
@@ -415,11 +449,11 @@ func (t *tail) check() {
 		}
 		if t.ignoreActive && t.ignoreOlder > 0 && !f.dirty && now.Sub(info.ModTime()) > t.ignoreOlder && f.settled() {
 			t.host.Log.Debug("the file is too old", "file", f.name)
-			f.close(t.store)
+			f.close()
 			t.unwatch(f)
 			delete(t.files, key)
 		}
-		f.remember(t.store)
+		f.remember()
 	}
 	if scan {
 		t.scan()

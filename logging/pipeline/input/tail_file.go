@@ -32,10 +32,12 @@ type tailed struct {
 	head           Position // fingerprint
 
 	mu          sync.Mutex
-	outstanding []*handed      // in the order of the file
-	committed   int64          // up to where records are safe
-	generation  int            // of the content: a truncated file begins anew
-	closed      *PositionStore // where positions go once the input has ended
+	outstanding []*handed // in the order of the file
+	committed   int64     // up to where records are safe
+	generation  int       // of the content: a truncated file begins anew
+	store       *PositionStore
+	progress    chan<- struct{} // is told that a position may be saved; nil if nothing saves it
+	closed      bool            // the input has ended: nobody else puts positions into the store
 }
 
 // handed is a batch that was handed over and is not safe yet.
@@ -69,10 +71,17 @@ func (f *tailed) hand(end int64) *flow.Ack {
 			f.committed = f.outstanding[0].end
 			f.outstanding = f.outstanding[1:]
 		}
-		if f.closed != nil { // what was on its way when the input ended
+		switch {
+		case f.closed: // what was on its way when the input ended
 			p := f.head
 			p.Name, p.Offset = f.name, f.committed
-			f.closed.Set(f.key, p)
+			f.store.Set(f.key, p)
+		case f.progress != nil:
+			f.put()
+			select {
+			case f.progress <- struct{}{}:
+			default: // it was told already
+			}
 		}
 	})
 }
@@ -95,11 +104,11 @@ func (f *tailed) settled() bool {
 }
 
 // close ends reading; positions of what is still on its way go to the store.
-func (f *tailed) close(store *PositionStore) {
+func (f *tailed) close() {
 	f.mu.Lock()
-	f.closed = store
+	f.closed = true
+	f.put()
 	f.mu.Unlock()
-	f.remember(store)
 	f.file.Close()
 }
 
@@ -109,9 +118,14 @@ const fingerprint = 256
 var sums = crc64.MakeTable(crc64.ECMA)
 
 // remember writes the position up to which all is safe.
-func (f *tailed) remember(store *PositionStore) {
+func (f *tailed) remember() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.put()
+}
+
+// put is remember for who holds the lock.
+func (f *tailed) put() {
 	if want := min(f.committed, fingerprint); f.head.Head < want {
 		var b [fingerprint]byte
 		if n, err := f.file.ReadAt(b[:want], 0); int64(n) == want && (err == nil || err == io.EOF) {
@@ -120,7 +134,7 @@ func (f *tailed) remember(store *PositionStore) {
 	}
 	p := f.head
 	p.Name, p.Offset = f.name, f.committed
-	store.Set(f.key, p)
+	f.store.Set(f.key, p)
 }
 
 // sameHead tells whether the file begins as the one whose position is known.
@@ -208,7 +222,7 @@ func (t *tail) truncated(f *tailed) bool {
 	}
 	t.host.Log.Info("the file was truncated", "file", f.name, "was", f.offset, "is", info.Size())
 	f.restart()
-	f.remember(t.store)
+	f.remember()
 	return true
 }
 
