@@ -275,17 +275,6 @@ func TestRefusedByName(t *testing.T) {
 	}
 }
 
-func TestFluentdIsRefusedByName(t *testing.T) {
-	file, err := config.Parse("fluent.conf", []byte("<source>\n  @type sample\n</source>\n<filter **>\n  @type grep\n</filter>\n"), config.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = pipeline.New(file, pipeline.Options{})
-	if err == nil || !strings.HasPrefix(err.Error(), "fluent.conf: this is a configuration of Fluentd") || strings.Contains(err.Error(), "\n") {
-		t.Errorf("got %v", err)
-	}
-}
-
 // moved takes one from each line number.
 func moved(text string) string {
 	for n := 2; n < 12; n++ {
