@@ -69,9 +69,9 @@ func TestFluentdKilledLosesNothing(t *testing.T) {
 				if kill%2 == 1 {
 					s.answer(503)
 				}
-				select {
+				select { // long enough for positions to be written
 				case total = <-written:
-				case <-time.After(time.Duration(200+kill*60) * time.Millisecond):
+				case <-time.After(time.Duration(800+kill*60) * time.Millisecond):
 				}
 				_ = cmd.Process.Kill()
 				_ = cmd.Wait()
@@ -81,7 +81,16 @@ func TestFluentdKilledLosesNothing(t *testing.T) {
 			if err := last.Start(); err != nil {
 				t.Fatal(err)
 			}
-			s.await(t, total)
+			// One more line shows that the last one is up: a signal before would end it.
+			f, err := os.OpenFile(filepath.Join(dir, "a.log"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString("after\n"); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			s.await(t, total+1)
 			_ = last.Process.Signal(syscall.SIGTERM)
 			if err := last.Wait(); err != nil {
 				t.Error(err)

@@ -14,8 +14,11 @@ import (
 
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline/flow"
+	"github.com/weft-dev/weft/logging/pipeline/fluentd/buffer"
 	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
+	"github.com/weft-dev/weft/logging/plugin"
 )
 
 // safeBuffer is an output that may be read while it is written.
@@ -269,8 +272,8 @@ func TestRecordTransformer(t *testing.T) {
 		"a field keeps its place": {"<record>\nb new\nz last\n</record>", `t {"a":1,"b":2,"c":3}`, `t: {"a":1,"b":"new","c":3,"z":"last"}`},
 		"renew":                   {"renew_record true\nkeep_keys a,c\n<record>\nb ${record[\"b\"]}\n</record>", `t {"a":1,"b":2,"c":3,"d":4}`, `t: {"a":1,"c":3,"b":2}`},
 		"remove":                  {"remove_keys a,$.b.c,$['b']['d']\n<record>\na gone\n</record>", `t {"b":{"c":1,"d":2,"e":3}}`, `t: {"b":{"e":3}}`},
-		"paths of Ruby": {"enable_ruby true\n<record>\na ${record[\"k\"][\"p\"]}\nb x${ record.dig('k', \"p\") }\nc ${tag_parts[0]}\n</record>", `t {"k":{"p":[1]}}`,
-			`t: {"k":{"p":[1]},"a":[1],"b":"x[1]","c":"t"}`},
+		"paths of Ruby": {"enable_ruby true\n<record>\na ${record[\"k\"][\"p\"]}\nb x${ record.dig('k', \"p\") }\nc ${tag_parts[0]}\nd __X_Y__\n</record>", `t {"k":{"p":[1]}}`,
+			`t: {"k":{"p":[1]},"a":[1],"b":"x[1]","c":"t","d":"__X_Y__"}`},
 	} {
 		conf := "<filter **>\n@type record_transformer\n" + strings.ReplaceAll(c.options, "\t", "") + "\n</filter>\n<match **>\n@type stdout\n</match>"
 		if name == "types are kept" {
@@ -405,4 +408,47 @@ func TestTailParsesLines(t *testing.T) {
 	if got := lines(x.out.String()); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// A message that waits for more lines is sent at the end, without a flush interval.
+func TestTailEndsWithWhatItHolds(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.log"), []byte("start one\nstart two\n  more\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := start(t, "<source>\n@type tail\npath "+dir+"/a.log\ntag t\nread_from_head true\n<parse>\n@type multiline\nformat_firstline /^start/\nformat1 /^start (?<all>.*)/\n</parse>\n</source>\n<match **>\n@type stdout\n</match>")
+	await(t, "the first message", func() bool { return strings.Contains(x.out.String(), "one") })
+	x.end(t)
+	if got := lines(x.out.String()); !slices.Equal(got, []string{`t: {"all":"one"}`, `t: {"all":"two\n  more"}`}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func FuzzPlaceholders(f *testing.F) {
+	f.Add("/var/log/${tag[1]}/%Y/${k}.${chunk_id}", "a.b", "v")
+	f.Add("${tag}${$.k.x}", "../a", "/../..")
+	f.Add(`${record["k"]}${tag_parts[-1]}__A__`, "a..b", "\x00")
+	f.Fuzz(func(t *testing.T, text, tag, value string) {
+		keys := &chunking{tag: true, time: true, timekey: time.Hour, zone: time.UTC, names: []string{"k"}}
+		tmpl := &template{text, keys}
+		if tmpl.check(false) == nil {
+			got, err := tmpl.expand(&buffer.Chunk{ID: "id", Key: buffer.Key{Tag: tag, Time: 3600, Timed: true, Vars: map[string]string{"k": value}}})
+			if err == nil && strings.Count(got, "../") > strings.Count(text, "../") {
+				t.Errorf("%q with %q and %q leads away: %q", text, tag, value, got)
+			}
+		}
+		log := slog.New(slog.DiscardHandler)
+		for _, ruby := range []bool{false, true} {
+			p := &part{log: log, set: options.New(&config.Section{}, plugin.Fluentd().Plugin("filter", "record_transformer"), nil)}
+			m := moulder{p, config.Property{Key: "k"}, ruby, true}
+			out := m.value(text).fill(nil, &event{tag: tag, parts: strings.Split(tag, "."), body: record.EmptyMap})
+			if n, err := record.Skip(out); err != nil || n != len(out) {
+				t.Errorf("%q becomes %x: %v", text, out, err)
+			}
+		}
+		e := evaluator{env: func(string) (string, bool) { return value, true }}
+		if got, use, err := e.value(config.Property{Value: text}); err == nil && use && !strings.Contains(text, "#{") && got != text {
+			t.Errorf("%q becomes %q", text, got)
+		}
+	})
 }

@@ -226,6 +226,7 @@ func TestFileNames(t *testing.T) {
 		"own time": {"path DIR/%Y/%m-%d/x\n<buffer time>\n@type memory\ntimekey 1d\ntimekey_zone +0900\n</buffer>", `a {"n":1}`, map[string]string{"2026/01-02/x_0.log": `{"n":1}` + "\n"}},
 		"tag, key": {"path DIR/${tag[-1]}/${$.k.p}\nadd_path_suffix false\ncompress gzip\n<buffer tag,$.k.p>\n@type memory\n</buffer>", `a.b {"k":{"p":"v"}}`, map[string]string{"b/v_0.gz": `{"k":{"p":"v"}}` + "\n"}},
 		"no keys":  {"path DIR/x\n<buffer []>\n@type memory\n</buffer>", `a {"n":1}`, map[string]string{"x_0.log": `{"n":1}` + "\n"}},
+		"root":     {"path DIR/a${k}\n<buffer k>\n@type memory\ndisable_chunk_backup true\n</buffer>", `a {"k":"/x"}`, map[string]string{}},
 		"away":     {"path DIR/${k}\n<buffer k>\n@type memory\ndisable_chunk_backup true\n</buffer>", `a {"k":"../../x"}`, map[string]string{}},
 	} {
 		dir := t.TempDir()

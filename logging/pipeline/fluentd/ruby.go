@@ -121,7 +121,7 @@ func (e evaluator) evaluated(sections []*config.Section, fail func(pos config.Po
 				text, use, err := e.value(p)
 				if err != nil {
 					fail(p.ValuePos, "%s: %v", p.Key, err)
-					continue
+					text, use = p.Value, true // so that nothing else is said of the option
 				}
 				if !use {
 					continue

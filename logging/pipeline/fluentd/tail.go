@@ -82,6 +82,7 @@ func newTail(b *builder, p *part) (input.Input, fullPolicy) {
 	inner.option(o, "rotate_wait", "rotate_wait")
 	inner.option(o, "limit_recently_modified", "ignore_older")
 	inner.add("skip_long_lines", "on", config.Property{})
+	inner.add("watcher_interval", "0.5", config.Property{}) // positions are written as often
 	if o.Has("max_line_size") {
 		inner.option(o, "max_line_size", "buffer_max_size")
 	} else {

@@ -37,6 +37,11 @@ func TestChunksAreSplitAtTheirLimits(t *testing.T) {
 	if err != nil || len(large) > 0 {
 		t.Fatal(large, err)
 	}
+	first := b.Take()
+	if b.Back(first); first == nil || b.Take() != first {
+		t.Error("a chunk that comes back is not the first again")
+	}
+	b.Back(first)
 	for _, want := range []int{3, 3} {
 		if c := b.Take(); c == nil || c.Count != want || c.Key.Tag != "a" {
 			t.Errorf("got %+v, want %d records of a", c, want)
