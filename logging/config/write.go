@@ -17,7 +17,11 @@ func Write(f *File, format Format) ([]byte, error) {
 	case Classic:
 		w.classicFile(f)
 	case YAML:
-		w.yamlFile(f)
+		if f.Format == Fluentd {
+			w.fluentdYAMLFile(f)
+		} else {
+			w.yamlFile(f)
+		}
 	case Fluentd:
 		for _, p := range f.Properties {
 			w.fluentdProperty(p, "")
