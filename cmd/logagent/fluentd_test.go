@@ -81,6 +81,7 @@ func TestFluentdKilledLosesNothing(t *testing.T) {
 			if err := last.Start(); err != nil {
 				t.Fatal(err)
 			}
+			defer func() { _ = last.Process.Kill() }()
 			// One more line shows that the last one is up: a signal before would end it.
 			f, err := os.OpenFile(filepath.Join(dir, "a.log"), os.O_APPEND|os.O_WRONLY, 0)
 			if err != nil {

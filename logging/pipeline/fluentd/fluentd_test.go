@@ -265,7 +265,8 @@ func TestRecordTransformer(t *testing.T) {
 			x ${record["x"]}
 			s "${record["n"]} "
 			</record>`, `t {"n":1.5,"m":{"a":[1]}}`, ""},
-		"as text": {"auto_typecast false\n<record>\nn ${record[\"n\"]}\n</record>", `t {"n":1}`, `t: {"n":"1"}`},
+		"old names are unknown": {"<record>\na __A_B__\n</record>", `t {}`, `t: {"a":null}`},
+		"as text":               {"auto_typecast false\n<record>\nn ${record[\"n\"]}\n</record>", `t {"n":1}`, `t: {"n":"1"}`},
 		"trees": {`<record>
 			o {"${tag}":{"x":"${tag_parts[0]}","y":[1,null,"${hostname}"]}}
 			</record>`, `t {}`, `t: {"o":{"t":{"x":"t","y":[1,null,"` + host + `"]}}}`},
