@@ -137,6 +137,18 @@ Output:
 	}
 }
 
+// Fields that would become more than was written are not used: a file buffer gets a path, so one without is a customPlugin.
+func TestFluentdResourcesAddNothing(t *testing.T) {
+	documents, err := FluentdResources(fluentdFile(t, "<match a>\n  @type stdout\n  <buffer>\n    @type file\n  </buffer>\n</match>"), "n", "ns", "i")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := yaml.Marshal(documents[1]["spec"])
+	if err != nil || !strings.Contains(string(text), "customPlugin") {
+		t.Errorf("%v\n%s", err, text)
+	}
+}
+
 // What resources cannot hold is told with its place.
 func TestFluentdResourcesRefuse(t *testing.T) {
 	for text, want := range map[string]string{
