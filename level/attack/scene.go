@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -127,7 +128,7 @@ func (s *Stage) follow(ctx context.Context, path string) (<-chan struct{}, error
 			_ = response.Body.Close()
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return nil, fmt.Errorf("a watch by an account that is cleared: %v %s", err, said)
+			return nil, fmt.Errorf("a watch by an account that is cleared: %s", cmp.Or(said, fmt.Sprint(err)))
 		}
 	}
 }
