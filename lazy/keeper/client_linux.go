@@ -65,6 +65,7 @@ type answer struct {
 	errno unix.Errno
 	body  []byte
 	fds   []int
+	gone  bool // the keeper ended before it answered
 }
 
 // ErrGone says that the keeper has ended.
@@ -268,7 +269,7 @@ func receive(conn int) (a answer, retire bool, err error) {
 	if n < 4 {
 		return a, false, fmt.Errorf("the keeper sent %d bytes", n)
 	}
-	return answer{unix.Errno(binary.NativeEndian.Uint32(p[:])), append([]byte(nil), p[4:n]...), received(rights[:rn])}, false, nil
+	return answer{errno: unix.Errno(binary.NativeEndian.Uint32(p[:])), body: append([]byte(nil), p[4:n]...), fds: received(rights[:rn])}, false, nil
 }
 
 // receive gives answers to those who wait for them, and looks after the keeper.
@@ -305,10 +306,25 @@ func (c *Client) receive() {
 	}
 }
 
+// interrupt takes the lock of requests after the keeper's end. Who waits for its answer meanwhile learns that none comes, rather than keep the
+// lock, and with it all readers, until its time is over.
+func (c *Client) interrupt() {
+	for !c.mu.TryLock() {
+		select {
+		case c.replies <- answer{gone: true}:
+		case <-time.After(time.Millisecond):
+		}
+	}
+	select {
+	case <-c.replies: // nobody waited any more
+	default:
+	}
+}
+
 // again starts a keeper in place of one that has ended. It says whether to go on.
 func (c *Client) again() bool {
 	c.say("the keeper has ended and is started again")
-	c.mu.Lock()
+	c.interrupt()
 	defer c.mu.Unlock()
 	_, _ = unix.Close(c.conn), unix.Close(c.pidfd)
 	got, err := c.connect(context.Background())
@@ -394,12 +410,15 @@ func (c *Client) ask(request []byte, fds ...int) (answer, error) {
 	}
 	select {
 	case a := <-c.replies:
-		if a.errno != 0 {
+		switch {
+		case a.gone:
+			return answer{}, fmt.Errorf("%w before it answered", ErrGone)
+		case a.errno != 0:
 			return a, a.errno
 		}
 		return a, nil
 	case <-time.After(5 * time.Second):
-		return answer{}, ErrGone
+		return answer{}, fmt.Errorf("%w or hangs: no answer in 5 s", ErrGone)
 	}
 }
 

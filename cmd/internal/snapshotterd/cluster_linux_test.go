@@ -208,9 +208,23 @@ func stateDir(t *testing.T) string {
 				_ = unix.Unmount(f[4], unix.MNT_DETACH)
 			}
 		}
+		endGuards(dir)
 		os.RemoveAll(dir)
 	})
 	return dir
+}
+
+// endGuards ends what goes on to guard readers when a snapshotter has ended: the keeper first, which would start another holder.
+func endGuards(root string) {
+	v, err := lazy.Look(filepath.Join(root, "lazy"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return // nothing was mounted on demand
+	}
+	for _, pid := range []int{v.Keeper, v.Holder} {
+		if pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 func needRoot(t *testing.T) {
