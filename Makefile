@@ -25,7 +25,7 @@ conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, 
 	@[ -n "$(UPSTREAM)$(LIFECYCLE)" ] || { echo "nothing to compare with: give UPSTREAM=FOLDER, LIFECYCLE=PROGRAM or both" >&2; exit 2; }
 ifneq ($(UPSTREAM),)
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion ./test/stack ./logging ./manager ./network
-	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -timeout 60m -run TestUpstream ./buildpack ./test/project
+	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -timeout 60m -run TestUpstream ./buildpack ./test/project ./test/cluster
 	UPSTREAM_NYDUS="$(abspath $(UPSTREAM))/nydus" UPSTREAM_NYDUS_IMAGE="$(NYDUS_IMAGE)" go test -count=1 -run Upstream ./image/...
 endif
 ifneq ($(LIFECYCLE),)
