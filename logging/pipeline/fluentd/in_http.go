@@ -85,11 +85,28 @@ func (h *httpInput) transport() *tls.Config {
 	if o.Bool("client_cert_auth") {
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, authorities(o, "ca_path", o.String("ca_path"))
 	}
-	o.Ignore("protocol", "version", "min_version", "max_version", "ciphers", "ca_path", "linger_timeout", "receive_buffer_size", "ensure_fips")
+	c.MinVersion = max(tlsVersion(o, "version"), tlsVersion(o, "min_version"), tls.VersionTLS12)
+	c.MaxVersion = tlsVersion(o, "max_version")
+	o.Ignore("protocol", "ca_path", "linger_timeout", "receive_buffer_size", "ensure_fips")
 	if err := o.Done(); err != nil {
 		h.part.set.Join(err)
 	}
 	return c
+}
+
+// tlsVersion reads an option that names a version of TLS, 0 if it is not there. Those before 1.2 are not spoken.
+func tlsVersion(o *options.Set, key string) uint16 {
+	switch v := o.String(key); v {
+	case "":
+		return 0
+	case "TLSv1_2", "TLS1_2":
+		return tls.VersionTLS12
+	case "TLSv1_3", "TLS1_3":
+		return tls.VersionTLS13
+	default:
+		o.Failf(key, "%s is %q; there are TLSv1_2 and TLSv1_3", key, v)
+		return 0
+	}
 }
 
 func (h *httpInput) Run(ctx context.Context, sink flow.Sink) error {
