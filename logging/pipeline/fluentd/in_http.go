@@ -118,23 +118,7 @@ func (h *httpInput) Run(ctx context.Context, sink flow.Sink) error {
 		listener = tls.NewListener(listener, h.secure)
 	}
 	h.host.Log.Info("listening", "address", listener.Addr().String())
-	server := &http.Server{ReadHeaderTimeout: 30 * time.Second, ReadTimeout: 5 * time.Minute, IdleTimeout: max(h.idle, time.Second), MaxHeaderBytes: 64 << 10,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-		Handler:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, sink) })}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if server.Shutdown(grace) != nil {
-		server.Close()
-	}
-	<-ended
-	return nil
+	return input.ServeHTTP(ctx, listener, h.idle, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, sink) })
 }
 
 // emptyImage is a transparent GIF of one pixel.

@@ -72,9 +72,14 @@ func (in *httpInput) Run(ctx context.Context, sink flow.Sink) error {
 		return err
 	}
 	in.host.Log.Info("listening", "address", listener.Addr())
-	server := &http.Server{ReadHeaderTimeout: 30 * time.Second, ReadTimeout: 5 * time.Minute, IdleTimeout: max(in.idle, time.Second), MaxHeaderBytes: 64 << 10,
+	return ServeHTTP(ctx, listener, in.idle, func(w http.ResponseWriter, r *http.Request) { in.handle(w, r, sink) })
+}
+
+// ServeHTTP answers requests until the context ends, and then lets those under way end for a second.
+func ServeHTTP(ctx context.Context, listener net.Listener, idle time.Duration, handle http.HandlerFunc) error {
+	server := &http.Server{ReadHeaderTimeout: 30 * time.Second, ReadTimeout: 5 * time.Minute, IdleTimeout: max(idle, time.Second), MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		Handler:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { in.handle(w, r, sink) })}
+		Handler:     handle}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {
