@@ -150,7 +150,7 @@ func (s *Snapshot) target(r *Request, a Access) (Bounds, Origin, *place) {
 	case r.Resource == "*":
 		return p.bounds, CollectionLabels, p
 	case name == "" && a != Create:
-		return p.kind(Kind{r.Group, r.Resource}), CollectionLabels, p
+		return s.withAccount(r, p.kind(Kind{r.Group, r.Resource})), CollectionLabels, p
 	case name != "" && len(p.objects) > 0:
 		if l, ok := p.objects[objectKey{Kind{r.Group, r.Resource}, name}]; ok {
 			return s.withAccount(r, exactly(l)), OwnLabel, p
@@ -180,8 +180,33 @@ func (s *Snapshot) withAccount(r *Request, b Bounds) Bounds {
 	if r.Resource != "serviceaccounts" || r.Subresource != "token" || r.Group != "" {
 		return b
 	}
-	for _, g := range s.users[accountPrefix+r.Namespace+":"+r.Name] {
+	if r.Name == "" {
+		return s.withAccounts(r.Namespace, b)
+	}
+	user := accountPrefix + r.Namespace + ":" + r.Name
+	if s.exempt[user] { // its token opens everything
+		return b.with(s.all.High)
+	}
+	for _, g := range s.users[user] {
 		b = b.with(g.Label)
+	}
+	return b
+}
+
+// withAccounts widens bounds by what any service account of a namespace is cleared for. Only rights are asked about without a name, requests never.
+func (s *Snapshot) withAccounts(namespace string, b Bounds) Bounds {
+	prefix := accountPrefix + namespace + ":"
+	for user, grants := range s.users {
+		if strings.HasPrefix(user, prefix) {
+			for _, g := range grants {
+				b = b.with(g.Label)
+			}
+		}
+	}
+	for user := range s.exempt {
+		if strings.HasPrefix(user, prefix) {
+			b = b.with(s.all.High)
+		}
 	}
 	return b
 }
@@ -216,7 +241,12 @@ func (s *Snapshot) impersonated(r *Request) (Bounds, Origin) {
 			target = s.resolve(r.Name, nil)
 		}
 	case "serviceaccounts":
-		if r.Name != "" && r.Namespace != "" {
+		switch {
+		case r.Namespace == "":
+		case r.Name == "":
+			_, b := s.place(r.Namespace)
+			return s.withAccounts(r.Namespace, b), IdentityLabel
+		default:
 			target = s.Resolve(accountPrefix+r.Namespace+":"+r.Name, nil)
 		}
 	case "groups":

@@ -37,6 +37,7 @@ func testSnapshot(t testing.TB, change func(*Model, func(string) Label)) *Snapsh
 		},
 		Objects: []Object{{Kind{"", "secrets"}, "site", "key", parse("secret")}, {Kind{"", "nodes"}, "", "vault-1", parse("secret")}, {Kind{"", "pods"}, "gone", "p", parse("internal")}},
 		Nodes:   []string{"vault-1", "worker-1"},
+		Exempt:  []string{"system:serviceaccount:site:free"},
 		Workspaces: []Workspace{{Name: "team", Label: label("internal"), Members: map[SubjectName]Role{
 			user("mid"): Viewer, user("high"): Operator, user("top"): Admin, group("ops"): Operator}}},
 	}
@@ -113,6 +114,12 @@ func TestDecide(t *testing.T) {
 		{"system:serviceaccount:plain:deployer", nil, Request{Verb: "get", Resource: "pods", Namespace: "shop", Name: "p"}, LevelTooLow}, // another namespace's
 		{"low", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site", Name: "deployer"}, LevelTooLow},
 		{"low", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site", Name: "default"}, Cleared},
+		{"low", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site"}, LevelTooLow}, // of any account there
+		{"mid", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site"}, LevelTooLow}, // one of them is exempt
+		{"top", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site"}, Cleared},
+		{"low", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "plain"}, Cleared},
+		{"mid", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site", Name: "free"}, LevelTooLow}, // levels do not bind it
+		{"top", nil, Request{Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: "site", Name: "free"}, Cleared},
 		// the control plane
 		{"system:kube-controller-manager", nil, Request{Verb: "delete", Resource: "pods", Namespace: "vault", Name: "p"}, Exempt},
 		{"system:node:worker-1", []string{"system:nodes"}, Request{Verb: "get", Resource: "secrets", Namespace: "vault", Name: "p"}, Exempt},
@@ -128,6 +135,10 @@ func TestDecide(t *testing.T) {
 		{"high", nil, Request{Verb: "impersonate", Resource: "groups", Name: "system:masters"}, CategoryMissing},
 		{"low", nil, Request{Verb: "impersonate", Resource: "groups", Name: "system:authenticated"}, Cleared},
 		{"mid", nil, Request{Verb: "impersonate", Resource: "serviceaccounts", Namespace: "vault", Name: "x"}, LevelTooLow},
+		{"low", nil, Request{Verb: "impersonate", Resource: "serviceaccounts", Namespace: "plain"}, Cleared}, // any account there
+		{"mid", nil, Request{Verb: "impersonate", Resource: "serviceaccounts", Namespace: "site"}, LevelTooLow},
+		{"mid", nil, Request{Verb: "impersonate", Resource: "serviceaccounts", Namespace: "vault"}, LevelTooLow},
+		{"mid", nil, Request{Verb: "impersonate", Resource: "serviceaccounts"}, LevelTooLow},
 		{"mid", nil, Request{Verb: "impersonate", Group: "authentication.k8s.io", Resource: "uids", Name: "1"}, LevelTooLow},
 		{"mid", nil, Request{Verb: "impersonate", Group: "authentication.k8s.io", Resource: "userextras", Subresource: "scopes", Name: "x"}, LevelTooLow},
 		{"mid", nil, Request{Verb: "impersonate:arbitrary-node", Group: "authentication.k8s.io", Resource: "nodes", Name: "worker-1"}, LevelTooLow},

@@ -19,7 +19,7 @@ type Judge struct {
 	Setting func() api.DoorSetting
 	// Rules of roles, those who have them, and Pod of addresses, for what objects name; all may be nil.
 	Rules func(namespace, name string) ([]reference.Rule, bool)
-	Bound func(role string, labels map[string]string) []level.SubjectName
+	Bound func(namespace, role string, labels map[string]string) []reference.Holding
 	Pod   func(address string) (namespace, name string, found bool)
 	// Usage of workspaces; nil means that ceilings are not judged.
 	Usage *Usage

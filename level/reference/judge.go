@@ -13,6 +13,7 @@ import (
 type Finding struct {
 	Field    string         `json:"field"`
 	Use      Use            `json:"use"`
+	Request  level.Request  `json:"-"` // what the object does by it; empty for labels
 	Decision level.Decision `json:"-"`
 	Cause    level.Cause    `json:"cause"`
 	// Message tells the user which field reaches too far. It is the same whether what is named exists or not, and names no label.
@@ -64,7 +65,9 @@ func Judge(s *level.Snapshot, who Requester, o *Object, look Lookup) ([]Finding,
 			continue // its own pods
 		}
 		if d.Denied {
-			findings = append(findings, finding(s, subject, r.Field, r.Use, d, broken))
+			f := finding(s, subject, r.Field, r.Use, d, broken)
+			f.Request = r.Request
+			findings = append(findings, f)
 		} else if r.Use == Owns && o.Namespace != "" {
 			if owner, d := owned(s, o, r); d.Denied {
 				findings = append(findings, finding(s, owner, r.Field, r.Use, d, ""))

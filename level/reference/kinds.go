@@ -174,20 +174,22 @@ func (f *finder) endpoint(e map[string]any, addresses ...string) {
 
 // role gives whoever is bound to it rights; whoever writes it must be able to have them.
 func (f *finder) role(content map[string]any) {
-	var bound []level.SubjectName
-	if f.look.Bound != nil && f.object.Namespace == "" {
+	var bound []Holding
+	if f.look.Bound != nil {
 		labels := map[string]string{}
 		for k, v := range labelsOf(content) {
 			labels[k], _ = v.(string)
 		}
-		bound = f.look.Bound(f.object.Name, labels)
+		bound = f.look.Bound(f.object.Namespace, f.object.Name, labels)
 	}
 	f.each(content, "rules", func(r map[string]any) {
 		rule := ruleOf(r)
 		for _, request := range rule.Requests(f.object.Namespace) {
 			f.add(Reference{Field: f.at(), Use: Gives, Request: request, Requester: true})
-			for i := range bound { // what a role gives, those get who have it
-				f.add(Reference{Field: f.at(), Use: Gives, Request: request, Subject: &bound[i]})
+		}
+		for i := range bound { // what a role gives, those get who have it
+			for _, request := range rule.Requests(bound[i].Namespace) {
+				f.add(Reference{Field: f.at(), Use: Gives, Request: request, Subject: &bound[i].Subject})
 			}
 		}
 	})
@@ -217,17 +219,39 @@ func (r Rule) Requests(namespace string) []level.Request {
 		names = []string{""}
 	}
 	for _, verb := range r.Verbs {
-		if verb == "*" {
-			verb = "update"
-		}
 		for _, group := range r.Groups {
 			for _, resource := range r.Resources {
 				resource, sub, _ := strings.Cut(resource, "/")
 				for _, name := range names {
-					all = append(all, level.Request{Verb: verb, Group: group, Resource: resource, Subresource: sub, Namespace: namespace, Name: name})
+					request := level.Request{Verb: verb, Group: group, Resource: resource, Subresource: sub, Namespace: namespace, Name: name}
+					all = append(all, request)
+					if namespace != "" {
+						all = append(all, accounts(request)...)
+					}
 				}
 			}
 		}
+	}
+	return all
+}
+
+// accounts are the requests among those that a request with wildcards stands for by which one acts as a service account of its namespace: those may be
+// cleared for more than what else is there.
+func accounts(r level.Request) []level.Request {
+	const any = "*"
+	resource, sub := r.Resource, r.Subresource
+	if r.Group != "" && r.Group != any || resource != "serviceaccounts" && resource != any {
+		return nil
+	}
+	act, token := r, r
+	act.Verb, act.Group, act.Resource = "impersonate", "", "serviceaccounts"
+	token.Verb, token.Group, token.Resource, token.Subresource = "create", "", "serviceaccounts", "token"
+	var all []level.Request
+	if sub == "" && (r.Verb == any || resource == any && r.Verb == "impersonate") {
+		all = append(all, act)
+	}
+	if resource == any && (sub == "" || sub == "token") && (r.Verb == any || r.Verb == "create") {
+		all = append(all, token)
 	}
 	return all
 }
@@ -240,11 +264,11 @@ func (f *finder) roleBinding(content map[string]any) {
 		where = ""
 	}
 	requests := []level.Request{{Verb: "get", Group: "*", Resource: "*", Namespace: namespace}}
-	if f.look.Rules != nil && namespace == "" {
+	if f.look.Rules != nil {
 		if rules, ok := f.look.Rules(where, text(ref, "name")); ok {
 			requests = nil
 			for _, r := range rules {
-				requests = append(requests, r.Requests("")...)
+				requests = append(requests, r.Requests(namespace)...)
 			}
 		}
 	}

@@ -63,12 +63,18 @@ type Reference struct {
 type Lookup struct {
 	// Rules are those of a role; namespace is empty for cluster roles. A role that is not there has no rules yet, so it must not be found.
 	Rules func(namespace, name string) ([]Rule, bool)
-	// Bound are the subjects that have a cluster role everywhere, by its name or by a role that collects those with its labels.
-	Bound func(role string, labels map[string]string) []level.SubjectName
+	// Bound are those who have a role, a cluster role (namespace is empty) by its name or by a role that collects those with its labels.
+	Bound func(namespace, role string, labels map[string]string) []Holding
 	// Pod is the pod that has an address.
 	Pod func(address string) (namespace, name string, found bool)
 	// Paths are fields of further kinds that name objects.
 	Paths func(level.Kind) []Path
+}
+
+// Holding says that a subject has a role, and where.
+type Holding struct {
+	Subject   level.SubjectName
+	Namespace string // empty for everywhere
 }
 
 // Rule is a rule of a role (k8s.io/api/rbac/v1 PolicyRule).

@@ -47,7 +47,7 @@ spec: {label: mid, subjects: [{kind: User, name: mira}]}
 apiVersion: level.weft.dev/v1alpha1
 kind: Clearance
 metadata: {name: high}
-spec: {label: high.hr, subjects: [{kind: User, name: hans}, {kind: ServiceAccount, namespace: low, name: robot}]}
+spec: {label: high.hr, subjects: [{kind: User, name: hans}, {kind: ServiceAccount, namespace: low, name: robot}, {kind: ServiceAccount, namespace: open, name: agent}]}
 ---
 apiVersion: level.weft.dev/v1alpha1
 kind: Workspace
@@ -113,6 +113,12 @@ var lookup = Lookup{
 	},
 	Rules: func(namespace, name string) ([]Rule, bool) {
 		switch name {
+		case "edit":
+			return []Rule{{Verbs: []string{"*"}, Groups: []string{""}, Resources: []string{"pods", "serviceaccounts/token"}}, {Verbs: []string{"impersonate"}, Groups: []string{""}, Resources: []string{"serviceaccounts"}}}, true
+		case "all":
+			return []Rule{{Verbs: []string{"*"}, Groups: []string{"*"}, Resources: []string{"*"}}}, true
+		case "maps":
+			return []Rule{{Verbs: []string{"get", "list"}, Groups: []string{""}, Resources: []string{"endpoints"}}}, namespace == "low"
 		case "discovery":
 			return []Rule{{Verbs: []string{"get"}}}, true
 		case "nodes":
@@ -244,11 +250,17 @@ func TestJudge(t *testing.T) {
 // Whoever has a cluster role gets what is put into it: a changed role is compared with its bindings, also those of roles that collect it.
 func TestRolesAreComparedWithTheirBindings(t *testing.T) {
 	s := snapshot(t)
-	look := Lookup{Bound: func(role string, labels map[string]string) []level.SubjectName {
-		if role != "bound" && labels["collected"] != "yes" {
-			return nil
+	hans, lois := level.SubjectName{Kind: level.User, Name: "hans"}, level.SubjectName{Kind: level.User, Name: "lois"}
+	look := Lookup{Bound: func(namespace, role string, labels map[string]string) []Holding {
+		switch {
+		case namespace != "":
+			return []Holding{{lois, namespace}}
+		case role == "bound" || labels["collected"] == "yes":
+			return []Holding{{hans, ""}, {lois, ""}}
+		case role == "in":
+			return []Holding{{lois, "low"}, {lois, "mid"}}
 		}
-		return []level.SubjectName{{Kind: level.User, Name: "hans"}, {Kind: level.User, Name: "lois"}}
+		return nil
 	}}
 	role := func(name, labels, rules string) map[string]any {
 		var m map[string]any
@@ -260,6 +272,7 @@ func TestRolesAreComparedWithTheirBindings(t *testing.T) {
 	const (
 		plain   = `{verbs: [get], apiGroups: [storage.k8s.io], resources: [storageclasses], resourceNames: [plain]}`
 		secrets = `{verbs: [get], apiGroups: [""], resources: [secrets]}`
+		maps    = `{verbs: [get], apiGroups: [""], resources: [endpoints]}`
 	)
 	who := Requester{Subject: s.Subject(level.SubjectName{Kind: level.User, Name: "system:kube-controller-manager"})} // whom levels do not bind
 	for _, c := range []struct {
@@ -267,15 +280,22 @@ func TestRolesAreComparedWithTheirBindings(t *testing.T) {
 		old, now  map[string]any
 		operation Operation
 		field     string
+		namespace string
 	}{
-		{"bound", role("bound", "", plain), role("bound", "", plain+","+secrets), Update, "rules[1]"},
-		{"bound", role("bound", "", plain+","+secrets), role("bound", "", secrets), Update, ""}, // it had that already
-		{"bound", nil, role("bound", "", plain), Create, ""},
-		{"other", role("other", "", plain), role("other", "", secrets), Update, ""},
-		{"other", nil, role("other", "collected: yes", ""), Create, ""},
-		{"other", nil, role("other", `collected: "yes"`, secrets), Create, "rules[0]"},
+		{"bound", role("bound", "", plain), role("bound", "", plain+","+secrets), Update, "rules[1]", ""},
+		{"bound", role("bound", "", plain+","+secrets), role("bound", "", secrets), Update, "", ""}, // it had that already
+		{"bound", nil, role("bound", "", plain), Create, "", ""},
+		{"other", role("other", "", plain), role("other", "", secrets), Update, "", ""},
+		{"other", nil, role("other", "collected: yes", ""), Create, "", ""},
+		{"other", nil, role("other", `collected: "yes"`, secrets), Create, "rules[0]", ""},
+		{"in", role("in", "", plain), role("in", "", plain+","+maps), Update, "rules[1]", ""}, // she has it in a namespace above her
+		{"r", role("r", "", plain), role("r", "", plain+","+secrets), Update, "rules[1]", "mid"},
+		{"r", role("r", "", plain), role("r", "", plain+","+maps), Update, "", "low"},
 	} {
 		o := &Object{Operation: c.operation, Resource: level.Kind{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"}, Name: c.name, New: c.now, Old: c.old}
+		if c.namespace != "" {
+			o.Resource.Resource, o.Namespace = "roles", c.namespace
+		}
 		found, err := Judge(s, who, o, look)
 		if err != nil {
 			t.Fatal(err)

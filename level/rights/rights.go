@@ -1,4 +1,4 @@
-// Package rights follows the cluster roles of a cluster and whom they are bound to, for what is written about rights: a binding is judged by the
+// Package rights follows the roles of a cluster and whom they are bound to, for what is written about rights: a binding is judged by the
 // rules of its role, a role by those who have it. It must not know what levels say of either.
 package rights
 
@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,53 +28,70 @@ const patience = 5 * time.Second
 
 const (
 	group  = "rbac.authorization.k8s.io"
-	byRole = "role" // the index of bindings by the name of their role
+	byRole = "role" // the index of bindings by their role
 )
 
-// Rights are the cluster roles and their bindings. Its methods are for many goroutines.
+// Rights are the roles and their bindings. Its methods are for many goroutines.
 type Rights struct {
-	roles, bindings cache.SharedIndexInformer
-	listed          chan struct{}
+	clusterRoles, roles, clusterBindings, bindings cache.SharedIndexInformer
+
+	listed chan struct{}
 }
 
-// New prepares to follow a cluster, as an account that may read cluster roles and their bindings.
+// New prepares to follow a cluster, as an account that may read roles and their bindings.
 func New(config *rest.Config) (*Rights, error) {
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	index := cache.Indexers{byRole: roleOf}
 	follow := func(resource string, indexers cache.Indexers) cache.SharedIndexInformer {
 		return dynamicinformer.NewFilteredDynamicInformer(objects, schema.GroupVersionResource{Group: group, Version: "v1", Resource: resource}, "", 0, indexers, nil).Informer()
 	}
-	r := &Rights{roles: follow("clusterroles", nil), listed: make(chan struct{})}
-	r.bindings = follow("clusterrolebindings", cache.Indexers{byRole: func(o any) ([]string, error) {
-		u, ok := o.(*unstructured.Unstructured)
-		if !ok {
-			return nil, fmt.Errorf("%T is no object", o)
-		}
-		name, _, err := unstructured.NestedString(u.Object, "roleRef", "name")
-		return []string{name}, err
-	}})
+	r := &Rights{clusterRoles: follow("clusterroles", nil), roles: follow("roles", nil), clusterBindings: follow("clusterrolebindings", index), bindings: follow("rolebindings", index),
+		listed: make(chan struct{})}
 	light := func(o any) (any, error) {
 		if u, ok := o.(*unstructured.Unstructured); ok {
 			u.SetManagedFields(nil)
 		}
 		return o, nil
 	}
-	return r, errors.Join(r.roles.SetTransform(light), r.bindings.SetTransform(light))
+	for _, one := range r.all() {
+		err = errors.Join(err, one.SetTransform(light))
+	}
+	return r, err
+}
+
+func (r *Rights) all() []cache.SharedIndexInformer {
+	return []cache.SharedIndexInformer{r.clusterRoles, r.roles, r.clusterBindings, r.bindings}
+}
+
+// roleOf is the key by which bindings are found: NAME of a cluster role, NAMESPACE/NAME of a role.
+func roleOf(o any) ([]string, error) {
+	u, ok := o.(*unstructured.Unstructured)
+	if !ok {
+		return nil, fmt.Errorf("%T is no object", o)
+	}
+	kind, _, err1 := unstructured.NestedString(u.Object, "roleRef", "kind")
+	name, _, err2 := unstructured.NestedString(u.Object, "roleRef", "name")
+	if kind == "Role" {
+		name = u.GetNamespace() + "/" + name
+	}
+	return []string{name}, errors.Join(err1, err2)
 }
 
 // Run follows the cluster until the context ends.
 func (r *Rights) Run(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { defer close(done); r.roles.RunWithContext(ctx) }()
-	go func() {
-		if cache.WaitForCacheSync(ctx.Done(), r.roles.HasSynced, r.bindings.HasSynced) {
-			close(r.listed)
-		}
-	}()
-	r.bindings.RunWithContext(ctx)
-	<-done
+	var running sync.WaitGroup
+	var synced []cache.InformerSynced
+	for _, one := range r.all() {
+		running.Go(func() { one.RunWithContext(ctx) })
+		synced = append(synced, one.HasSynced)
+	}
+	if cache.WaitForCacheSync(ctx.Done(), synced...) {
+		close(r.listed)
+	}
+	running.Wait()
 }
 
 // Known says whether everything was listed once.
@@ -101,12 +119,16 @@ func (r *Rights) wait() bool {
 	}
 }
 
-// Rules are those of a cluster role. Roles of namespaces are not known: what they may give at most is what is in their namespace.
+// Rules are those of a role; namespace is empty for cluster roles.
 func (r *Rights) Rules(namespace, name string) ([]reference.Rule, bool) {
-	if namespace != "" || !r.wait() {
+	if !r.wait() {
 		return nil, false
 	}
-	o, there, err := r.roles.GetStore().GetByKey(name)
+	from, key := r.clusterRoles, name
+	if namespace != "" {
+		from, key = r.roles, namespace+"/"+name
+	}
+	o, there, err := from.GetStore().GetByKey(key)
 	u, ok := o.(*unstructured.Unstructured)
 	if err != nil || !there || !ok {
 		return nil, false
@@ -114,24 +136,29 @@ func (r *Rights) Rules(namespace, name string) ([]reference.Rule, bool) {
 	return reference.RulesOf(u.Object), true
 }
 
-// Bound are the subjects that have a cluster role everywhere: by its name, or by a role that collects those with its labels.
-func (r *Rights) Bound(name string, of map[string]string) []level.SubjectName {
+// Bound are those who have a role, a cluster role (namespace is empty) by its name or by a role that collects those with its labels.
+func (r *Rights) Bound(namespace, name string, of map[string]string) []reference.Holding {
 	if !r.wait() {
 		return nil
 	}
-	names := append([]string{name}, r.collectors(of)...)
-	var all []level.SubjectName
-	seen := map[level.SubjectName]bool{}
-	for _, name := range names {
-		found, err := r.bindings.GetIndexer().ByIndex(byRole, name)
-		if err != nil {
-			continue // there is no other error than an index that is missing
-		}
-		for _, o := range found {
-			for _, s := range subjectsOf(o) {
-				if !seen[s] {
-					seen[s] = true
-					all = append(all, s)
+	keys := []string{namespace + "/" + name}
+	if namespace == "" {
+		keys = append([]string{name}, r.collectors(of)...)
+	}
+	var all []reference.Holding
+	seen := map[reference.Holding]bool{}
+	for _, key := range keys {
+		for _, from := range []cache.SharedIndexInformer{r.clusterBindings, r.bindings} {
+			found, err := from.GetIndexer().ByIndex(byRole, key)
+			if err != nil {
+				continue // there is no other error than an index that is missing
+			}
+			for _, o := range found {
+				for _, h := range holdings(o) {
+					if !seen[h] {
+						seen[h] = true
+						all = append(all, h)
+					}
 				}
 			}
 		}
@@ -145,7 +172,7 @@ func (r *Rights) collectors(of map[string]string) []string {
 		return nil
 	}
 	var names []string
-	for _, o := range r.roles.GetStore().List() {
+	for _, o := range r.clusterRoles.GetStore().List() {
 		u, ok := o.(*unstructured.Unstructured)
 		if !ok {
 			continue
@@ -174,7 +201,7 @@ func selects(selector map[string]any, of map[string]string) bool {
 	return err == nil && parsed.Matches(labels.Set(of))
 }
 
-func subjectsOf(binding any) []level.SubjectName {
+func holdings(binding any) []reference.Holding {
 	u, ok := binding.(*unstructured.Unstructured)
 	if !ok {
 		return nil
@@ -183,11 +210,15 @@ func subjectsOf(binding any) []level.SubjectName {
 	if err != nil {
 		return nil
 	}
-	var all []level.SubjectName
+	var all []reference.Holding
 	for _, one := range list {
 		m, _ := one.(map[string]any)
 		text := func(field string) string { s, _ := m[field].(string); return s }
-		all = append(all, level.SubjectName{Kind: level.SubjectKind(text("kind")), Name: text("name"), Namespace: text("namespace")})
+		h := reference.Holding{Subject: level.SubjectName{Kind: level.SubjectKind(text("kind")), Name: text("name"), Namespace: text("namespace")}, Namespace: u.GetNamespace()}
+		if h.Subject.Kind == level.ServiceAccount && h.Subject.Namespace == "" {
+			h.Subject.Namespace = h.Namespace
+		}
+		all = append(all, h)
 	}
 	return all
 }

@@ -2,7 +2,9 @@ package rights
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,17 @@ func TestRights(t *testing.T) {
 		}
 	}
 	bind("rights-a", "rights-part", "alice")
+	role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: "rights-part"}, Rules: []rbacv1.PolicyRule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"secrets"}}}}
+	if _, err := clients.RbacV1().Roles("default").Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for kind, subject := range map[string]rbacv1.Subject{"ClusterRole": {Kind: "User", APIGroup: rbacv1.GroupName, Name: "dora"}, "Role": {Kind: "ServiceAccount", Name: "web", Namespace: "default"}} {
+		_, err := clients.RbacV1().RoleBindings("default").Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "rights-" + strings.ToLower(kind)},
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: kind, Name: "rights-part"}, Subjects: []rbacv1.Subject{subject}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	bind("rights-b", "rights-whole", "bob")
 	r, err := New(server.Config)
 	if err != nil {
@@ -55,18 +68,18 @@ func TestRights(t *testing.T) {
 	defer func() { stop(); <-done }()
 	names := func(labels map[string]string) []string {
 		var all []string
-		for _, s := range r.Bound("rights-part", labels) {
-			if s.Kind == level.User {
-				all = append(all, s.Name)
+		for _, s := range r.Bound("", "rights-part", labels) {
+			if s.Subject.Kind == level.User {
+				all = append(all, strings.TrimPrefix(s.Namespace+"/"+s.Subject.Name, "/"))
 			}
 		}
 		slices.Sort(all)
 		return all
 	}
-	if got := names(collects); !slices.Equal(got, []string{"alice", "bob"}) {
+	if got := names(collects); !slices.Equal(got, []string{"alice", "bob", "default/dora"}) {
 		t.Errorf("who has the role: %v", got)
 	}
-	if got := names(nil); !slices.Equal(got, []string{"alice"}) {
+	if got := names(nil); !slices.Equal(got, []string{"alice", "default/dora"}) {
 		t.Errorf("who has it while nothing collects it: %v", got)
 	}
 	rules, ok := r.Rules("", "rights-part")
@@ -76,8 +89,12 @@ func TestRights(t *testing.T) {
 	if _, ok := r.Rules("", "rights-none"); ok {
 		t.Error("a role that is not there has rules")
 	}
-	if _, ok := r.Rules("default", "rights-part"); ok {
-		t.Error("a role of a namespace is told to be known")
+	if rules, ok := r.Rules("default", "rights-part"); !ok || len(rules) != 1 || rules[0].Resources[0] != "secrets" {
+		t.Errorf("the rules of the namespace's role of that name: %v %v", rules, ok)
+	}
+	held := fmt.Sprint(r.Bound("default", "rights-part", collects), r.Bound("kube-system", "rights-part", collects))
+	if held != "[{service account default/web default}] []" {
+		t.Errorf("who has the namespace's role, and that of another: %s", held)
 	}
 	bind("rights-c", "rights-part", "carol")
 	for deadline := time.Now().Add(time.Minute); !slices.Contains(names(nil), "carol"); time.Sleep(20 * time.Millisecond) {

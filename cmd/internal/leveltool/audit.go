@@ -30,6 +30,7 @@ type surplus struct {
 	Role    string   `json:"role"`
 	Field   string   `json:"field"`
 	Cause   string   `json:"cause"`
+	Rights  []string `json:"rights"` // of those that the role gives, what goes too far
 	Reasons []string `json:"reasons"`
 }
 
@@ -146,6 +147,9 @@ func surplusRights(s *level.Snapshot, objects []manifest.Object) ([]surplus, err
 			}
 			entry := surplus{Subject: subjectOf(subject, o.GetNamespace()), Binding: place(o), Role: roleOf(o), Field: fmt.Sprintf("subjects[%d]", i), Cause: string(found[0].Cause)}
 			for _, f := range found {
+				if right := rightOf(f.Request); !slices.Contains(entry.Rights, right) {
+					entry.Rights = append(entry.Rights, right)
+				}
 				if !slices.Contains(entry.Reasons, f.Reason) {
 					entry.Reasons = append(entry.Reasons, f.Reason)
 				}
@@ -158,6 +162,21 @@ func surplusRights(s *level.Snapshot, objects []manifest.Object) ([]surplus, err
 	})
 	return all, nil
 }
+
+// rightOf is a request as roles spell it: get secrets, create deployments.apps/scale, get secrets key.
+func rightOf(r level.Request) string {
+	text := r.Verb + " " + r.Resource
+	if r.Group != "" {
+		text += "." + r.Group
+	}
+	if r.Subresource != "" {
+		text += "/" + r.Subresource
+	}
+	return strings.TrimSpace(text + " " + r.Name)
+}
+
+// shownRights is how many rights of a role are shown in a line.
+const shownRights = 6
 
 func subjectOf(subject any, namespace string) string {
 	m, _ := subject.(map[string]any)
@@ -189,6 +208,11 @@ func surplusPage(p *output.Page, all []surplus) {
 	}
 	for _, x := range all {
 		p.Line("%s: %s gives it %s (%s)", p.Paint(output.Red, x.Subject), x.Binding, x.Role, x.Cause)
+		rights := strings.Join(x.Rights[:min(len(x.Rights), shownRights)], ", ")
+		if more := len(x.Rights) - shownRights; more > 0 {
+			rights += fmt.Sprintf(" and %d more", more)
+		}
+		p.Line("  beyond levels: %s", rights)
 		for i, reason := range x.Reasons {
 			if i == 3 {
 				p.Line("  and %d more", len(x.Reasons)-i)
