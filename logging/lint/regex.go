@@ -1,11 +1,12 @@
 package lint
 
 import (
+	"fmt"
 	"regexp/syntax"
 	"strings"
 
-	"github.com/dlclark/regexp2"
 	"github.com/weft-dev/weft/logging/config"
+	"github.com/weft-dev/weft/logging/pipeline/regex"
 	"github.com/weft-dev/weft/logging/plugin"
 )
 
@@ -73,28 +74,24 @@ func (c *checker) regex(s *config.Section, pos config.Position, expression strin
 	if strings.Contains(expression, "${") {
 		return
 	}
+	if _, err := regex.Compile(expression); err != nil {
+		c.fail(s, pos, "InvalidRegex", "the regular expression does not compile: %s", strings.TrimPrefix(err.Error(), fmt.Sprintf("regular expression %q: ", expression)))
+		return
+	}
 	if len(expression) > 1 && expression[0] == '/' {
 		if end := strings.LastIndexByte(expression, '/'); end > 0 {
 			expression = expression[1:end]
 		}
 	}
-	translated := onigmo(expression)
-	if nested(translated) { // sets inside of sets are Onigmo's own
-		return
-	}
-	if _, err := regexp2.Compile(translated, regexp2.None); err != nil {
-		c.fail(s, pos, "InvalidRegex", "the regular expression does not compile: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-		return
-	}
-	if text := explodes(translated); text != "" {
+	if text := explodes(perl(expression)); text != "" {
 		c.fail(s, pos, "ExplodingRegex", "the regular expression takes more than %d steps for a text of %d bytes such as %.24q...; no repetition should stand in another that can match the same text", stepLimit, len(text), text)
 	}
 }
 
-// onigmo translates what Onigmo writes in another way: hexadecimal digits \h, possessive repetition.
-func onigmo(expression string) string {
+// perl translates what Onigmo writes in another way than package regexp: sets inside of sets, hexadecimal digits \h, possessive repetition. The expression
+// compiles.
+func perl(expression string) string {
 	var b strings.Builder
-	inClass := false
 	for i := 0; i < len(expression); i++ {
 		c := expression[i]
 		switch {
@@ -102,11 +99,7 @@ func onigmo(expression string) string {
 			i++
 			switch expression[i] {
 			case 'h':
-				if inClass {
-					b.WriteString("0-9a-fA-F")
-				} else {
-					b.WriteString("[0-9a-fA-F]")
-				}
+				b.WriteString("[0-9a-fA-F]")
 			case 'H':
 				b.WriteString("[^0-9a-fA-F]")
 			case 'R':
@@ -117,40 +110,17 @@ func onigmo(expression string) string {
 			}
 			continue
 		case c == '[':
-			inClass = true
-		case c == ']':
-			inClass = false
-		case c == '+' && !inClass && i > 0 && strings.IndexByte("*+?}", expression[i-1]) >= 0 && (i < 2 || expression[i-2] != '\\'):
+			if flat, n, err := regex.FlatSet(expression[i:]); err == nil {
+				b.WriteString(flat)
+				i += n - 1
+				continue
+			}
+		case c == '+' && i > 0 && strings.IndexByte("*+?}", expression[i-1]) >= 0 && (i < 2 || expression[i-2] != '\\'):
 			continue // possessive; without it the same texts match, or more
 		}
 		b.WriteByte(c)
 	}
 	return b.String()
-}
-
-// nested tells whether a set of characters has another inside, other than [:alpha:] and its like.
-func nested(expression string) bool {
-	in := false
-	for i := 0; i < len(expression); i++ {
-		switch c := expression[i]; {
-		case c == '\\':
-			i++
-		case c == '[' && !in:
-			in = true
-			if strings.HasPrefix(expression[i+1:], "]") || strings.HasPrefix(expression[i+1:], "^]") {
-				i += strings.IndexByte(expression[i:], ']')
-			}
-		case c == '[' && strings.HasPrefix(expression[i:], "[:"):
-			if end := strings.Index(expression[i:], ":]"); end > 0 {
-				i += end + 1
-			}
-		case c == '[':
-			return true
-		case c == ']':
-			in = false
-		}
-	}
-	return false
 }
 
 const stepLimit = 2_000_000

@@ -1,6 +1,7 @@
 package regex
 
 import (
+	"fmt"
 	"strings"
 )
 
@@ -117,4 +118,27 @@ func (p *parser) classChar() (set runeSet, single rune, err error) {
 		return s, -1, nil
 	}
 	return runeSet{{r, r}}, r, nil
+}
+
+// FlatSet reads the bracket expression that text begins with and writes it as one of the form that package regexp knows: Onigmo's sets inside of sets, their
+// intersections and classes become plain ranges. n is how many bytes of text it took.
+func FlatSet(text string) (flat string, n int, err error) {
+	p := &parser{text: text}
+	if !p.take("[") {
+		return "", 0, p.fail("expected a bracket")
+	}
+	set, err := p.class()
+	if err != nil {
+		return "", 0, err
+	}
+	if len(set) == 0 {
+		return `[^\x{0}-\x{10FFFF}]`, p.at, nil // nothing
+	}
+	var b strings.Builder
+	b.WriteByte('[')
+	for _, r := range set {
+		fmt.Fprintf(&b, `\x{%X}-\x{%X}`, r.low, r.high)
+	}
+	b.WriteByte(']')
+	return b.String(), p.at, nil
 }
