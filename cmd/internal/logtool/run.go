@@ -20,26 +20,31 @@ import (
 )
 
 func (t Tool) run() *cobra.Command {
-	var level string
+	var level, engine string
 	c := &cobra.Command{
 		Use:   "run PATH...",
 		Short: "Run a pipeline here, of a configuration of Fluent Bit or Fluentd, or of resources",
-		Long: "Run executes the configuration in this process until it is interrupted or its inputs end. Of resources it runs what a ClusterFluentBitConfig selects. What the outputs\n" +
-			"print goes to standard output, what the pipeline says to standard error. A plugin that is not built is refused by name.",
+		Long: "Run executes the configuration in this process until it is interrupted or its inputs end. Of resources it runs what a ClusterFluentBitConfig selects, or\n" +
+			"the configuration of a Fluentd. What the outputs print goes to standard output, what the pipeline says to standard error. A plugin that is not built is refused by name.",
 		Example: `  weft log run fluent-bit.conf
   weft log run fluent.conf
-  weft log run logging/ --log-level debug`,
+  weft log run logging/ --log-level debug
+  weft log run logging/ --engine fluentd`,
 		Args: cobra.MinimumNArgs(1),
 	}
 	l := t.loader(c)
 	c.Flags().StringVar(&level, "log-level", "info", "`level`: off, error, warn, info, debug or trace")
+	c.Flags().StringVar(&engine, "engine", "", "of resources for both engines, run those of this `engine`: fluentbit or fluentd")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		l.reveal = true
+		if engine != "" && engineName(engine) == "" {
+			return output.Usagef("--engine: there is no engine %q; there are fluentbit and fluentd", engine)
+		}
 		s, err := l.load(cmd.Context(), args)
 		if err != nil {
 			return err
 		}
-		file, err := t.runnable(l, s)
+		file, err := t.runnable(l, s, engine)
 		if err != nil {
 			return err
 		}
@@ -60,11 +65,19 @@ func (t Tool) run() *cobra.Command {
 	return c
 }
 
-// runnable is the one configuration that files make, or the one of Fluent Bit that resources make.
-func (t Tool) runnable(l *loader, s *source) (*config.File, error) {
+// engineName is how an engine is called in sentences; "" if there is none of this name.
+func engineName(engine string) string {
+	return map[string]string{"fluentbit": "Fluent Bit", "fluentd": "Fluentd"}[engine]
+}
+
+// runnable is the one configuration that files make, or the one that resources make, for an engine if it is not "".
+func (t Tool) runnable(l *loader, s *source, engine string) (*config.File, error) {
 	if s.documents == nil {
 		if len(s.files) != 1 {
 			return nil, output.Usagef("give one configuration; it includes others by itself")
+		}
+		if engine != "" {
+			return nil, output.Usagef("an engine is chosen of resources only; this is a configuration")
 		}
 		return s.files[0], nil
 	}
@@ -75,21 +88,45 @@ func (t Tool) runnable(l *loader, s *source) (*config.File, error) {
 	}
 	var found *logging.Configuration
 	for _, c := range result.Configurations {
-		if c.Engine != "fluentbit" || c.Files == nil {
+		if c.Files == nil || engine != "" && c.Engine != engine {
 			continue
 		}
 		if found != nil {
-			return nil, output.Advise(fmt.Errorf("the resources make several configurations (%s/%s and %s/%s)", found.Namespace, found.Secret, c.Namespace, c.Secret), "Give the files of one.")
+			advice := "Give the files of one."
+			if found.Engine != c.Engine {
+				advice = "Choose an engine: --engine of `weft log run`, engine: in a file of tests."
+			}
+			return nil, output.Advise(fmt.Errorf("the resources make several configurations (%s/%s of %s and %s/%s of %s)", found.Namespace, found.Secret, engineName(found.Engine),
+				c.Namespace, c.Secret, engineName(c.Engine)), advice)
 		}
 		found = c
 	}
 	if found == nil {
-		return nil, output.Advise(errors.New("the resources make no configuration of Fluent Bit that can be run"), "`weft log lint` tells what is wrong.")
+		of := "that can be run"
+		if engine != "" {
+			of = "of " + engineName(engine) + " that can be run"
+		}
+		return nil, output.Advise(errors.New("the resources make no configuration "+of), "`weft log lint` tells what is wrong.")
+	}
+	if found.Engine == "fluentd" {
+		return fluentdRendering(found)
 	}
 	return rendering(found)
 }
 
-// rendering reads a rendered configuration as the agent does.
+// fluentdRendering reads a rendered configuration of Fluentd with what it includes.
+func fluentdRendering(c *logging.Configuration) (*config.File, error) {
+	const main = "fluent.conf"
+	open := func(name string) ([]byte, error) {
+		if data, ok := c.Files[path.Base(name)]; ok && path.Dir(name) == "/fluentd/etc" {
+			return data, nil
+		}
+		return os.ReadFile(name)
+	}
+	return config.Parse(c.Namespace+"/"+c.Secret+"/"+main, c.Files[main], config.Options{Open: open, Format: config.Fluentd})
+}
+
+// rendering reads a rendered configuration of Fluent Bit as the agent does.
 func rendering(c *logging.Configuration) (*config.File, error) {
 	name := "fluent-bit.conf"
 	if c.Files["fluent-bit.yaml"] != nil {

@@ -28,6 +28,7 @@ import (
 type flowTests struct {
 	Configuration string     `json:"configuration,omitempty"` // of Fluent Bit or Fluentd, beside the file of tests
 	Resources     []string   `json:"resources,omitempty"`     // or files and folders with resources
+	Engine        string     `json:"engine,omitempty"`        // of resources for both: fluentbit or fluentd
 	Without       []string   `json:"without,omitempty"`       // names of filters to leave out, such as kubernetes, which asks a cluster
 	Tests         []flowTest `json:"tests"`
 }
@@ -59,6 +60,7 @@ func (t Tool) test() *cobra.Command {
 complete: an output that is not named must get nothing. Inputs are not opened and nothing is sent. It ends with 1 if a test fails.
 
   configuration: fluent-bit.conf        # or fluent.conf, or resources: [logging/]
+  engine: fluentbit                     # of resources for both engines: fluentbit or fluentd
   without: [kubernetes]                 # filters to leave out
   tests:
   - name: errors go to es
@@ -116,6 +118,9 @@ func (t Tool) testFile(ctx context.Context, l *loader, name string) ([]testResul
 	if len(paths) == 0 || len(tests.Tests) == 0 {
 		return nil, output.Advise(fmt.Errorf("%s: configuration or resources, and tests, are needed", name), "`weft log test --help` shows the form.")
 	}
+	if tests.Engine != "" && engineName(tests.Engine) == "" {
+		return nil, fmt.Errorf("%s: there is no engine %q; there are fluentbit and fluentd", name, tests.Engine)
+	}
 	for i, p := range paths {
 		if !filepath.IsAbs(p) {
 			paths[i] = filepath.Join(filepath.Dir(name), p)
@@ -125,7 +130,7 @@ func (t Tool) testFile(ctx context.Context, l *loader, name string) ([]testResul
 	if err != nil {
 		return nil, err
 	}
-	file, err := t.runnable(l, s)
+	file, err := t.runnable(l, s, tests.Engine)
 	if err != nil {
 		return nil, err
 	}
