@@ -24,6 +24,11 @@ type writer interface {
 	close() error
 }
 
+// starter is a writer that has something to do before records come.
+type starter interface {
+	start(ctx context.Context) error
+}
+
 // delivery is a chunk with its content, which must not be changed.
 type delivery struct {
 	*buffer.Chunk
@@ -92,7 +97,12 @@ type buffered struct {
 }
 
 // open makes the buffer, with what an earlier run left.
-func (o *buffered) open() error {
+func (o *buffered) open(ctx context.Context) error {
+	if s, ok := o.writer.(starter); ok {
+		if err := s.start(ctx); err != nil {
+			return fmt.Errorf("%s: %w", o.name, err)
+		}
+	}
 	var folder *storage.Folder
 	if o.path != "" {
 		var err error

@@ -48,14 +48,16 @@ type builder struct {
 	root    string // root_dir
 	counts  map[string]int
 	paths   map[string]*part // of file buffers
-	ids     map[string]config.Position
-	faults  []error
-	later   []func() // once all labels are there
+	// positions are the pos_files of sources.
+	positions map[string]*part
+	ids       map[string]config.Position
+	faults    []error
+	later     []func() // once all labels are there
 }
 
 // New makes an engine of a configuration. The error joins all faults, each a *config.Error with its place.
 func New(file *config.File, o Options) (*Engine, error) {
-	b := &builder{options: o, out: o.Stdout, counts: map[string]int{}, paths: map[string]*part{}, ids: map[string]config.Position{},
+	b := &builder{options: o, out: o.Stdout, counts: map[string]int{}, paths: map[string]*part{}, positions: map[string]*part{}, ids: map[string]config.Position{},
 		engine: &Engine{log: o.Log, now: o.Now, grace: o.Grace, positions: o.Positions}}
 	sections := evaluator{env: o.Env}.evaluated(file.Sections, b.fail)
 	name := ""
@@ -87,7 +89,10 @@ func (b *builder) add(err error) {
 	}
 }
 
-func (b *builder) done(p *part) { b.add(p.set.Done()) }
+func (b *builder) done(p *part) {
+	b.add(p.set.Done())
+	p.finish(p.set)
+}
 
 // mostWorkers bounds what <system> may ask for.
 const mostWorkers = 256

@@ -81,7 +81,7 @@ func (s *source) Append(ctx context.Context, b flow.Batch) error {
 // Run runs until ctx ends, or an input ends the pipeline or fails.
 func (e *Engine) Run(ctx context.Context) error {
 	for i, o := range e.buffers {
-		if err := o.open(); err != nil {
+		if err := o.open(ctx); err != nil {
 			for _, opened := range e.buffers[:i] {
 				opened.leave()
 			}

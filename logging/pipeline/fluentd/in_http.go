@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +19,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/fluentd/parse"
 	"github.com/weft-dev/weft/logging/pipeline/input"
-	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
-	"github.com/weft-dev/weft/logging/plugin"
 )
 
 // httpInput takes records that are posted; the path is the tag (lib/fluent/plugin/in_http.rb).
@@ -38,6 +38,8 @@ type httpInput struct {
 	image, noContent bool
 	origins          []string
 	credentials      bool
+	unpacked         int64 // bytes of a body that was compressed
+	tells            bool  // what is refused
 }
 
 func newHTTPInput(b *builder, p *part) (input.Input, fullPolicy) {
@@ -61,52 +63,19 @@ func newHTTPInput(b *builder, p *part) (input.Input, fullPolicy) {
 	if h.fields, err = parse.New(&config.Section{Kind: "parse", Properties: []config.Property{{Key: "estimate_current_event", Value: "false"}}}, "json", b.options.Now); err != nil {
 		p.set.Join(err)
 	}
-	h.secure = h.transport()
-	o.Ignore("body_size_limit", "backlog", "blocking_timeout", "dump_error_log", "decompression_size_limit")
+	h.secure = p.serverTLS()
+	if h.unpacked, h.tells = 256<<20, o.Bool("dump_error_log"); o.Has("decompression_size_limit") {
+		h.unpacked = o.Size("decompression_size_limit")
+	}
+	if h.credentials && (len(h.origins) == 0 || slices.Contains(h.origins, "*")) {
+		o.Failf("cors_allow_credentials", "cors_allow_credentials needs cors_allow_origins that name the origins, without *")
+	}
+	if h.prefix == "" && o.Has("add_tag_prefix") {
+		o.Failf("add_tag_prefix", "add_tag_prefix must not be empty")
+	}
+	o.Ignore("body_size_limit", "decompression_size_limit")
+	o.Pass("backlog", "blocking_timeout")
 	return h, refuse
-}
-
-// transport reads <transport tls>.
-func (h *httpInput) transport() *tls.Config {
-	s := h.part.child("transport")
-	if s == nil || strings.TrimSpace(s.Arg) == "tcp" {
-		return nil
-	}
-	o := options.New(s, plugin.Fluentd().Groups["transport"], nil)
-	if strings.TrimSpace(s.Arg) != "tls" {
-		o.FailAt(s.Pos, "<transport %s> is not built into logagent; there are tcp and tls", s.Arg)
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	pair, err := tls.LoadX509KeyPair(o.String("cert_path"), o.String("private_key_path"))
-	if err != nil {
-		o.Failf("cert_path", "cert_path and private_key_path cannot be used: %v", err)
-	}
-	c.Certificates = []tls.Certificate{pair}
-	if o.Bool("client_cert_auth") {
-		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, authorities(o, "ca_path", o.String("ca_path"))
-	}
-	c.MinVersion = max(tlsVersion(o, "version"), tlsVersion(o, "min_version"), tls.VersionTLS12)
-	c.MaxVersion = tlsVersion(o, "max_version")
-	o.Ignore("protocol", "ca_path", "linger_timeout", "receive_buffer_size", "ensure_fips")
-	if err := o.Done(); err != nil {
-		h.part.set.Join(err)
-	}
-	return c
-}
-
-// tlsVersion reads an option that names a version of TLS, 0 if it is not there. Those before 1.2 are not spoken.
-func tlsVersion(o *options.Set, key string) uint16 {
-	switch v := o.String(key); v {
-	case "":
-		return 0
-	case "TLSv1_2", "TLS1_2":
-		return tls.VersionTLS12
-	case "TLSv1_3", "TLS1_3":
-		return tls.VersionTLS13
-	default:
-		o.Failf(key, "%s is %q; there are TLSv1_2 and TLSv1_3", key, v)
-		return 0
-	}
 }
 
 func (h *httpInput) Run(ctx context.Context, sink flow.Sink) error {
@@ -141,19 +110,19 @@ func (h *httpInput) serve(w http.ResponseWriter, r *http.Request, sink flow.Sink
 	if err != nil {
 		return // the client has gone
 	}
-	if body, err = input.Uncompressed(r.Header.Get("Content-Encoding"), body, h.limit*8); err != nil {
-		http.Error(w, "400 Bad Request\n"+err.Error(), http.StatusBadRequest)
+	if body, err = input.Uncompressed(r.Header.Get("Content-Encoding"), body, h.unpacked); err != nil {
+		h.refuse(w, r, http.StatusBadRequest, err)
 		return
 	}
 	tag := h.prefix + strings.ReplaceAll(strings.Trim(r.URL.Path, "/"), "/", ".")
 	data, count, err := h.records(r, body)
 	if err != nil {
-		http.Error(w, "400 Bad Request\n"+err.Error(), http.StatusBadRequest)
+		h.refuse(w, r, http.StatusBadRequest, err)
 		return
 	}
 	if count > 0 {
 		if err := sink.Append(r.Context(), flow.Batch{Tag: tag, Data: data, Count: count}); err != nil {
-			http.Error(w, "500 Internal Server Error\n"+err.Error(), http.StatusInternalServerError)
+			h.refuse(w, r, http.StatusInternalServerError, err)
 			return
 		}
 	}
@@ -167,6 +136,14 @@ func (h *httpInput) serve(w http.ResponseWriter, r *http.Request, sink flow.Sink
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusOK)
 	}
+}
+
+// refuse tells the client, and the log, why records are not taken.
+func (h *httpInput) refuse(w http.ResponseWriter, r *http.Request, status int, why error) {
+	if h.tells {
+		h.host.Log.Error("a request is refused", "from", r.RemoteAddr, "status", status, "error", why)
+	}
+	http.Error(w, fmt.Sprintf("%d %s\n%v", status, http.StatusText(status), why), status)
 }
 
 // allowed answers questions of browsers about other origins.

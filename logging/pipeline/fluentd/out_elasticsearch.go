@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/clock"
+	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/output"
 	"github.com/weft-dev/weft/logging/pipeline/record"
@@ -39,7 +41,8 @@ type elasticsearch struct {
 	operation      string
 	typed          string // _type, "" for none
 	headers        [][2]string
-	now            func() time.Time
+	strict         bool // a record without the field id_key is an error
+	largest        int  // bytes of a request from which on another one is made, 0 for none
 }
 
 func newElasticsearch(b *builder, p *part) target {
@@ -51,7 +54,7 @@ func newElasticsearch(b *builder, p *part) target {
 	p.only("buffer", "secondary")
 	e := &elasticsearch{part: p, user: o.String("user"), password: o.String("password"), stream: p.plugin == "elasticsearch_data_stream", logstash: o.Bool("logstash_format"),
 		separator: o.StringOr("logstash_prefix_separator", "-"), date: o.StringOr("logstash_dateformat", "%Y.%m.%d"), utc: !o.Has("utc_index") || o.Bool("utc_index"),
-		operation: strings.ToLower(o.StringOr("write_operation", "index")), now: b.options.Now}
+		operation: strings.ToLower(o.StringOr("write_operation", "index"))}
 	o.Ignore("utc_index")
 	e.timestamp = e.logstash || e.stream || o.Bool("include_timestamp")
 	e.index = made.keys.template(p, "index_name", o.StringOr("index_name", "fluentd"), false)
@@ -93,13 +96,20 @@ func newElasticsearch(b *builder, p *part) target {
 		e.headers = o.Pairs("custom_headers")
 	}
 	e.connect(o)
-	// What tunes Ruby's clients, and templates and policies that are put at the start, which is the server's administration.
-	o.Ignore("reconnect_on_error", "reload_after", "reload_connections", "reload_on_failure", "sniffer_class_name", "selector_class_name", "log_es_400_reason", "log_os_400_reason",
-		"bulk_message_request_threshold", "suppress_type_name", "type_name", "max_retry_get_es_version", "max_retry_get_os_version", "fail_on_detecting_os_version_retry_exceed",
-		"fail_on_detecting_es_version_retry_exceed", "default_elasticsearch_version", "default_opensearch_version", "verify_es_version_at_startup", "verify_os_version_at_startup",
-		"http_backend", "http_backend_excon_nonblock", "prefer_oj_serializer", "content_type", "emit_error_for_missing_id", "ssl_version", "ssl_max_version", "ssl_min_version",
-		"max_retry_putting_template", "fail_on_putting_template_retry_exceed", "template_overwrite", "use_legacy_template", "application_name", "exception_backup",
-		"with_transporter_log", "data_stream_template_name", "data_stream_template_use_index_patterns_wildcard")
+	e.strict = o.Bool("emit_error_for_missing_id")
+	if n := o.IntOr("bulk_message_request_threshold", -1); n > 0 {
+		e.largest = n
+	}
+	if e.stream {
+		p.log.Warn("a data stream and its template are not created here: the server needs an index template for its name", "data_stream_name", o.String("data_stream_name"))
+	}
+	// Used above if there is a type. Of what is refused is always told why. The others tune Ruby's clients, or go with templates, which are not put.
+	o.Ignore("suppress_type_name", "type_name", "log_es_400_reason", "log_os_400_reason")
+	o.Pass("reconnect_on_error", "reload_after", "reload_connections", "reload_on_failure", "sniffer_class_name", "selector_class_name", "max_retry_get_es_version",
+		"max_retry_get_os_version", "fail_on_detecting_os_version_retry_exceed", "fail_on_detecting_es_version_retry_exceed", "default_elasticsearch_version",
+		"default_opensearch_version", "verify_es_version_at_startup", "verify_os_version_at_startup", "http_backend", "http_backend_excon_nonblock", "prefer_oj_serializer",
+		"content_type", "max_retry_putting_template", "fail_on_putting_template_retry_exceed", "template_overwrite", "use_legacy_template", "application_name",
+		"exception_backup", "with_transporter_log", "data_stream_template_name", "data_stream_template_use_index_patterns_wildcard")
 	made.writer = e
 	return made
 }
@@ -147,13 +157,8 @@ func (e *elasticsearch) connect(o *options.Set) {
 	if file := o.String("ca_file"); file != "" {
 		secure.RootCAs = authorities(o, "ca_file", file)
 	}
-	if crt, key := o.String("client_cert"), o.String("client_key"); crt != "" {
-		pair, err := tls.LoadX509KeyPair(crt, key)
-		if err != nil {
-			o.Failf("client_cert", "client_cert and client_key cannot be used: %v", err)
-		}
-		secure.Certificates = []tls.Certificate{pair}
-	}
+	certificate(o, secure, "client_cert", "client_key")
+	versions(o, secure, "ssl_version", "ssl_min_version", "ssl_max_version")
 	limit := o.Duration("request_timeout")
 	if limit <= 0 {
 		limit = 5 * time.Second
@@ -162,11 +167,35 @@ func (e *elasticsearch) connect(o *options.Set) {
 }
 
 func (e *elasticsearch) write(ctx context.Context, c *delivery) error {
-	body, count, err := e.bulk(c)
-	if err != nil || count == 0 {
+	server := e.servers[int(e.next.Add(1))%len(e.servers)]
+	body, count := []byte(nil), 0
+	name, err := e.names(c)
+	if err != nil {
 		return err
 	}
-	server := e.servers[int(e.next.Add(1))%len(e.servers)]
+	for r := record.NewReader(c.data); r.Next(); {
+		before := len(body)
+		if body, err = e.append(ctx, body, c.tag(&r.Event), name, &r.Event); err != nil {
+			return err
+		}
+		if len(body) == before {
+			continue
+		}
+		if count++; e.largest > 0 && len(body) > e.largest {
+			if err := e.send(ctx, server, body, count); err != nil {
+				return err
+			}
+			body, count = body[:0], 0
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	return e.send(ctx, server, body, count)
+}
+
+// send makes one request of the bulk interface.
+func (e *elasticsearch) send(ctx context.Context, server string, body []byte, count int) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, server, bytes.NewReader(body))
 	if err != nil {
 		return output.Hopeless(err)
@@ -198,55 +227,63 @@ func (e *elasticsearch) write(ctx context.Context, c *delivery) error {
 	return err
 }
 
-// bulk are the lines of a request: an action and the record for each.
-func (e *elasticsearch) bulk(c *delivery) (b []byte, count int, err error) {
+// names gives the index of a record at a time.
+func (e *elasticsearch) names(c *delivery) (func(at time.Time) string, error) {
 	index, err := e.index.expand(c.Chunk)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	prefix, err := e.prefix.expand(c.Chunk)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
+	}
+	if !e.logstash {
+		return func(time.Time) string { return strings.ToLower(index) }, nil
 	}
 	zone := time.Local
 	if e.utc {
 		zone = time.UTC
 	}
-	for r := record.NewReader(c.data); r.Next(); count++ {
-		tag := c.tag(&r.Event)
-		at := r.Time.Std()
-		name := index
-		if e.logstash {
-			name = string(clock.Format([]byte(prefix+e.separator), e.date, at.In(zone)))
+	return func(at time.Time) string {
+		return strings.ToLower(string(clock.Format([]byte(prefix+e.separator), e.date, at.In(zone))))
+	}, nil
+}
+
+// append adds the lines of one record: an action and the document. None are added for a record that is an error.
+func (e *elasticsearch) append(ctx context.Context, b []byte, tag string, name func(time.Time) string, r *record.Event) ([]byte, error) {
+	at := r.Time.Std()
+	var id []byte
+	if e.id != nil {
+		if v, ok := e.id.Find(r.Body); ok {
+			id = v
+		} else if e.strict {
+			return b, e.part.reject(ctx, flow.Batch{Tag: tag}, r.Time, r.Body, errors.New("missing '_id' field: the record has no id_key. Write operation is "+e.operation))
 		}
-		action := e.operation
-		if action == "upsert" {
-			action = "update"
-		}
-		b = append(append(append(b, `{"`...), action...), `":{`...)
-		b = append(b, `"_index":`...)
-		b = record.AppendJSONString(b, strings.ToLower(name))
-		if e.typed != "" {
-			b = record.AppendJSONString(append(b, `,"_type":`...), e.typed)
-		}
-		if e.id != nil {
-			if v, ok := e.id.Find(r.Body); ok {
-				b = record.AppendJSONString(append(b, `,"_id":`...), record.AppendText(nil, v))
-			}
-		}
-		b = append(b, "}}\n"...)
-		doc := record.AppendJSON(nil, e.document(r.Body, tag, at))
-		switch e.operation {
-		case "update":
-			b = append(append(append(b, `{"doc":`...), doc...), '}')
-		case "upsert":
-			b = append(append(append(b, `{"doc":`...), doc...), `,"doc_as_upsert":true}`...)
-		default:
-			b = append(b, doc...)
-		}
-		b = append(b, '\n')
 	}
-	return b, count, nil
+	action := e.operation
+	if action == "upsert" {
+		action = "update"
+	}
+	b = append(append(append(b, `{"`...), action...), `":{`...)
+	b = append(b, `"_index":`...)
+	b = record.AppendJSONString(b, name(at))
+	if e.typed != "" {
+		b = record.AppendJSONString(append(b, `,"_type":`...), e.typed)
+	}
+	if id != nil {
+		b = record.AppendJSONString(append(b, `,"_id":`...), record.AppendText(nil, id))
+	}
+	b = append(b, "}}\n"...)
+	doc := record.AppendJSON(nil, e.document(r.Body, tag, at))
+	switch e.operation {
+	case "update":
+		b = append(append(append(b, `{"doc":`...), doc...), '}')
+	case "upsert":
+		b = append(append(append(b, `{"doc":`...), doc...), `,"doc_as_upsert":true}`...)
+	default:
+		b = append(b, doc...)
+	}
+	return append(b, '\n'), nil
 }
 
 func (e *elasticsearch) document(body []byte, tag string, at time.Time) []byte {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/output"
+	"github.com/weft-dev/weft/logging/pipeline/transport"
 	"github.com/weft-dev/weft/logging/plugin"
 )
 
@@ -19,6 +22,7 @@ type forward struct {
 	part    *part
 	servers []*server
 	recover time.Duration
+	verify  bool // that servers can be reached, when the engine starts
 	now     func() time.Time
 
 	mu sync.Mutex
@@ -26,7 +30,7 @@ type forward struct {
 
 type server struct {
 	name    string
-	out     output.Output
+	out     *output.Forward
 	weight  int
 	standby bool
 	credit  int // how often it was passed over, by weight
@@ -38,106 +42,100 @@ func newForward(b *builder, p *part) target {
 	if !ok {
 		return nil
 	}
+	o := p.set
 	if !made.keys.tag {
-		p.set.FailAt(p.section.Pos, "forward needs tag among the chunk keys; write <buffer tag>")
+		o.FailAt(p.section.Pos, "forward needs tag among the chunk keys; write <buffer tag>")
 	}
-	f := &forward{part: p, recover: p.set.Duration("recover_wait"), now: b.options.Now}
+	f := &forward{part: p, recover: o.Duration("recover_wait"), now: b.options.Now, verify: o.Bool("verify_connection_at_startup")}
 	p.only("buffer", "secondary", "server", "security")
-	ack := p.set.Bool("require_ack_response")
-	for i, s := range p.section.Sections {
+	common := f.common()
+	for _, s := range p.section.Sections {
 		if s.Kind == "server" {
-			f.servers = append(f.servers, f.server(b, s, ack, i))
+			f.servers = append(f.servers, f.server(s, common))
 		}
 	}
 	if len(f.servers) == 0 {
-		p.set.FailAt(p.section.Pos, "forward needs at least one <server>")
+		o.FailAt(p.section.Pos, "forward needs at least one <server>")
 	}
-	// Connections are tried when there is something to send; whether a server lives is learned from that.
-	p.set.Ignore("heartbeat_type", "heartbeat_interval", "phi_failure_detector", "phi_threshold", "hard_timeout", "expire_dns_cache", "dns_round_robin",
-		"ignore_network_errors_at_startup", "tls_ciphers", "keepalive_timeout", "verify_connection_at_startup", "read_interval_msec", "read_length", "send_keepalive_packet",
-		"tls_cert_use_enterprise_store", "ack_response_timeout", "tls_allow_self_signed_cert")
+	// Connections are tried when there is something to send, to all addresses of a name; whether a server lives is learned from that.
+	o.Pass("heartbeat_type", "heartbeat_interval", "phi_failure_detector", "phi_threshold", "hard_timeout", "expire_dns_cache", "dns_round_robin",
+		"ignore_network_errors_at_startup", "read_interval_msec", "read_length", "send_keepalive_packet", "tls_cert_use_enterprise_store")
 	made.writer = f
 	return made
 }
 
+// common is what connections to all servers have.
+func (f *forward) common() output.ForwardSettings {
+	p, o := f.part, f.part.set
+	c := output.ForwardSettings{Ack: o.Bool("require_ack_response"), AckTime: o.Duration("ack_response_timeout"), SendTime: o.Duration("send_timeout"), WholeSeconds: o.Bool("time_as_integer"),
+		Compress: strings.ToLower(o.String("compress")), Idle: o.Duration("keepalive_timeout")}
+	if c.AckTime < time.Second {
+		o.Failf("ack_response_timeout", "ack_response_timeout must be a second or more")
+	}
+	switch c.Compress {
+	case "text":
+		c.Compress = ""
+	case "", "gzip", "zstd":
+	default:
+		o.Failf("compress", "there is no compression %q; there are text, gzip and zstd", c.Compress)
+	}
+	if s := p.child("security"); s != nil {
+		inner := options.New(s, plugin.Fluentd().Groups["security"], nil)
+		c.Secure, c.SharedKey, c.Hostname = true, inner.String("shared_key"), inner.String("self_hostname")
+		for _, key := range []string{"self_hostname", "shared_key"} {
+			if inner.String(key) == "" {
+				inner.Failf("", "<security> needs %s", key)
+			}
+		}
+		for _, other := range s.Sections {
+			inner.FailAt(other.Pos, "<%s> cannot stand inside of the <security> of an output; username and password stand in <server>", other.Kind)
+		}
+		p.finish(inner)
+	}
+	return c
+}
+
 // server makes the connection to one <server>.
-func (f *forward) server(b *builder, s *config.Section, ack bool, number int) *server {
-	p, t := f.part, translate(f.part)
+func (f *forward) server(s *config.Section, common output.ForwardSettings) *server {
 	o := options.New(s, plugin.Fluentd().Groups["server"], nil)
-	made := &server{name: o.StringOr("name", o.String("host")), weight: o.Int("weight"), standby: o.Bool("standby")}
-	if o.String("host") == "" {
+	host := o.String("host")
+	made := &server{name: o.StringOr("name", host), weight: o.Int("weight"), standby: o.Bool("standby")}
+	if host == "" {
 		o.FailAt(s.Pos, "<server> needs host")
 	}
-	t.option(o, "host", "host")
-	t.option(o, "port", "port")
-	t.option(p.set, "compress", "compress")
-	t.option(p.set, "time_as_integer", "time_as_integer")
-	if d := p.set.Duration("connect_timeout"); d > 0 {
-		t.add("net.connect_timeout", fmt.Sprintf("%ds", max(1, int(d.Seconds()))), config.Property{})
+	port := o.IntOr("port", 24224)
+	if port < 1 || port > 65535 {
+		o.Failf("port", "port must be from 1 to 65535")
 	}
-	if d := p.set.Duration("send_timeout"); d > 0 {
-		t.add("net.io_timeout", fmt.Sprintf("%ds", max(1, int(d.Seconds()))), config.Property{})
+	secure := f.clientTLS()
+	if secure != nil { // an address has no name of its own to be verified
+		secure.ServerName = host
+		if name := o.String("name"); name != "" && net.ParseIP(host) != nil {
+			secure.ServerName = name
+		}
 	}
-	keep := "off"
-	if p.set.Bool("keepalive") {
-		keep = "on"
+	common.Client = transport.To(net.JoinHostPort(host, strconv.Itoa(port)), secure, f.part.set.Duration("connect_timeout"), 0, f.part.set.Bool("keepalive"))
+	common.User, common.Password = o.String("username"), o.String("password")
+	if key := o.String("shared_key"); key != "" {
+		common.SharedKey, common.Secure = key, true
 	}
-	t.add("net.keepalive", keep, config.Property{})
-	if ack {
-		t.add("require_ack_response", "on", config.Property{})
-	}
-	t.option(o, "username", "username")
-	t.option(o, "password", "password")
-	if p.child("security") != nil {
-		p.security(t, false)
-	} else {
-		t.option(o, "shared_key", "shared_key")
-	}
-	f.tls(t)
-	o.Ignore("@id", "@log_level", "@type", "shared_key")
-	if err := o.Done(); err != nil {
-		p.set.Join(err)
-	}
-	inner := options.New(t.section, plugin.FluentBit().Plugin(config.Output, "forward"), nil)
-	out, err := output.New("forward", inner, output.Host{Host: b.host(p).Host, Name: p.name})
-	if err != nil {
-		p.set.FailAt(s.Pos, "%v", err)
-	}
-	if err := inner.Done(); err != nil && number >= 0 {
-		p.set.Join(err)
-	}
-	made.out = out
+	o.Ignore("@id", "@log_level", "@type")
+	made.out = &output.Forward{ForwardSettings: common}
+	f.part.finish(o)
 	return made
 }
 
-func (f *forward) tls(t *translation) {
-	o := f.part.set
-	switch kind := strings.ToLower(o.String("transport")); kind {
-	case "tcp", "":
-		o.Ignore("tls_version", "tls_insecure_mode", "tls_verify_hostname", "tls_cert_path", "tls_client_cert_path", "tls_client_private_key_path", "tls_ca_cert_path")
-		return
-	case "tls":
-	default:
-		o.Failf("transport", "there is no transport %q; there are tcp and tls", kind)
+// start tries all servers, if that is asked for.
+func (f *forward) start(ctx context.Context) error {
+	if !f.verify {
+		return nil
 	}
-	t.add("tls", "on", config.Property{})
-	if o.Bool("tls_insecure_mode") {
-		t.add("tls.verify", "off", config.Property{})
+	for _, s := range f.servers {
+		if err := s.out.Try(ctx); err != nil {
+			return fmt.Errorf("verify_connection_at_startup: %s: %w", s.name, err)
+		}
 	}
-	if !o.Bool("tls_verify_hostname") {
-		t.add("tls.verify_hostname", "off", config.Property{})
-	}
-	authorities := append(o.Array("tls_ca_cert_path"), o.Array("tls_cert_path")...)
-	switch len(authorities) {
-	case 0:
-	case 1:
-		t.add("tls.ca_file", authorities[0], config.Property{})
-	default:
-		o.Failf("tls_cert_path", "several files of authorities are not built into logagent; put the certificates into one")
-	}
-	t.option(o, "tls_client_cert_path", "tls.crt_file")
-	t.option(o, "tls_client_private_key_path", "tls.key_file")
-	version(t, o, "tls_version", "tls.min_version")
+	return nil
 }
 
 // order are the servers in the order in which they are tried: those that work by weight, then those on standby, then those that failed lately.

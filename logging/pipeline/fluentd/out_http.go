@@ -5,14 +5,12 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,8 +80,8 @@ func newHTTP(b *builder, p *part) target {
 		}
 	}
 	h.auth()
-	h.client = httpClient(p, o)
-	o.Ignore("reuse_connections", "ssl_timeout", "tls_ciphers")
+	h.client = httpClient(o)
+	o.Pass("reuse_connections") // they are, where the server allows it
 	made.writer = h
 	return made
 }
@@ -130,25 +128,20 @@ func (h *httpOutput) auth() {
 }
 
 // httpClient reads the options for TLS, proxies and time.
-func httpClient(p *part, o *options.Set) *http.Client {
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: strings.EqualFold(o.String("tls_verify_mode"), "none")} //nolint:gosec // asked for
+func httpClient(o *options.Set) *http.Client {
+	secure := &tls.Config{InsecureSkipVerify: strings.EqualFold(o.String("tls_verify_mode"), "none")} //nolint:gosec // asked for
 	if file := o.String("tls_ca_cert_path"); file != "" {
 		secure.RootCAs = authorities(o, "tls_ca_cert_path", file)
 	}
-	crt, key := o.String("tls_client_cert_path"), o.String("tls_private_key_path")
+	certificate(o, secure, "tls_client_cert_path", "tls_private_key_path")
+	versions(o, secure, "tls_version", "", "")
+	ciphers(o, secure, "tls_ciphers")
 	if o.String("tls_private_key_passphrase") != "" {
 		o.Failf("tls_private_key_passphrase", "keys with a passphrase are not built into logagent")
 	}
-	if crt != "" {
-		pair, err := tls.LoadX509KeyPair(crt, key)
-		if err != nil {
-			o.Failf("tls_client_cert_path", "tls_client_cert_path and tls_private_key_path cannot be used: %v", err)
-		}
-		secure.Certificates = []tls.Certificate{pair}
-	}
-	o.Ignore("tls_version")
 	transport := &http.Transport{TLSClientConfig: secure, Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second,
-		DialContext: (&net.Dialer{Timeout: time.Duration(o.IntOr("open_timeout", 60)) * time.Second}).DialContext}
+		TLSHandshakeTimeout: time.Duration(o.IntOr("ssl_timeout", 10)) * time.Second,
+		DialContext:         (&net.Dialer{Timeout: time.Duration(o.IntOr("open_timeout", 60)) * time.Second}).DialContext}
 	if proxy := o.String("proxy"); proxy != "" {
 		u, err := url.Parse(proxy)
 		if err != nil || u.Host == "" {
@@ -156,20 +149,8 @@ func httpClient(p *part, o *options.Set) *http.Client {
 		}
 		transport.Proxy = http.ProxyURL(u)
 	}
-	_ = p
 	return &http.Client{Transport: transport, Timeout: time.Duration(o.IntOr("read_timeout", 60)) * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
-
-func authorities(o *options.Set, key, file string) *x509.CertPool {
-	pool := x509.NewCertPool()
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		o.Failf(key, "%s: %v", key, err)
-	} else if !pool.AppendCertsFromPEM(pem) {
-		o.Failf(key, "%s: there is no certificate in %s", key, file)
-	}
-	return pool
 }
 
 func (h *httpOutput) write(ctx context.Context, c *delivery) error {

@@ -39,7 +39,7 @@ type stdout struct {
 func newStdout(b *builder, p *part) target {
 	p.only("format", "inject", "buffer", "secondary")
 	s := &stdout{p, printer{&b.engine.stdout, b.out, b.formatter(p, "stdout")}, b.injector(p)}
-	p.set.Ignore("use_logger")
+	p.set.Pass("use_logger") // records go to standard output, where upstream's logger writes them too
 	if p.child("buffer") == nil {
 		return s
 	}
@@ -127,7 +127,7 @@ type store struct {
 
 func newCopy(b *builder, p *part) target {
 	c := &copies{part: p}
-	p.set.Ignore("copy_mode", "deep_copy")
+	p.set.Pass("copy_mode", "deep_copy")
 	p.only("store")
 	for i, s := range p.section.Sections {
 		if s.Kind != "store" {

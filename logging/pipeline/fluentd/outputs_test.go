@@ -174,7 +174,7 @@ retry_wait 3600s
 			t.Fatal(err)
 		}
 		o := e.buffers[0]
-		if err := o.open(); err != nil {
+		if err := o.open(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		put := func(ctx context.Context, n int) error {

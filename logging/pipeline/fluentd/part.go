@@ -52,6 +52,18 @@ func (p *part) only(kinds ...string) {
 	}
 }
 
+// finish ends reading the options of a section of this part: its faults are those of the part, and what is set and changes nothing is told.
+func (p *part) finish(o *options.Set) {
+	if o != p.set {
+		if err := o.Done(); err != nil {
+			p.set.Join(err)
+		}
+	}
+	for _, passed := range o.Passed() {
+		p.log.Info("the option changes nothing here", "option", passed.Key, "at", passed.Pos.String())
+	}
+}
+
 // reject hands a record that a part cannot deal with to the label @ERROR, or to the log.
 func (p *part) reject(ctx context.Context, b flow.Batch, t record.Time, body []byte, why error) error {
 	p.errors.Add(1)

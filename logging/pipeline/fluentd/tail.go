@@ -11,7 +11,9 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/fluentd/parse"
 	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
+	"github.com/weft-dev/weft/logging/plugin"
 )
 
 // tail follows files, with the input of package input, and parses their lines.
@@ -58,29 +60,26 @@ func newTail(b *builder, p *part) (input.Input, fullPolicy) {
 	if tag == "" {
 		o.Failf("tag", "tail needs the option tag")
 	}
+	files := newTailFiles(b, p)
 	path, _ := p.section.Get("path")
-	if strings.Contains(path.Value, "%") {
-		o.Failf("path", "a path with the time in it (%%Y and so on) is not built into logagent; write * instead")
-	}
-	if delimiter := o.StringOr("path_delimiter", ","); delimiter != "," {
-		path.Value = strings.ReplaceAll(path.Value, delimiter, ",")
-	}
-	o.Ignore("path")
-	inner.add("path", path.Value, path)
+	inner.add("path", path.Value, path) // files come from the hooks: this one is a name for all of them
 	inner.add("key", lineKey, config.Property{})
 	inner.add("path_key", pathKey, config.Property{})
-	if exclude := o.Array("exclude_path"); len(exclude) > 0 {
-		from, _ := p.section.Get("exclude_path")
-		inner.add("exclude_path", strings.Join(exclude, ","), from)
-	}
 	inner.option(o, "pos_file", "db")
-	if !o.Has("pos_file") {
+	if path := o.String("pos_file"); path != "" {
+		if other := b.positions[path]; other != nil {
+			o.Failf("pos_file", "%s at %s has the same pos_file; give each source one of its own", other.name, other.section.Pos)
+		}
+		b.positions[path] = p
+	} else {
 		p.log.Warn("'pos_file PATH' parameter is not set to a 'tail' source. this parameter is highly recommended to save the position to resume tailing.")
+		if o.Bool("follow_inodes") {
+			o.Failf("follow_inodes", "follow_inodes needs pos_file")
+		}
 	}
 	inner.option(o, "read_from_head", "read_from_head")
 	inner.option(o, "refresh_interval", "refresh_interval")
 	inner.option(o, "rotate_wait", "rotate_wait")
-	inner.option(o, "limit_recently_modified", "ignore_older")
 	inner.add("skip_long_lines", "on", config.Property{})
 	inner.add("watcher_interval", "0.5", config.Property{}) // positions are written as often
 	if o.Has("max_line_size") {
@@ -93,16 +92,25 @@ func newTail(b *builder, p *part) (input.Input, fullPolicy) {
 			o.Failf(key, "%s %s is not built into logagent, which reads UTF-8", key, v)
 		}
 	}
-	if o.Size("read_bytes_limit_per_second") > 0 {
-		o.Failf("read_bytes_limit_per_second", "read_bytes_limit_per_second is not built into logagent; its buffers pause the input")
+	if !o.Bool("enable_watch_timer") && !o.Bool("enable_stat_watcher") {
+		o.Failf("enable_watch_timer", "either enable_watch_timer or enable_stat_watcher must be true")
 	}
 	// One goroutine reads all files, by inode, when the kernel tells of a change.
-	o.Ignore("follow_inodes", "path_timezone", "skip_refresh_on_startup", "read_lines_limit", "pos_file_compaction_interval", "enable_watch_timer",
-		"enable_stat_watcher", "open_on_every_update", "ignore_repeated_permission_error", "glob_policy")
-	p.only("parse")
+	o.Ignore("follow_inodes")
+	o.Pass("read_lines_limit", "enable_watch_timer", "enable_stat_watcher", "open_on_every_update")
+	p.only("parse", "group")
+	hooks := input.TailHooks{Files: files.list, Folders: files.folders(), Late: o.Bool("skip_refresh_on_startup"), DeniedOnce: o.Bool("ignore_repeated_permission_error"),
+		Compact: o.Duration("pos_file_compaction_interval")}
+	if pace := newTailPace(p); pace != nil {
+		hooks.Pace = pace
+	}
 	t.parser = b.parser(p, "")
 	t.multiline = t.parser != nil && t.parser.Type == "multiline"
-	t.inner = inner.input("tail", b.host(p))
+	set := options.New(inner.section, plugin.FluentBit().Plugin(config.Input, "tail"), nil)
+	t.inner = input.NewTail(set, b.host(p), hooks)
+	if err := set.Done(); err != nil {
+		o.Join(err)
+	}
 	return t, wait
 }
 
@@ -235,8 +243,12 @@ func (t *tail) more(out *outgoing, line []byte, at record.Time, ack *flow.Ack) {
 	case m != nil:
 		m.lines = append(append(m.lines, '\n'), line...)
 	case !begins: // the rest of a message whose beginning was not seen
-		t.parse(out, line, at)
-		delete(t.held, out.path)
+		if t.unmatched {
+			t.parse(out, line, at)
+		} else {
+			t.part.dropped.Add(1)
+			t.part.log.Warn("got incomplete line before first line", "file", out.path, "line", string(line[:min(len(line), 500)]))
+		}
 		return
 	default:
 		m = &message{lines: append([]byte(nil), line...), at: at, tag: out.tag}

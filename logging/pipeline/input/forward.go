@@ -4,17 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/rand"
-	"crypto/sha512"
-	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/weft-dev/weft/logging/pipeline/flow"
@@ -23,70 +18,69 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/transport"
 )
 
-// forward takes records by Fluentd's forward protocol (github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1.5), in all its modes.
-type forward struct {
-	host      Host
-	server    *transport.Server
-	unix      string
-	mode      os.FileMode
-	tag       string
-	prefix    string
-	chunk     int
-	limit     int
-	secure    bool
-	sharedKey string
-	users     map[string]string
-	self      string
+// Forward takes records by Fluentd's forward protocol (github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1.5), in all its modes.
+type Forward struct {
+	Host        Host
+	Listen      func() (net.Listener, error)
+	Tag, Prefix string           // Tag replaces the one of the sender, Prefix stands before it
+	Limit       int              // bytes of a message; a longer one ends its connection
+	Unpacked    int64            // bytes of a message that was compressed
+	Security    *ForwardSecurity // nil: whoever connects may send
+	Once        bool             // a connection ends after its first message
+	// Drop and Warn are sizes of messages in bytes from which on they are dropped, or told in the log; 0 is no such size.
+	Drop, Warn int
+	SkipBad    bool // records that are none are left out and told, else their message is refused as a whole
+	// Peer gives what is to be changed in the bodies of the records of a connection; it, or what it gives, may be nil.
+	Peer func(ctx context.Context, conn net.Conn) func(body []byte) []byte
 }
 
 func newForward(o *options.Set, h Host) Input {
-	f := &forward{host: h, server: transport.NewServer(o, 24224), unix: o.String("unix_path"), prefix: o.String("tag_prefix"),
-		chunk: int(o.Size("buffer_chunk_size")), limit: int(o.Size("buffer_max_size")), sharedKey: o.String("shared_key"), self: o.String("self_hostname"), users: map[string]string{}}
+	server, unix := transport.NewServer(o, 24224), o.String("unix_path")
+	f := &Forward{Host: h, Listen: server.Listen, Prefix: o.String("tag_prefix"), Limit: int(o.Size("buffer_max_size"))}
+	f.Unpacked = int64(f.Limit) * 8
+	o.Ignore("buffer_chunk_size")
 	if o.Has("tag") {
-		f.tag = h.Tag
+		f.Tag = h.Tag
 	}
-	f.secure = f.sharedKey != "" || o.Bool("empty_shared_key")
+	key, self, users := o.String("shared_key"), o.String("self_hostname"), map[string]string{}
 	for _, p := range o.All("security.users") {
 		user, password := o.Pair(p)
-		f.users[user] = password
+		users[user] = password
 	}
-	if len(f.users) > 0 && !f.secure {
+	if key != "" || o.Bool("empty_shared_key") {
+		f.Security = &ForwardSecurity{SharedKey: key, Self: self, Users: users}
+	} else if len(users) > 0 {
 		o.Failf("security.users", "security.users needs shared_key, or empty_shared_key on")
 	}
+	var mode os.FileMode
 	if perm := o.String("unix_perm"); perm != "" {
 		n, err := strconv.ParseUint(perm, 8, 12)
 		if err != nil {
 			o.Failf("unix_perm", "unix_perm %q is not an octal mode such as 0660", perm)
 		}
-		f.mode = os.FileMode(n)
+		mode = os.FileMode(n)
 	}
-	if f.self == "" {
-		f.self, _ = os.Hostname() // the protocol takes an empty name as well
+	if unix != "" {
+		f.Listen = func() (net.Listener, error) { return listenUnix(unix, mode) }
 	}
-	if f.limit < 1024 {
+	if f.Limit < 1024 {
 		o.Failf("buffer_max_size", "Buffer_Max_Size must be at least 1k")
 	}
 	return f
 }
 
-func (f *forward) Run(ctx context.Context, sink flow.Sink) error {
-	listener, err := f.listen()
+// Run serves connections until ctx ends.
+func (f *Forward) Run(ctx context.Context, sink flow.Sink) error {
+	listener, err := f.Listen()
 	if err != nil {
 		return err
 	}
-	f.host.Log.Info("listening", "address", listener.Addr())
-	return transport.Serve(ctx, listener, f.host.Log, func(ctx context.Context, conn net.Conn) {
+	f.Host.Log.Info("listening", "address", listener.Addr())
+	return transport.Serve(ctx, listener, f.Host.Log, func(ctx context.Context, conn net.Conn) {
 		if err := f.serve(ctx, conn, sink); !errors.Is(err, io.EOF) && ctx.Err() == nil {
-			f.host.Log.Error("a connection is closed", "from", conn.RemoteAddr(), "error", err)
+			f.Host.Log.Error("a connection is closed", "from", conn.RemoteAddr(), "error", err)
 		}
 	})
-}
-
-func (f *forward) listen() (net.Listener, error) {
-	if f.unix == "" {
-		return f.server.Listen()
-	}
-	return listenUnix(f.unix, f.mode)
 }
 
 // listenUnix makes a socket in place of one that nobody serves any more.
@@ -113,12 +107,16 @@ func listenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	return l, nil
 }
 
-func (f *forward) serve(ctx context.Context, conn net.Conn, sink flow.Sink) error {
-	in := &valueReader{in: conn, limit: f.limit, buffer: make([]byte, 0, 32<<10)}
-	if f.secure {
+func (f *Forward) serve(ctx context.Context, conn net.Conn, sink flow.Sink) error {
+	in := &valueReader{in: conn, limit: f.Limit, buffer: make([]byte, 0, 32<<10)}
+	if f.Security != nil {
 		if err := f.handshake(conn, in); err != nil {
 			return fmt.Errorf("handshake: %w", err)
 		}
+	}
+	var change func([]byte) []byte
+	if f.Peer != nil {
+		change = f.Peer(ctx, conn)
 	}
 	var batch []byte
 	for {
@@ -127,7 +125,7 @@ func (f *forward) serve(ctx context.Context, conn net.Conn, sink flow.Sink) erro
 			return err
 		}
 		var ack []byte
-		if batch, ack, err = f.take(ctx, sink, batch[:0], message); err != nil {
+		if batch, ack, err = f.take(ctx, sink, batch[:0], message, change); err != nil {
 			return err
 		}
 		if cap(batch) > 1<<20 {
@@ -139,20 +137,39 @@ func (f *forward) serve(ctx context.Context, conn net.Conn, sink flow.Sink) erro
 				return err
 			}
 		}
+		if f.Once {
+			return io.EOF
+		}
 	}
 }
 
 // take hands the records of a message over. ack is the chunk's name as the sender wrote it, if it wants an answer.
-func (f *forward) take(ctx context.Context, sink flow.Sink, batch, message []byte) (_, ack []byte, err error) {
+func (f *Forward) take(ctx context.Context, sink flow.Sink, batch, message []byte, change func([]byte) []byte) (_, ack []byte, err error) {
+	switch {
+	case record.KindOf(message) == record.Nil: // a heartbeat
+		return batch, nil, nil
+	case f.Drop > 0 && len(message) > f.Drop:
+		f.Host.Log.Warn("a message is larger than the limit; it is dropped", "bytes", len(message), "limit", f.Drop)
+		return batch, nil, nil
+	case f.Warn > 0 && len(message) > f.Warn:
+		f.Host.Log.Warn("a message is large", "bytes", len(message), "limit", f.Warn)
+	}
 	tag, batch, count, ack, err := f.decode(batch, message)
 	if err != nil || count == 0 {
 		return batch, ack, err
+	}
+	if change != nil {
+		changed := make([]byte, 0, len(batch)+count*32)
+		for r := record.NewReader(batch); r.Next(); {
+			changed = record.AppendEvent(changed, r.Time, r.Meta, change(r.Body))
+		}
+		batch = changed
 	}
 	return batch, ack, sink.Append(ctx, flow.Batch{Tag: tag, Data: batch, Count: count})
 }
 
 // decode reads a message in one of the modes Message, Forward, PackedForward and CompressedPackedForward.
-func (f *forward) decode(batch, message []byte) (tag string, out []byte, count int, ack []byte, err error) {
+func (f *Forward) decode(batch, message []byte) (tag string, out []byte, count int, ack []byte, err error) {
 	words := record.ItemsOf(message)
 	if words.Count < 2 || !words.Next() {
 		return "", batch, 0, nil, fmt.Errorf("%w: a message is an array of tag, records and options", record.ErrMalformed)
@@ -162,10 +179,10 @@ func (f *forward) decode(batch, message []byte) (tag string, out []byte, count i
 		return "", batch, 0, nil, fmt.Errorf("%w: the tag is no text", record.ErrMalformed)
 	}
 	tag = string(name)
-	if f.tag != "" {
-		tag = f.tag
+	if f.Tag != "" {
+		tag = f.Tag
 	}
-	tag = f.prefix + tag
+	tag = f.Prefix + tag
 	words.Next()
 	body := words.Value
 	var extra []byte
@@ -183,20 +200,23 @@ func (f *forward) decode(batch, message []byte) (tag string, out []byte, count i
 			extra = words.Value
 		}
 		t, ok := record.ReadTime(body)
-		if !ok || record.KindOf(fields) != record.Map {
+		if bad := !ok || record.KindOf(fields) != record.Map; bad && f.SkipBad {
+			f.skipped(tag)
+			return tag, batch, 0, f.wanted(extra), nil
+		} else if bad {
 			return "", batch, 0, nil, fmt.Errorf("%w: a record is a time and a map", record.ErrMalformed)
 		}
 		if t.IsZero() {
-			t = record.TimeOf(f.host.Now())
+			t = record.TimeOf(f.Host.Now())
 		}
 		batch, count = record.AppendEvent(batch, t, nil, fields), 1
 		return tag, batch, count, f.wanted(extra), nil
 	}
-	batch, count, err = f.entries(batch, body, extra)
+	batch, count, err = f.entries(tag, batch, body, extra)
 	return tag, batch, count, f.wanted(extra), err
 }
 
-func (f *forward) wanted(extra []byte) []byte {
+func (f *Forward) wanted(extra []byte) []byte {
 	if extra == nil {
 		return nil
 	}
@@ -204,12 +224,12 @@ func (f *forward) wanted(extra []byte) []byte {
 	return chunk
 }
 
-func (f *forward) entries(batch, body, extra []byte) ([]byte, int, error) {
+func (f *Forward) entries(tag string, batch, body, extra []byte) ([]byte, int, error) {
+	count := 0
 	if record.KindOf(body) == record.Array {
-		count := 0
-		for i := record.ItemsOf(body); i.Next(); count++ {
+		for i := record.ItemsOf(body); i.Next(); {
 			var err error
-			if batch, err = f.entry(batch, i.Value); err != nil {
+			if batch, err = f.entry(tag, batch, i.Value, &count); err != nil {
 				return batch, count, err
 			}
 		}
@@ -219,34 +239,41 @@ func (f *forward) entries(batch, body, extra []byte) ([]byte, int, error) {
 	if how, ok := record.Get(extra, "compressed"); ok {
 		name, _ := record.Text(how)
 		var err error
-		if packed, err = Uncompressed(string(name), packed, int64(f.limit)*8); err != nil {
+		if packed, err = Uncompressed(string(name), packed, f.Unpacked); err != nil {
 			return batch, 0, err
 		}
 	}
-	count := 0
 	for len(packed) > 0 {
 		n, err := record.Skip(packed)
 		if err != nil {
 			return batch, count, err
 		}
-		if batch, err = f.entry(batch, packed[:n]); err != nil {
+		if batch, err = f.entry(tag, batch, packed[:n], &count); err != nil {
 			return batch, count, err
 		}
 		packed = packed[n:]
-		count++
 	}
 	return batch, count, nil
 }
 
-func (f *forward) entry(batch, value []byte) ([]byte, error) {
+func (f *Forward) entry(tag string, batch, value []byte, count *int) ([]byte, error) {
 	e, err := record.ReadEvent(value)
+	if err != nil && f.SkipBad {
+		f.skipped(tag)
+		return batch, nil
+	}
 	if err != nil {
 		return batch, err
 	}
 	if e.Time.IsZero() {
-		e.Time = record.TimeOf(f.host.Now())
+		e.Time = record.TimeOf(f.Host.Now())
 	}
+	*count++
 	return record.AppendEvent(batch, e.Time, e.Meta, e.Body), nil
+}
+
+func (f *Forward) skipped(tag string) {
+	f.Host.Log.Warn("what is no record is skipped", "tag", tag)
 }
 
 // Uncompressed decodes what was compressed by gzip or zstd ("" for not at all), to at most limit bytes.
@@ -276,68 +303,6 @@ func Uncompressed(how string, data []byte, limit int64) ([]byte, error) {
 		err = fmt.Errorf("more than %d bytes when uncompressed", limit)
 	}
 	return out, err
-}
-
-// handshake sends HELO, checks PING and answers PONG.
-func (f *forward) handshake(conn net.Conn, in *valueReader) error {
-	random := func() string {
-		var b [16]byte
-		rand.Read(b[:])
-		return hex.EncodeToString(b[:])
-	}
-	nonce, auth := random(), ""
-	if len(f.users) > 0 {
-		auth = random()
-	}
-	helo := record.AppendString(append([]byte(nil), 0x92), "HELO")
-	helo = append(helo, 0x83)
-	helo = record.AppendString(record.AppendString(helo, "nonce"), nonce)
-	helo = record.AppendString(record.AppendString(helo, "auth"), auth)
-	helo = record.AppendBool(record.AppendString(helo, "keepalive"), true)
-	if _, err := conn.Write(helo); err != nil {
-		return err
-	}
-	ping, err := in.next()
-	if err != nil {
-		return err
-	}
-	var words []string
-	for i := record.ItemsOf(ping); i.Next(); {
-		text, _ := record.Text(i.Value)
-		words = append(words, string(text))
-	}
-	if len(words) < 6 || words[0] != "PING" {
-		return errors.New("the client does not answer with PING")
-	}
-	reason := ""
-	if !same(words[3], hexSum(words[2], words[1], nonce, f.sharedKey)) {
-		reason = "shared_key mismatch"
-	} else if password, ok := f.users[words[4]]; len(f.users) > 0 && (!ok || !same(words[5], hexSum(auth, words[4], password))) {
-		reason = "username/password mismatch"
-	}
-	pong := record.AppendString(append([]byte(nil), 0x95), "PONG")
-	pong = record.AppendBool(pong, reason == "")
-	pong = record.AppendString(pong, reason)
-	pong = record.AppendString(pong, f.self)
-	digest := ""
-	if reason == "" {
-		digest = hexSum(words[2], f.self, nonce, f.sharedKey)
-	}
-	pong = record.AppendString(pong, digest)
-	if _, err := conn.Write(pong); err != nil {
-		return err
-	}
-	if reason != "" {
-		return errors.New(reason)
-	}
-	return nil
-}
-
-func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
-
-func hexSum(parts ...string) string {
-	sum := sha512.Sum512([]byte(strings.Join(parts, "")))
-	return hex.EncodeToString(sum[:])
 }
 
 // valueReader reads values of MessagePack one after the other, each of at most limit bytes.

@@ -1,6 +1,7 @@
 package input
 
 import (
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -11,8 +12,9 @@ import (
 
 // FuzzNetwork gives bytes to everything that takes records from the network: what comes out is whole events.
 func FuzzNetwork(f *testing.F) {
-	host := Host{Host: flow.Host{Now: time.Now}, Tag: "t"}
-	forwarding := &forward{host: host, limit: 1 << 20}
+	host := Host{Host: flow.Host{Now: time.Now, Log: slog.New(slog.DiscardHandler)}, Tag: "t"}
+	forwarding := &Forward{Host: host, Limit: 1 << 20, Unpacked: 8 << 20}
+	skipping := &Forward{Host: host, Limit: 1 << 20, Unpacked: 8 << 20, SkipBad: true}
 	posting := &httpInput{host: host}
 	lines := &tcp{host: host, json: true, limit: 1 << 16}
 	messages := &syslog{host: host, limit: 1 << 16}
@@ -30,6 +32,9 @@ func FuzzNetwork(f *testing.F) {
 		}
 		if n, err := record.Skip(data); err == nil {
 			if _, batch, count, _, err := forwarding.decode(nil, data[:n]); err == nil {
+				check(batch, count)
+			}
+			if _, batch, count, _, err := skipping.decode(nil, data[:n]); err == nil {
 				check(batch, count)
 			}
 		}

@@ -3,10 +3,7 @@ package input
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,7 +43,10 @@ type tail struct {
 	inotify                   bool
 	compareName               bool
 	database                  string
+	set                       string // path, as it is written
 
+	hooks    TailHooks
+	denied   map[string]bool // files that could not be read, once told
 	store    *PositionStore
 	progress chan struct{} // nil without a database
 	watch    *watcher
@@ -56,17 +56,51 @@ type tail struct {
 	started  bool
 }
 
+// TailHooks change which files are followed and how fast they are read. All are called by one goroutine.
+type TailHooks struct {
+	// Files gives the names of the files that are to be followed, sorted; nil: those that path names and exclude_path does not. A file that is not among them any more
+	// is read to its end, and left after rotate_wait.
+	Files func() []string
+	// Folders are those in which new files are noticed at once.
+	Folders []string
+	// Pace bounds reading; nil reads as fast as records are taken.
+	Pace TailPace
+	// Late leaves files alone until refresh_interval has passed once.
+	Late bool
+	// DeniedOnce says that a file that cannot be read is told once.
+	DeniedOnce bool
+	// Compact is how often positions of files that are gone are forgotten, besides at the start; 0 for never.
+	Compact time.Duration
+}
+
+// TailPace bounds how fast files are read.
+type TailPace interface {
+	// Allow gives the number of lines that may be read of a file at a time, -1 for any number.
+	Allow(name string, now time.Time) int
+	// Took tells how much was read.
+	Took(name string, lines, bytes int, now time.Time)
+	// Left tells that a file is not followed any more.
+	Left(name string)
+}
+
 // readSize is how much is read of a file at once; one buffer serves all files.
 const readSize = 256 << 10
 
-func newTail(o *options.Set, h Host) Input {
-	t := &tail{host: h, tag: h.Tag, key: o.String("key"), pathKey: o.String("path_key"), offsetKey: o.String("offset_key"),
+func newTail(o *options.Set, h Host) Input { return NewTail(o, h, TailHooks{}) }
+
+// NewTail makes the input tail.
+func NewTail(o *options.Set, h Host, hooks TailHooks) Input {
+	t := &tail{host: h, hooks: hooks, denied: map[string]bool{}, tag: h.Tag, key: o.String("key"), pathKey: o.String("path_key"), offsetKey: o.String("offset_key"),
 		fromHead: o.Bool("read_from_head"), newFromHead: o.Bool("read_newly_discovered_files_from_head"),
 		skipLong: o.Bool("skip_long_lines"), truncateLong: o.Bool("truncate_long_lines"), skipEmpty: o.Bool("skip_empty_lines"),
 		rotateWait: o.Duration("rotate_wait"), ignoreOlder: o.Duration("ignore_older"), ignoreActive: o.Bool("ignore_active_older_files"),
 		exitOnEOF: o.Bool("exit_on_eof"), inotify: o.Bool("inotify_watcher"), poll: o.Duration("watcher_interval"),
-		database: o.String("db"), compareName: o.Bool("db.compare_filename"), files: map[string]*tailed{}}
-	for _, p := range o.Commas("path") {
+		database: o.String("db"), set: o.String("path"), compareName: o.Bool("db.compare_filename"), files: map[string]*tailed{}}
+	paths := o.Commas("path")
+	if hooks.Files != nil {
+		paths = nil
+	}
+	for _, p := range paths {
 		if _, err := filepath.Match(p, ""); err != nil {
 			o.Failf("path", "Path: the pattern %q is not valid: %v", p, err)
 		}
@@ -132,7 +166,7 @@ func refreshInterval(o *options.Set) time.Duration {
 
 func (t *tail) Run(ctx context.Context, sink flow.Sink) error {
 	t.sink = sink
-	store, err := t.host.Positions.Open(t.database, t.host.Name+" "+strings.Join(t.paths, ","))
+	store, err := t.host.Positions.Open(t.database, t.host.Name+" "+t.set)
 	if err != nil {
 		return err
 	}
@@ -154,8 +188,10 @@ func (t *tail) Run(ctx context.Context, sink flow.Sink) error {
 	if t.watch != nil {
 		t.watchFolders()
 	}
-	t.scan()
-	t.started = true
+	if !t.hooks.Late {
+		t.scan()
+		t.compact()
+	}
 	return t.loop(ctx)
 }
 
@@ -192,7 +228,12 @@ func (t *tail) loop(ctx context.Context) error {
 	defer check.Stop()
 	refresh := time.NewTicker(t.refresh)
 	defer refresh.Stop()
-	var flush <-chan time.Time
+	var flush, compact <-chan time.Time
+	if t.hooks.Compact > 0 {
+		ticker := time.NewTicker(t.hooks.Compact)
+		defer ticker.Stop()
+		compact = ticker.C
+	}
 	if d := t.lines.flushEvery(); d > 0 {
 		ticker := time.NewTicker(d)
 		defer ticker.Stop()
@@ -238,6 +279,8 @@ func (t *tail) loop(ctx context.Context) error {
 			}
 		case <-refresh.C:
 			t.scan()
+		case <-compact:
+			t.compact()
 		case <-flush:
 			if err := t.flushLines(ctx, false); err != nil {
 				return err
@@ -275,233 +318,5 @@ func (t *tail) close() {
 	}
 	if err := t.store.Save(); err != nil {
 		t.host.Log.Error("positions are not saved", "error", err)
-	}
-}
-
-// scan looks for files that the patterns match and that are not followed yet.
-func (t *tail) scan() {
-	for _, pattern := range t.paths {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			continue // the pattern was checked
-		}
-		slices.Sort(names)
-		if len(names) == 0 && !t.started {
-			t.host.Log.Warn("no file matches yet", "path", pattern)
-		}
-		for _, name := range names {
-			if !t.excluded(name) {
-				t.follow(name)
-			}
-		}
-	}
-}
-
-func (t *tail) excluded(name string) bool {
-	return slices.ContainsFunc(t.exclude, func(pattern string) bool {
-		ok, err := filepath.Match(pattern, name)
-		if ok && err == nil {
-			return true
-		}
-		ok, err = filepath.Match(pattern, filepath.Base(name))
-		return ok && err == nil
-	})
-}
-
-// follow begins with a file, unless it is followed already.
-func (t *tail) follow(name string) {
-	info, err := os.Stat(name)
-	if err != nil || !info.Mode().IsRegular() {
-		return
-	}
-	if t.ignoreOlder > 0 && t.host.Now().Sub(info.ModTime()) > t.ignoreOlder {
-		return
-	}
-	key := fileKey(info)
-	if t.compareName {
-		key += " " + name
-	}
-	if f := t.files[key]; f != nil {
-		if f.name != name && f.moved {
-			f.name = name // the tag stays: the lines are those of the same source
-		}
-		return
-	}
-	file, err := os.Open(name)
-	if err != nil {
-		t.host.Log.Error("the file cannot be read", "file", name, "error", err)
-		return
-	}
-	opened, err := file.Stat()
-	if err != nil || fileKey(opened) != fileKey(info) {
-		file.Close() // exchanged just now: the next scan sees the new one
-		return
-	}
-	tag, err := t.tagOf(name)
-	if err != nil {
-		t.host.Log.Error("the file is left out", "error", err)
-		file.Close()
-		return
-	}
-	f := &tailed{key: key, name: name, tag: tag, file: file, dirty: true, watch: -1, store: t.store, progress: t.progress}
-	t.begin(f, opened)
-	t.files[key] = f
-	if t.watch != nil {
-		if f.watch, err = t.watch.addFile(name); err != nil {
-			t.host.Log.Warn("the file is looked at at intervals", "file", name, "error", err)
-			f.watch = -1
-		}
-	}
-	t.host.Log.Info("the file is followed", "file", name, "offset", f.offset)
-}
-
-// begin says where reading begins.
-func (t *tail) begin(f *tailed, info os.FileInfo) {
-	if p, ok := t.store.Get(f.key); ok {
-		if p.Offset <= info.Size() && f.sameHead(p) {
-			f.offset = p.Offset
-		} else {
-			t.host.Log.Info("another file than the one whose position is known: read from its head", "file", f.name)
-		}
-	} else if !t.fromHead && (!t.started || !t.newFromHead) {
-		f.offset = info.Size()
-	}
-	f.committed = f.offset
-	f.stream = t.lines.newStream(t, f)
-	f.remember()
-}
-
-// tagOf makes the tag of a file: the * of the section's tag is the path with dots, <name> a group of Tag_Regex.
-func (t *tail) tagOf(name string) (string, error) {
-	if t.tagRegex != nil {
-		return t.tagFromRegex(name)
-	}
-	before, after, star := strings.Cut(t.tag, "*")
-	if !star {
-		return t.tag, nil
-	}
-	tag := strings.TrimLeft(before+name+after, `/\:`)
-	return strings.NewReplacer("/", ".", `\`, ".", ":", ".", "*", "", " ", "").Replace(tag), nil
-}
-
-func (t *tail) tagFromRegex(name string) (string, error) {
-	found, err := t.tagRegex.Find([]byte(name), nil)
-	if err != nil || found == nil {
-		return "", fmt.Errorf("Tag_Regex does not match the file %s", name)
-	}
-	groups := map[string]string{}
-	for i, n := range t.tagRegex.Names() {
-		if n != "" && found[2*i] >= 0 {
-			groups[n] = name[found[2*i]:found[2*i+1]]
-		}
-	}
-	var b strings.Builder
-	rest := t.tag
-	for {
-		before, after, ok := strings.Cut(rest, "<")
-		b.WriteString(before)
-		if !ok {
-			return b.String(), nil
-		}
-		key, tail, ok := strings.Cut(after, ">")
-		if !ok {
-			return "", fmt.Errorf("the tag %q has < without >", t.tag)
-		}
-		if v := groups[key]; v != "" {
-			b.WriteString(v)
-		} else {
-			b.WriteByte('_')
-		}
-		rest = tail
-	}
-}
-
-// check finds rotated, truncated, exchanged and removed files, and those whose watch was lost.
-func (t *tail) check() {
-	now := t.host.Now()
-	scan := false
-	for key, f := range t.files {
-		info, err := f.file.Stat()
-		if err != nil {
-			t.host.Log.Error("the file cannot be looked at", "file", f.name, "error", err)
-			t.drop(key, f)
-			continue
-		}
-		if info.Size() != f.seen {
-			f.dirty = true
-		}
-		current, err := os.Stat(f.name)
-		away := err != nil || fileKey(current) != fileKey(info)
-		switch {
-		case away && f.rotated.IsZero():
-			f.rotated, f.dirty, scan = now, true, true
-		case away && now.Before(f.rotated): // the clock jumped back
-			f.rotated = now
-		case away && now.Sub(f.rotated) >= t.rotateWait && !f.dirty && f.stream.idle():
-			if t.stillMatched(key) {
-				continue
-			}
-			if f.settled() {
-				t.drop(key, f)
-			}
-		case !away:
-			f.rotated = time.Time{}
-		}
-		if t.ignoreActive && t.ignoreOlder > 0 && !f.dirty && now.Sub(info.ModTime()) > t.ignoreOlder && f.settled() {
-			t.host.Log.Debug("the file is too old", "file", f.name)
-			f.close()
-			t.unwatch(f)
-			delete(t.files, key)
-		}
-		f.remember()
-	}
-	if scan {
-		t.scan()
-	}
-}
-
-// stillMatched finds a renamed file under its new name; it is then followed under that one.
-func (t *tail) stillMatched(key string) bool {
-	f := t.files[key]
-	for _, pattern := range t.paths {
-		names, err := filepath.Glob(pattern)
-		if err != nil {
-			continue
-		}
-		for _, name := range names {
-			if info, err := os.Stat(name); err == nil && fileKey(info) == strings.SplitN(key, " ", 2)[0] && !t.excluded(name) {
-				f.name, f.rotated, f.moved = name, time.Time{}, false
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// drop ends with a file that is gone for good.
-func (t *tail) drop(key string, f *tailed) {
-	t.host.Log.Info("the file is not followed any more", "file", f.name)
-	t.store.Delete(key)
-	t.unwatch(f)
-	f.file.Close()
-	delete(t.files, key)
-}
-
-func (t *tail) unwatch(f *tailed) {
-	if t.watch != nil && f.watch >= 0 {
-		t.watch.remove(f.watch)
-	}
-}
-
-// watchFolders notices new files at once where the folder of a pattern is a plain name.
-func (t *tail) watchFolders() {
-	for _, pattern := range t.paths {
-		dir := filepath.Dir(pattern)
-		if strings.ContainsAny(dir, "*?[") {
-			continue
-		}
-		if err := t.watch.addFolder(dir); err != nil {
-			t.host.Log.Debug("new files are found at Refresh_Interval only", "folder", dir, "error", err)
-		}
 	}
 }

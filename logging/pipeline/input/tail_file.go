@@ -24,6 +24,7 @@ type tailed struct {
 	seen           int64 // size when it was last read to the end
 	dirty          bool  // there may be more to read
 	moved          bool
+	unlisted       bool // it is not to be followed any more
 	skipping       bool // inside of a line that is too long
 	given          bool // up: a line is too long and must not be skipped
 	rotated        time.Time
@@ -186,6 +187,12 @@ func (t *tail) read(ctx context.Context, f *tailed) (more bool, err error) {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
+		most := -1
+		if t.hooks.Pace != nil {
+			if most = t.hooks.Pace.Allow(f.name, t.host.Now()); most == 0 {
+				return false, nil // it stays dirty: the next look at all files tries again
+			}
+		}
 		n, err := f.file.ReadAt(t.buffer, f.offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			t.host.Log.Error("reading failed; it is tried again", "file", f.name, "error", err)
@@ -195,9 +202,13 @@ func (t *tail) read(ctx context.Context, f *tailed) (more bool, err error) {
 		if n == 0 && t.truncated(f) {
 			continue
 		}
-		used, err := t.take(ctx, f, t.buffer[:n])
+		lines := 0
+		used, err := t.take(ctx, f, t.buffer[:n], most, &lines)
 		if err != nil {
 			return false, err
+		}
+		if t.hooks.Pace != nil && used > 0 {
+			t.hooks.Pace.Took(f.name, lines, used, t.host.Now())
 		}
 		if used == 0 {
 			if n == len(t.buffer) {
@@ -240,12 +251,13 @@ func (t *tail) shrink() {
 	}
 }
 
-// take turns the whole lines of data into records and hands them over; it gives the bytes that were used.
-func (t *tail) take(ctx context.Context, f *tailed, data []byte) (int, error) {
+// take turns the whole lines of data, but at most so many if most is not negative, into records and hands them over; it gives the bytes that were used and
+// counts the lines.
+func (t *tail) take(ctx context.Context, f *tailed, data []byte, most int, lines *int) (int, error) {
 	t.batch = t.batch[:0]
 	count, used := 0, 0
 	now := record.TimeOf(t.host.Now())
-	for used < len(data) {
+	for used < len(data) && *lines != most {
 		rest := data[used:]
 		n := bytes.IndexByte(rest, '\n')
 		if n < 0 {
@@ -261,6 +273,7 @@ func (t *tail) take(ctx context.Context, f *tailed, data []byte) (int, error) {
 		line := rest[:n]
 		at := f.offset + int64(used)
 		used += n + 1
+		*lines++
 		if f.skipping {
 			f.skipping = false
 			continue

@@ -23,6 +23,7 @@ type Set struct {
 	used    map[string]bool
 	told    map[config.Position]bool
 	faults  []error
+	passed  []config.Property
 }
 
 // New checks names and types of a section's options against the table. The faults are told by Done, with those found later.
@@ -136,6 +137,19 @@ func (s *Set) Has(key string) bool {
 	_, ok := s.Section.Get(key)
 	return ok
 }
+
+// Pass names options that are accepted and change nothing here, which a user may want to know: Passed gives those that are set.
+func (s *Set) Pass(keys ...string) {
+	for _, key := range keys {
+		s.used[key] = true
+		if p, ok := s.Section.Get(key); ok {
+			s.passed = append(s.passed, p)
+		}
+	}
+}
+
+// Passed are the properties that are set and change nothing.
+func (s *Set) Passed() []config.Property { return s.passed }
 
 func (s *Set) get(key string) (config.Property, string) {
 	s.used[strings.ToLower(key)] = true

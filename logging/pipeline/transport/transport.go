@@ -67,6 +67,15 @@ func NewClient(o *options.Set, host string, port int) *Client {
 	return c
 }
 
+// To connects to an address, by TLS if secure is not nil. Connecting may take as long as connect says, each read and write as long as io says, 0 for
+// any time; keep says that connections stay open for later.
+func To(address string, secure *tls.Config, connect, io time.Duration, keep bool) *Client {
+	if connect <= 0 {
+		connect = 10 * time.Second
+	}
+	return &Client{Address: address, TLS: secure, network: "tcp", dialer: net.Dialer{Timeout: connect}, io: io, keep: keep, env: true}
+}
+
 // Unix makes the client connect to a Unix socket.
 func (c *Client) Unix(path string) { c.network, c.Address = "unix", path }
 
