@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/weft-dev/weft/image"
@@ -17,8 +16,6 @@ import (
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/filler"
 )
-
-type authConfig = authn.AuthConfig
 
 // device is a device that an image has. It is opened when something wants it.
 type device struct {

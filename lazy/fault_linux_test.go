@@ -35,8 +35,9 @@ func readAll(t *testing.T, want map[string][]byte, target string) (failed []stri
 	return failed
 }
 
-func TestFaults(t *testing.T) {
-	needWatch(t)
+func TestFaults(t *testing.T) { inBothModes(t, testFaults) }
+
+func testFaults(t *testing.T, mode Mode) {
 	for name, c := range map[string]struct {
 		config registrytest.Config
 		fault  registrytest.Fault
@@ -69,7 +70,7 @@ func TestFaults(t *testing.T) {
 			auth := authn.AuthConfig{Username: "u", Password: "p"}
 			keychain := registry.Explicit(map[string]authn.AuthConfig{r.Host: auth})
 			pushWith(t, keychain, ref, dir, c.o)
-			s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Deadline: 200 * time.Millisecond, Learn: -1, Registry: registry.Options{
+			s := openService(t, Options{Root: stateDir(t), Mode: mode, Deadline: 200 * time.Millisecond, Learn: -1, Registry: registry.Options{
 				Retry: registry.Retry{Attempts: 3, Min: time.Millisecond, Max: 5 * time.Millisecond},
 			}})
 			defer s.Close()
@@ -154,8 +155,9 @@ func testDamagedChunk(t *testing.T, mode Mode) {
 }
 
 // TestFullDisk fills the file system of the state: reads that need room fail, nothing is wrong, and with room again they work.
-func TestFullDisk(t *testing.T) {
-	needWatch(t)
+func TestFullDisk(t *testing.T) { inBothModes(t, testFullDisk) }
+
+func testFullDisk(t *testing.T, mode Mode) {
 	root := filepath.Join(t.TempDir(), "disk")
 	disk := filepath.Join(stateDir(t), "disk.ext4")
 	if err := os.Mkdir(root, 0o755); err != nil {
@@ -178,7 +180,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	ballast := filepath.Join(root, "ballast")
-	s := openService(t, Options{Root: filepath.Join(root, "state"), Mode: Fanotify, Learn: -1})
+	s := openService(t, Options{Root: filepath.Join(root, "state"), Mode: mode, Learn: -1})
 	defer s.Close()
 	im, err := s.Prepare(t.Context(), Request{Reference: to})
 	if err != nil {

@@ -22,9 +22,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
@@ -32,13 +34,15 @@ import (
 // workerMain is a worker of its own process: it takes over what an earlier one had mounted, or prepares and mounts the image of its arguments.
 func workerMain(mode Mode, root, ref, target string) error {
 	ctx := context.Background()
-	log, err := os.OpenFile(root+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	o, err := workerOptions(mode, root)
 	if err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s, err := Open(ctx, Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Logger: logger, Retire: func() { os.Exit(3) },
-		Registry: registry.Options{PlainHTTP: strings.Fields(os.Getenv("WEFT_TEST_PLAIN_HTTP"))}})
+	o.Retire = func() { os.Exit(3) }
+	if f := strings.Fields(os.Getenv("WEFT_TEST_CREDENTIALS")); len(f) == 3 {
+		o.Registry.Keychain = registry.Explicit(map[string]authn.AuthConfig{f[0]: {Username: f[1], Password: f[2]}})
+	}
+	s, err := Open(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -61,6 +65,40 @@ func workerMain(mode Mode, root, ref, target string) error {
 	}
 	fmt.Println("ready")
 	select {}
+}
+
+// workerOptions are those of a worker and of its stand-by. What is filled goes to a log beside the folder.
+func workerOptions(mode Mode, root string) (Options, error) {
+	log, err := os.OpenFile(root+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return Options{}, err
+	}
+	o := Options{Root: root, Mode: mode, ReadAhead: -1, Learn: -1, Logger: slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registry: registry.Options{PlainHTTP: strings.Fields(os.Getenv("WEFT_TEST_PLAIN_HTTP"))}}
+	if os.Getenv("WEFT_TEST_STAND_BY") != "" {
+		self, err := os.Executable()
+		if err != nil {
+			return o, err
+		}
+		o.StandBy, o.Environment = []string{self, "follower", string(mode), root}, []string{"WEFT_TEST_STAND_BY=1"}
+	}
+	return o, nil
+}
+
+// followerMain is a stand-by of its own process.
+func followerMain(mode Mode, root string) error {
+	o, err := workerOptions(mode, root)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	o.Follow, o.Retire = true, cancel
+	s, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return s.Close()
 }
 
 // startWorker starts a worker and returns when it is ready, or has ended.
@@ -108,13 +146,33 @@ func processes(t testing.TB, root string) (keeperPID, holderPID int) {
 	return h.Keeper.PID, h.PID
 }
 
-// endKeepers ends what a test's folder has left.
+// endKeepers ends what a test's folder has left: they start each other again, so all of them are looked for until there is none.
 func endKeepers(t testing.TB, root string) {
-	if _, err := os.Stat(filepath.Join(root, "run", "holder.json")); err != nil {
-		return
+	for range 1000 {
+		entries, err := os.ReadDir("/proc")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, e := range entries {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil {
+				continue
+			}
+			line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+			args := strings.Split(string(line), "\x00")
+			if err != nil || len(args) < 3 || (args[1] != "keeper" || args[2] != filepath.Join(root, "run")) && (args[1] != "follower" || args[3] != root) {
+				continue
+			}
+			found = true
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		if !found {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
-	k, h := processes(t, root)
-	_, _ = unix.Kill(k, unix.SIGKILL), unix.Kill(h, unix.SIGKILL)
+	t.Errorf("processes of %s do not end", root)
 }
 
 // reader reads all files of a mount in an order of its own, again and again, and compares every byte.
@@ -170,17 +228,25 @@ func filesOf(t testing.TB, dir string) map[string][]byte {
 	return all
 }
 
-// TestKills kills workers, and now and then keepers, while files are read for the first time, and tells how much longer than its fill a reader waits.
+// TestKills kills workers, and now and then keepers, while files are read for the first time, and tells how much longer than its fill a reader waits. With
+// a stand-by nobody starts a worker again for a while, and stand-bys are killed, too, whether they fill or wait.
 func TestKills(t *testing.T) {
 	for _, mode := range []Mode{Fanotify, FUSE} {
-		t.Run(string(mode), func(t *testing.T) { testKills(t, mode) })
+		t.Run(string(mode), func(t *testing.T) { testKills(t, mode, false) })
+		t.Run(string(mode)+"/stand-by", func(t *testing.T) { testKills(t, mode, true) })
 	}
 }
 
-func testKills(t *testing.T, mode Mode) {
+func testKills(t *testing.T, mode Mode, standBy bool) {
 	needMode(t, mode)
+	if standBy {
+		t.Setenv("WEFT_TEST_STAND_BY", "1")
+	}
 	kills, most := 30, time.Duration(0)
 	if testing.Short() {
+		kills = 10
+	}
+	if standBy {
 		kills = 10
 	}
 	if n, err := strconv.Atoi(os.Getenv("WEFT_KILLS")); err == nil {
@@ -190,7 +256,7 @@ func testKills(t *testing.T, mode Mode) {
 	dir := content(t, 3, 600, 128<<10)
 	ref := r.Host + "/app:v1"
 	push(t, ref, dir, image.Options{})
-	k := &killing{mode: mode, random: rand.New(rand.NewPCG(1, 2))}
+	k := &killing{mode: mode, standBy: standBy, random: rand.New(rand.NewPCG(1, 2))}
 	for done := 0; done < kills && !t.Failed(); k.rounds++ {
 		done += k.round(t, ref, dir, kills-done)
 	}
@@ -200,8 +266,10 @@ func testKills(t *testing.T, mode Mode) {
 // killing is what happened.
 type killing struct {
 	mode                     Mode
+	standBy                  bool
 	random                   *rand.Rand
 	workers, keepers, rounds int
+	standBys, filling        int         // killed stand-bys, and those of them that were filling
 	times                    []time.Time // of kills
 	reads                    int
 	waits                    []wait
@@ -235,7 +303,7 @@ func (k *killing) round(t *testing.T, ref, dir string, kills int) (done int) {
 	from := len(k.times)
 	for ; done < kills && slices.ContainsFunc(readers[:], (*readingProcess).runs); done++ {
 		time.Sleep(time.Duration(k.random.IntN(60)) * time.Millisecond)
-		if done%10 == 9 {
+		if (k.workers+done)%10 == 9 {
 			pid, _ := processes(t, root)
 			k.times = append(k.times, time.Now())
 			if err := unix.Kill(pid, unix.SIGKILL); err == nil {
@@ -243,8 +311,12 @@ func (k *killing) round(t *testing.T, ref, dir string, kills int) (done int) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		k.times = append(k.times, time.Now())
-		kill(t, worker)
+		if k.standBy {
+			k.killStandBys(t, root, worker)
+		} else {
+			k.times = append(k.times, time.Now())
+			kill(t, worker)
+		}
 		worker = startWorker(t, k.mode, root, ref, target)
 	}
 	k.workers += done
@@ -280,8 +352,41 @@ func (k *killing) round(t *testing.T, ref, dir string, kills int) (done int) {
 	return done
 }
 
+// killStandBys kills a worker for a while, in a third of the cases its stand-by before it, and in another third after it.
+func (k *killing) killStandBys(t *testing.T, root string, worker *exec.Cmd) {
+	run := filepath.Join(root, "run")
+	for end := time.Now().Add(time.Minute); keeper.Look(run).StandBy == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("nobody stands by")
+			return
+		}
+	}
+	standBy, which := keeper.Look(run).StandBy, k.random.IntN(3)
+	end := func() {
+		k.times = append(k.times, time.Now())
+		if err := unix.Kill(standBy, unix.SIGKILL); err == nil {
+			k.standBys++
+		}
+	}
+	if which == 0 {
+		end()
+		time.Sleep(time.Duration(k.random.IntN(20)) * time.Millisecond)
+	}
+	k.times = append(k.times, time.Now())
+	kill(t, worker)
+	time.Sleep(time.Duration(k.random.IntN(100)) * time.Millisecond)
+	if which == 1 {
+		end()
+		k.filling++
+	}
+	time.Sleep(time.Duration(k.random.IntN(200)) * time.Millisecond)
+}
+
 // tell prints the result, and fails if a reader waited longer than most because of a kill; 0: whatever they waited.
 func (k *killing) tell(t *testing.T, most time.Duration) {
+	if k.standBy {
+		t.Logf("%d stand-bys killed, %d of them in place of a worker", k.standBys, k.filling)
+	}
 	t.Logf("%d workers and %d keepers killed, %d reads compared on %d mounts, %d of them while something was killed", k.workers, k.keepers, k.reads, k.rounds, len(k.waits))
 	if len(k.waits) == 0 {
 		return

@@ -51,6 +51,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, workerMain(Mode(os.Args[2]), os.Args[3], os.Args[4], os.Args[5]))
 		os.Exit(1)
 	}
+	if len(os.Args) == 4 && os.Args[1] == "follower" {
+		fmt.Fprintln(os.Stderr, followerMain(Mode(os.Args[2]), os.Args[3]))
+		return
+	}
 	if len(os.Args) == 5 && os.Args[1] == "reader" {
 		if err := readerMain(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

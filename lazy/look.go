@@ -9,18 +9,22 @@ import (
 	"slices"
 
 	"github.com/weft-dev/weft/lazy/cache"
+	"github.com/weft-dev/weft/lazy/keeper"
 )
 
 // View is what a folder's state says, whoever serves it.
 type View struct {
-	Root   string      `json:"root"`
-	Served bool        `json:"served"`           // by a process that fills what is read
-	Mode   Mode        `json:"mode,omitempty"`   // of the process that serves the folder, or served it last
-	Reason string      `json:"reason,omitempty"` // why that is not the first choice
-	Keeper int         `json:"keeper"`           // process; 0: none
-	Holder int         `json:"holder"`           // likewise
-	Images []ImageView `json:"images"`
-	Cached []Cached    `json:"cached"`
+	Root     string      `json:"root"`
+	Served   bool        `json:"served"`           // by a process that fills what is read
+	Server   int         `json:"server"`           // that process; 0: none, or it is of an older version
+	StandsIn bool        `json:"standsIn"`         // it stood by before, and the one that served the folder then has ended
+	Mode     Mode        `json:"mode,omitempty"`   // of the process that serves the folder, or served it last
+	Reason   string      `json:"reason,omitempty"` // why that is not the first choice
+	Keeper   int         `json:"keeper"`           // process; 0: none
+	Holder   int         `json:"holder"`           // likewise
+	StandBy  int         `json:"standBy"`          // likewise: it serves the folder as soon as the present process has ended
+	Images   []ImageView `json:"images"`
+	Cached   []Cached    `json:"cached"`
 }
 
 // ImageView is an image in a View. Of images that are being filled the disk may know a little less than is present, and the counters are up to 5 s old.
@@ -71,7 +75,13 @@ func Look(root string, log *slog.Logger) (*View, error) {
 		v.Images = append(v.Images, i)
 	}
 	v.Mode, v.Reason = counts.Mode, counts.Reason
-	v.Served, v.Keeper, v.Holder = served(root)
+	var guards keeper.Processes
+	v.Served, guards = served(root)
+	v.Keeper, v.Holder, v.StandBy = guards.Keeper, guards.Holder, guards.StandBy
+	if v.Served {
+		by := signed(root)
+		v.Server, v.StandsIn = by.PID, by.StandsIn
+	}
 	return v, nil
 }
 

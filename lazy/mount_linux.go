@@ -31,13 +31,12 @@ func newGuard(ctx context.Context, s *Service) (guard, error) {
 }
 
 // served says which processes look after a folder.
-func served(root string) (worker bool, keeperPID, holderPID int) {
+func served(root string) (worker bool, p keeper.Processes) {
 	f, err := lock(context.Background(), root, 0)
 	if err == nil {
 		f.Close()
 	}
-	keeperPID, holderPID = keeper.Look(filepath.Join(root, "run"))
-	return errors.Is(err, ErrBusy), keeperPID, holderPID
+	return errors.Is(err, ErrBusy), keeper.Look(filepath.Join(root, "run"))
 }
 
 // kernelMount lets the kernel mount an image.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/weft-dev/weft/lazy/keeper"
 )
 
 func newGuard(context.Context, *Service) (guard, error) {
@@ -20,7 +22,7 @@ func (s *Service) kernelMount(*Image, string, int) error { return errors.ErrUnsu
 
 func (s *Service) mountAgain(context.Context, *Image) error { return errors.ErrUnsupported }
 
-func served(string) (worker bool, keeperPID, holderPID int) { return false, 0, 0 }
+func served(string) (worker bool, p keeper.Processes) { return false, p }
 
 // Refuse makes sure that nothing that is needed lies on a lazy mount.
 func Refuse(string) error { return ErrCannot }

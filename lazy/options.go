@@ -51,6 +51,12 @@ type Options struct {
 	// Keeper is the program and its arguments that is started as the keeper, see package keeper; nil: the running program, with the argument
 	// keeper.
 	Keeper []string
+	// StandBy is a program, an absolute path, and its arguments, that the keeper starts so that readers do not wait for the next start of this one: it opens
+	// the folder with Follow, and serves it when no other process does. Environment is its environment. nil: nobody stands by.
+	StandBy, Environment []string
+	// Follow lets Open wait until no process serves the folder, for as long as its context lasts. Credentials are those that the process before had: the
+	// Keychain is not asked.
+	Follow bool
 	// Retire is called when another process wants to serve the folder: Close the service as soon as possible, for after 2 s the process is
 	// killed. nil: only that.
 	Retire func()

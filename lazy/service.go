@@ -53,7 +53,8 @@ type Service struct {
 	devices map[cache.Key]*device
 }
 
-// Open opens the service of a folder and makes the folder if it is missing.
+// Open opens the service of a folder and makes the folder if it is missing. One that follows is opened when no other process serves the folder any more,
+// or not: when the context ends, when another one follows, or when the keeper has ended for good.
 func Open(ctx context.Context, o Options) (*Service, error) {
 	root, err := filepath.Abs(o.Root)
 	if err != nil {
@@ -66,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		o.Learn = 30 * time.Second
 	}
 	s := &Service{root: root, options: o, log: o.Logger, images: map[string]*Image{}, devices: map[cache.Key]*device{}, order: filler.NewOrder(o.Limit),
-		credentials: &credentials{next: o.Registry.Keychain, known: map[string]authConfig{}}}
+		credentials: newCredentials(o.Registry.Keychain, o.Follow)}
 	if s.cache, err = cache.Open(root); err != nil {
 		return nil, err
 	}
@@ -85,6 +86,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	if s.lock, err = lock(ctx, root, lockWait); err != nil {
 		s.stop()
 		return nil, errors.Join(err, s.guard.close())
+	}
+	if err := sign(s.lock, server{os.Getpid(), o.Follow}); err != nil {
+		s.log.Warn("who serves the folder cannot be told", "error", err)
 	}
 	records, err := s.records()
 	if err != nil {
@@ -108,7 +112,7 @@ const saveEvery = 5 * time.Second
 func (s *Service) saveAgainAndAgain() {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-t.C:
 		case <-s.ctx.Done():
@@ -121,8 +125,14 @@ func (s *Service) saveAgainAndAgain() {
 			s.log.Warn("what was fetched cannot be told to others", "error", err)
 		}
 		s.keepLimit()
+		if n%askAgain == 0 {
+			s.credentials.again()
+		}
 	}
 }
+
+// askAgain is how often, in ticks of saveEvery, others are asked for credentials, so that a stand-by has those that hold.
+const askAgain = 12
 
 // keepLimit drops what nothing mounts when the cache is larger than it may be.
 func (s *Service) keepLimit() {
@@ -152,6 +162,12 @@ func (s *Service) opened() []*device {
 
 // Close ends the service. What is mounted stays mounted; where a keeper guards it, readers wait for the next Open of the folder.
 func (s *Service) Close() error {
+	// Most of this goes before readers have to wait: the next process begins when all of it is on the disk.
+	for _, d := range s.opened() {
+		if err := d.filler.Device().Save(); err != nil {
+			s.log.Error("what is present of a device cannot be written down", "device", d.key, "error", err)
+		}
+	}
 	s.stop()
 	s.running.Wait()
 	err := errors.Join(s.saveCounts(), s.guard.close())

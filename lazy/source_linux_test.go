@@ -66,9 +66,10 @@ func readThrough(t *testing.T, o Options, ref, dir string) {
 }
 
 // TestCacheLimit keeps the cache small: content that nothing mounts goes, what is mounted stays, and what went comes again.
-func TestCacheLimit(t *testing.T) {
-	needWatch(t)
-	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1, CacheLimit: 1})
+func TestCacheLimit(t *testing.T) { inBothModes(t, testCacheLimit) }
+
+func testCacheLimit(t *testing.T, mode Mode) {
+	s := openService(t, Options{Root: stateDir(t), Mode: mode, Learn: -1, CacheLimit: 1})
 	defer s.Close()
 	var images []*Image
 	var wants []map[string][]byte

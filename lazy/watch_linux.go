@@ -2,16 +2,11 @@ package lazy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +14,6 @@ import (
 	"github.com/weft-dev/weft/image/erofs"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/fanotify"
-	"github.com/weft-dev/weft/lazy/filler"
 	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/lazy/mountinfo"
@@ -38,6 +32,11 @@ type watch struct {
 	files map[[2]uint64]cache.Key // by number of the file system and inode: events may come after a device was let go
 
 	through []*through
+
+	secret struct {
+		sync.Mutex
+		number uint64 // of the credentials that were left last
+	}
 }
 
 // choose finds the way for a mode, and why it is not the first one.
@@ -89,6 +88,7 @@ func newWatch(ctx context.Context, s *Service) (*watch, error) {
 	say := func(format string, args ...any) { s.log.Info(fmt.Sprintf(format, args...)) }
 	client, err := keeper.Attach(ctx, keeper.ClientOptions{
 		Dir: run, Program: append(program[:len(program):len(program)], run), Handle: w.handle, Retire: s.options.Retire, Lost: w.lost, Say: say,
+		StandBy: s.options.StandBy, Environment: s.options.Environment, Follow: s.options.Follow,
 	})
 	if err != nil {
 		return nil, err
@@ -98,6 +98,7 @@ func newWatch(ctx context.Context, s *Service) (*watch, error) {
 		w.kept[d.Key] = d
 	}
 	w.readSecrets()
+	s.credentials.changed = w.secrets
 	return w, nil
 }
 
@@ -155,54 +156,6 @@ func (w *watch) known(key cache.Key, file *os.File) error {
 
 func (w *watch) remember(key cache.Key, st *unix.Stat_t) {
 	w.files[[2]uint64{uint64(st.Dev), st.Ino}] = key //nolint:unconvert // not on every architecture
-}
-
-// handle fills what a reader waits for and answers.
-func (w *watch) handle(e *keeper.Event) {
-	s := w.service
-	began := time.Now()
-	err := w.fill(e)
-	if s.ctx.Err() != nil {
-		return // the next worker does it
-	}
-	if s.log.Enabled(s.ctx, slog.LevelDebug) {
-		s.log.Debug("a reader waited", "process", e.PID, "device", e.Key, "offset", e.Offset, "bytes", e.Count, "fill", time.Since(began))
-	}
-	if err != nil {
-		s.log.Error("a read fails", "device", e.Key, "offset", e.Offset, "bytes", e.Count, "error", err)
-		e.Deny()
-		return
-	}
-	e.Allow()
-}
-
-func (w *watch) fill(e *keeper.Event) error {
-	s := w.service
-	key := e.Key
-	if !e.Known {
-		w.mu.Lock()
-		known := false
-		key, known = w.files[[2]uint64{e.Device, e.Inode}]
-		w.mu.Unlock()
-		if !known {
-			return fmt.Errorf("the file %d of file system %d is no device", e.Inode, e.Device)
-		}
-		e.Key = key
-	}
-	d, err := s.device(key)
-	if err != nil {
-		return err
-	}
-	offset, count := e.Offset, e.Count
-	if count < 0 {
-		offset, count = 0, d.filler.Device().Space()
-	}
-	s.asked(d, offset, count)
-	if err := d.filler.Ensure(s.ctx, offset, count, filler.Demand); err != nil {
-		d.reads.failed.Add(1)
-		return err
-	}
-	return nil
 }
 
 // mount marks what is missing, and then lets the kernel mount the image.
@@ -321,77 +274,6 @@ func (w *watch) forget(keys ...cache.Key) error {
 	return nil
 }
 
-// restore guards an image again that is still mounted, and mounts it where it is not mounted any more.
-func (w *watch) restore(ctx context.Context, im *Image) error {
-	s := w.service
-	var live, dead []string
-	for _, m := range im.mounts() {
-		on, err := mountOn(m.Target)
-		switch {
-		case err != nil:
-			return err
-		case s.isErofs(im, on):
-			live = append(live, m.Target)
-		case s.isDead(on):
-			dead = append(dead, m.Target)
-		}
-	}
-	if len(dead) > 0 {
-		s.log.Error("mounts were cut off, since every process that held them had ended: reads of them failed; restart what uses them", "mounts", dead, "image", im.Name())
-		im.mu.Lock()
-		im.unguarded = append(im.unguarded, dead...)
-		im.mu.Unlock()
-	}
-	if len(live) > 0 {
-		if err := w.guardAgain(im, live); err != nil {
-			return err
-		}
-	}
-	return s.mountAgain(ctx, im)
-}
-
-// guardAgain marks the devices of a mounted image that nobody has watched for a while. What the kernel has read meanwhile may be zeros: it is
-// dropped, and the mounts are named.
-func (w *watch) guardAgain(im *Image, live []string) error {
-	unguarded, err := w.mark(im)
-	if err != nil || !unguarded {
-		return err
-	}
-	for _, target := range live {
-		busy, err := dropPages(target)
-		w.service.log.Error("nobody guarded a mount for a while: what was read from it may have been zeros; restart what uses it", "mount", target, "image", im.Name(),
-			"filesInUse", busy, "error", err)
-	}
-	im.mu.Lock()
-	im.unguarded = append(im.unguarded, live...)
-	im.mu.Unlock()
-	if tell := w.service.options.Unguarded; tell != nil {
-		tell(im.Name(), live)
-	}
-	return nil
-}
-
-// lost is called when keeper and holder have ended while this process lives: everything is given to the new keeper.
-func (w *watch) lost() {
-	s := w.service
-	w.mu.Lock()
-	w.kept = map[cache.Key]keeper.Device{}
-	w.mu.Unlock()
-	for _, d := range s.opened() {
-		s.mu.Lock()
-		delete(s.devices, d.key)
-		s.mu.Unlock()
-		d.filler.Close()
-		if err := d.filler.Device().Close(); err != nil {
-			s.log.Error("a device cannot be saved", "device", d.key, "error", err)
-		}
-	}
-	w.keepAgain()
-	if err := s.Restore(s.ctx); err != nil {
-		s.log.Error("mounts cannot be guarded again", "error", err)
-	}
-}
-
 func (w *watch) close() error {
 	w.mu.Lock()
 	for _, t := range w.through {
@@ -402,124 +284,4 @@ func (w *watch) close() error {
 	end := len(w.kept) == 0 && len(w.client.Connections()) == 0
 	w.secrets()
 	return w.client.Close(end)
-}
-
-// readSecrets takes over the credentials that an earlier worker was given.
-func (w *watch) readSecrets() {
-	f := w.client.Secrets()
-	if f == nil {
-		return
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
-	if err != nil || len(b) == 0 {
-		return
-	}
-	known := map[string]authConfig{}
-	if err := json.Unmarshal(b, &known); err != nil {
-		w.service.log.Warn("the credentials of an earlier worker are not readable")
-		return
-	}
-	for k, v := range known {
-		w.service.credentials.set(k, v)
-	}
-}
-
-// secrets leaves the credentials to the next worker, in memory that only keeper and worker have.
-func (w *watch) secrets() {
-	f := w.client.Secrets()
-	if f == nil {
-		return
-	}
-	defer f.Close()
-	b, err := json.Marshal(w.service.credentials.all())
-	if err != nil {
-		return
-	}
-	// Shorter first: what a killed worker leaves is not read as credentials.
-	if err := f.Truncate(0); err == nil {
-		_, err = f.WriteAt(b, 0)
-		if err != nil {
-			w.service.log.Warn("the credentials cannot be left to the next worker", "error", err)
-		}
-	}
-}
-
-// dropPages lets the kernel forget what it has read of a mount's files. It counts those that it may not forget because they are mapped.
-func dropPages(target string) (busy int, err error) {
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return 0, err
-	}
-	defer root.Close()
-	err = walkFiles(root, ".", func(f *os.File) error {
-		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-			return err
-		}
-		in, err := resident(f)
-		if in {
-			busy++
-		}
-		return err
-	})
-	return busy, err
-}
-
-// walkFiles opens every regular file below a folder.
-func walkFiles(root *os.Root, dir string, visit func(*os.File) error) error {
-	d, err := root.Open(dir)
-	if err != nil {
-		return err
-	}
-	entries, err := d.ReadDir(-1)
-	if err := errors.Join(err, d.Close()); err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		if e.IsDir() {
-			err = walkFiles(root, name, visit)
-		} else if e.Type().IsRegular() {
-			var f *os.File
-			if f, err = root.Open(name); err == nil {
-				err = errors.Join(visit(f), f.Close())
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// mincore is mincore(2).
-func mincore(m, pages []byte) error {
-	_, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), uintptr(unsafe.Pointer(&pages[0]))) //nolint:gosec // as the system call wants it
-	if e != 0 {
-		return e
-	}
-	return nil
-}
-
-// resident says whether any page of a file is in memory.
-func resident(f *os.File) (bool, error) {
-	st, err := f.Stat()
-	if err != nil || st.Size() == 0 {
-		return false, err
-	}
-	m, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return false, err
-	}
-	pages := make([]byte, (len(m)+os.Getpagesize()-1)/os.Getpagesize())
-	err = mincore(m, pages)
-	if err := errors.Join(err, unix.Munmap(m)); err != nil {
-		return false, err
-	}
-	for _, p := range pages {
-		if p&1 != 0 {
-			return true, nil
-		}
-	}
-	return false, nil
 }

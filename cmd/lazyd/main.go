@@ -29,7 +29,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(snapshotterd.Command("snapshotter", "keeper"), lazytool.KeeperCommand())
+	root.AddCommand(snapshotterd.Command("snapshotter", "keeper"), snapshotterd.RemoveCommand("keeper"), lazytool.KeeperCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lazyd:", err)
 		var usage *snapshotterd.UsageError

@@ -98,6 +98,8 @@ func lazyPage(p *output.Page, v *lazy.View) {
 		mounted = mounted || len(im.Mounts) > 0
 	}
 	switch {
+	case v.Served && v.StandsIn:
+		state = p.Paint(output.Yellow, "the stand-by fills what is read, since the process before it has ended")
 	case v.Served:
 	case mounted && v.Holder != 0:
 		state = p.Paint(output.Red, "nobody fills what is read: readers wait")
@@ -114,7 +116,11 @@ func lazyPage(p *output.Page, v *lazy.View) {
 		p.Line("filled by %s", v.Mode)
 	}
 	if v.Keeper != 0 || v.Holder != 0 {
-		p.Line("keeper: process %d, holder: process %d", v.Keeper, v.Holder)
+		guards := fmt.Sprintf("keeper: process %d, holder: process %d", v.Keeper, v.Holder)
+		if v.StandBy != 0 {
+			guards += fmt.Sprintf(", stand-by: process %d", v.StandBy)
+		}
+		p.Line("%s", guards)
 	}
 	if len(v.Images) == 0 {
 		return

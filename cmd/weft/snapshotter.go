@@ -21,15 +21,19 @@ func (a *app) snapshotterCommand() *cobra.Command {
 	group(c)
 	run := snapshotterd.Command("run", "lazy", "keeper")
 	run.Example = "  weft snapshotter run --root /var/lib/weft/snapshotter --metrics 127.0.0.1:9110"
-	serve := run.RunE
-	run.RunE = func(cmd *cobra.Command, args []string) error {
-		err := serve(cmd, args)
-		var usage *snapshotterd.UsageError
-		if errors.As(err, &usage) {
-			return output.Usagef("%w", usage)
+	remove := snapshotterd.RemoveCommand("lazy", "keeper")
+	remove.Example = "  weft snapshotter remove --root /var/lib/weft/snapshotter --files"
+	for _, cmd := range []*cobra.Command{run, remove} {
+		do := cmd.RunE
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			err := do(cmd, args)
+			var usage *snapshotterd.UsageError
+			if errors.As(err, &usage) {
+				return output.Usagef("%w", usage)
+			}
+			return err
 		}
-		return err
 	}
-	c.AddCommand(run, a.snapshotterManifestsCommand())
+	c.AddCommand(run, remove, a.snapshotterManifestsCommand())
 	return c
 }

@@ -112,8 +112,8 @@ told of it, as the first lines of the output say. The image holds nothing but th
 
   printf 'FROM scratch\nCOPY lazyd keeper /\n' | docker build -t IMAGE -f - bin
 
-The processes that guard readers are the node's: keeper is put below --root, and runs in the node's mount namespace and a control group of its own. So they
-outlive deletion and upgrade of the pod, and keep nothing of it.
+The processes that guard readers are the node's: keeper and a copy of lazyd, which fills what is mounted while there is no pod, are put below --root, and run in the
+node's mount namespace and control groups of their own. So they outlive deletion and upgrade of the pod, and keep nothing of it.
 
 The service account has no rights, unless --pull-secrets or --pod-events ask for them: to list and watch Secrets of the namespaces that are named, and to
 list pods and create events.`,
@@ -138,7 +138,7 @@ list pods and create events.`,
 	s.StringVar(&m.Root, "root", "/var/lib/weft/snapshotter", "folder of the nodes for snapshots and what is fetched, on ext4, xfs or btrfs")
 	s.StringVar(&m.Address, "address", "/run/weft/snapshotter.sock", "socket that containerd asks")
 	s.StringVar(&m.ImageService, "image-service", "", "containerd's socket, for the credentials of pods: see weft snapshotter run --help (empty: none)")
-	s.StringVar(&m.KeeperCgroup, "keeper-cgroup", "weft-keeper", "control group of the processes that guard readers, below the root of the nodes' control groups")
+	s.StringVar(&m.KeeperCgroup, "keeper-cgroup", "weft-keeper", "control groups of the processes that guard readers, below the root of the nodes' control groups: NAME, NAME-holder and NAME-stand-by")
 	s.StringVar(&m.KeeperMounts, "keeper-mounts", "/proc/1/ns/mnt", "`file` of the nodes' own mount namespace, in which these processes live")
 	s.StringSliceVar(&m.PullSecrets, "pull-secrets", nil, "`namespaces` whose Secrets of the type kubernetes.io/dockerconfigjson hold credentials of registries, * for all (empty: none)")
 	s.BoolVar(&m.PodEvents, "pod-events", false, "give pods an event whose image was guarded by no process for a while")

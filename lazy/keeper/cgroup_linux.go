@@ -85,3 +85,16 @@ func removeCgroup(name string) {
 		_ = os.Remove(dir) // the kernel removes it only if it is empty
 	}
 }
+
+// leaveCgroup moves this process to the root of each hierarchy, so that its control group can be removed.
+func leaveCgroup(name string) {
+	dirs, err := cgroups(name)
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		root := dir[:len(dir)-len(name)]
+		_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644) //nolint:gosec // a file of the kernel
+		_ = os.Remove(dir)
+	}
+}

@@ -32,6 +32,7 @@ type Client struct {
 	pidfd   int
 	replies chan answer
 	ending  atomic.Bool // the keeper was asked to end
+	follows bool        // it stands by; it does not any more when it has become the worker
 	running sync.WaitGroup
 	handled sync.WaitGroup
 
@@ -59,6 +60,11 @@ type ClientOptions struct {
 	Retire  func() // another worker wants to take over: end as soon as possible
 	Lost    func() // keeper and holder have ended at the same time: all devices must be kept and marked again
 	Say     func(format string, args ...any)
+	// StandBy is the program, an absolute path, its arguments, and its environment, that the keeper starts so that there is a worker when this one has ended.
+	// It attaches with Follow. No program: nobody stands by.
+	StandBy, Environment []string
+	// Follow lets Attach wait until there is no worker and none that wants to be.
+	Follow bool
 }
 
 type answer struct {
@@ -72,12 +78,12 @@ type answer struct {
 var ErrGone = errors.New("the keeper has ended")
 
 // Attach connects to the keeper of a folder, after starting one if there is none. Its events wait until Start. If another worker is
-// attached, it is asked to end first.
+// attached, it is asked to end first; if it is to follow, that one's end is waited for, for as long as the context lasts.
 func Attach(ctx context.Context, o ClientOptions) (*Client, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	c := &Client{options: o, busy: map[int]uint64{}, conn: -1, pidfd: -1}
+	c := &Client{options: o, busy: map[int]uint64{}, conn: -1, pidfd: -1, follows: o.Follow}
 	var err error
 	if c.folder, err = unix.Open(o.Dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, err
@@ -85,10 +91,11 @@ func Attach(ctx context.Context, o ClientOptions) (*Client, error) {
 	if c.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, err
 	}
-	got, err := c.connect(ctx)
+	got, err := c.find(ctx)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(c.folder), unix.Close(c.stop))
 	}
+	c.follows = false
 	if err := c.use(got.fds); err != nil {
 		return nil, err
 	}
@@ -97,6 +104,7 @@ func Attach(ctx context.Context, o ClientOptions) (*Client, error) {
 	}
 	c.replies = make(chan answer, 1)
 	c.running.Go(c.receive)
+	c.nameStandBy()
 	return c, nil
 }
 
@@ -121,6 +129,14 @@ func (c *Client) use(fds []int) error {
 	return errors.Join(err, unix.Close(fds[1]))
 }
 
+// find finds the keeper and waits until this process is its worker.
+func (c *Client) find(ctx context.Context) (answer, error) {
+	if c.follows {
+		return c.follow(ctx)
+	}
+	return c.connect(ctx)
+}
+
 // connect finds the keeper, and starts one if there is none.
 func (c *Client) connect(ctx context.Context) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -129,7 +145,7 @@ func (c *Client) connect(ctx context.Context) (answer, error) {
 	for failures := 0; ; {
 		err := c.dial()
 		if err == nil {
-			a, failed := c.hello(ctx)
+			a, failed := c.hello(ctx, 'A')
 			if failed == nil || !c.ended() {
 				return a, failed
 			}
@@ -147,7 +163,7 @@ func (c *Client) connect(ctx context.Context) (answer, error) {
 				failed = ErrGone
 			}
 			if err := c.dial(); err == nil { // another one was there first
-				return c.hello(ctx)
+				return c.hello(ctx, 'A')
 			}
 			// One that an earlier worker started may be beginning, or may have been killed since.
 			if failures++; failures == keeperStarts && !begins(c.options.Dir) {
@@ -193,9 +209,9 @@ func (c *Client) ended() bool {
 	return err == nil && n > 0
 }
 
-// hello asks to be the worker and waits until an earlier one has ended.
-func (c *Client) hello(ctx context.Context) (answer, error) {
-	if err := unix.Sendmsg(c.conn, []byte("A"), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+// hello asks to be the worker, or to stand by, and waits until an earlier one has ended.
+func (c *Client) hello(ctx context.Context, word byte) (answer, error) {
+	if err := unix.Sendmsg(c.conn, []byte{word}, nil, nil, unix.MSG_NOSIGNAL); err != nil {
 		return answer{}, err
 	}
 	for ctx.Err() == nil {
@@ -332,6 +348,7 @@ func (c *Client) again() bool {
 		c.say("%v", err)
 		return false
 	}
+	c.running.Go(c.nameStandBy) // when requests are answered again
 	file, err := identify(got.fds[1])
 	if err != nil {
 		c.say("%v", err)

@@ -5,7 +5,10 @@
 //
 // # Who may be killed
 //
-//   - The worker: events stay in the table, new ones are added to it, and the next worker answers them.
+//   - The worker: events stay in the table, new ones are added to it, and the next worker answers them. That is the stand-by, if the worker has named
+//     the program of one: the keeper starts it, it waits, attached to nothing, and becomes the worker as soon as there is none. Then the keeper starts another
+//     one. A worker that wants to attach goes before it.
+//   - The stand-by: the keeper starts it again.
 //   - The keeper: a holder, a process in another control group that shares the keeper's table of open files and sleeps, still has all of them
 //     under the same numbers. The next keeper takes them over. It can be started by the worker.
 //   - The holder: the keeper starts another one.
@@ -38,6 +41,8 @@
 // errno (4 bytes):
 //
 //	A                attach: group, table, eventfd that counts new events, and the memory for secrets as descriptors
+//	B                stand by: the answer is that of A and comes when there is no worker; the end of the connection says that another process stands by
+//	P TEXTS          the program of a stand-by and its arguments, an empty text, and its environment, each text ended by a 0
 //	D KEY BLOCKS 0|1 keep a device, marked or not, with its two descriptors (content; maps of the blocks present and of those read): its slot
 //	F NAME           keep a connection to FUSE, with its descriptor and its memory: its slot
 //	G SLOT           the two descriptors of a device or connection
@@ -45,7 +50,7 @@
 //	X SLOT           forget a device or connection
 //	S                end, if there are none of them
 //
-// D, M and X may name up to 64 devices one after the other. A keeper that does not know this answers EINVAL.
+// D, M and X may name up to 64 devices one after the other. A keeper that does not know this, or P, answers EINVAL.
 //
 // The keeper sends R to a worker that shall end because another one wants to attach.
 package keeper

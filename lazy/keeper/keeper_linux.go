@@ -22,8 +22,8 @@ import (
 type Options struct {
 	Dir      string        // the folder run of the state
 	Deadline time.Duration // after which an event that nobody answers is answered with EIO; 0 means 35 s
-	// Cgroup is the name of the control group for the keeper; the holder gets one of that name with -holder behind it. Empty: they stay
-	// where they are.
+	// Cgroup is the name of the control group for the keeper; the holder gets one of that name with -holder behind it, and stand-bys one with -stand-by.
+	// Empty: they stay where they are.
 	Cgroup string
 	Say    func(format string, args ...any)
 }
@@ -37,8 +37,12 @@ type keeper struct {
 	own      holder // descriptors
 	listener int
 	holder   int // pidfd
+	began    time.Time
+	silent   []*worker // have not said yet what they want
 	worker   *worker
 	waiting  *worker // wants to be the worker when the present one has ended
+	standBy  standBy
+	request  []byte // room for one
 
 	devices map[fileID]int // slots
 	bits    map[int]presence
@@ -58,6 +62,7 @@ type presence struct {
 // worker is a connection.
 type worker struct {
 	conn    int
+	pid     int
 	pidfd   int
 	retired time.Time // when it was asked to end
 }
@@ -75,7 +80,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	k := &keeper{options: o, devices: map[fileID]int{}, bits: map[int]presence{}}
+	k := &keeper{options: o, devices: map[fileID]int{}, bits: map[int]presence{}, request: make([]byte, requestSize), began: time.Now()}
 	if err := errors.Join(k.begin(), done()); err != nil {
 		return err
 	}
@@ -116,13 +121,23 @@ func (k *keeper) begin() error {
 
 // separate moves this process and the holder to control groups of their own.
 func (k *keeper) separate() {
+	k.move(os.Getpid(), "")
+	k.move(k.own.PID, holderGroup)
+}
+
+// What is added to the name of the keeper's control group for the other processes.
+const (
+	holderGroup  = "-holder"
+	standByGroup = "-stand-by"
+)
+
+// move moves a process to a control group of its own.
+func (k *keeper) move(pid int, suffix string) {
 	if k.options.Cgroup == "" {
 		return
 	}
-	for name, pid := range map[string]int{k.options.Cgroup: os.Getpid(), k.options.Cgroup + "-holder": k.own.PID} {
-		if err := enterCgroup(name, pid); err != nil {
-			k.say("process %d stays in its control group: %v", pid, err)
-		}
+	if err := enterCgroup(k.options.Cgroup+suffix, pid); err != nil {
+		k.say("process %d stays in its control group: %v", pid, err)
 	}
 }
 
@@ -269,10 +284,14 @@ func (k *keeper) loop() error {
 	events := false // there were some the last time
 	for !k.ended {
 		fds = append(fds[:0], unix.PollFd{Fd: int32(k.listener), Events: unix.POLLIN}, unix.PollFd{Fd: int32(k.holder), Events: unix.POLLIN})
-		for _, w := range [...]*worker{k.worker, k.waiting} {
-			if w != nil {
-				fds = append(fds, unix.PollFd{Fd: int32(w.conn), Events: unix.POLLIN}, unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN})
-			}
+		for _, w := range [...]*worker{k.worker, k.waiting, k.standBy.waits} {
+			fds = w.poll(fds)
+		}
+		for _, w := range k.silent {
+			fds = w.poll(fds)
+		}
+		if k.standBy.starts > 0 {
+			fds = append(fds, unix.PollFd{Fd: int32(k.standBy.pidfd), Events: unix.POLLIN})
 		}
 		n := len(fds)
 		if len(k.freed) > 0 {
@@ -310,10 +329,10 @@ func (k *keeper) wait(fds []unix.PollFd, events bool) error {
 
 // patience is how long the loop may sleep, in milliseconds.
 func (k *keeper) patience() int {
-	if len(k.open) > 0 || k.waiting != nil {
+	if len(k.open) > 0 || k.waiting != nil || k.worker == nil && k.standBy.waits != nil {
 		return 20
 	}
-	return -1
+	return k.standBy.patience()
 }
 
 // read takes events from the kernel, as long as there are any and slots for them.

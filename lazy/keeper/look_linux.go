@@ -1,13 +1,24 @@
 package keeper
 
-// Look says which processes keep a folder; 0 if there is none.
-func Look(dir string) (keeper, holder int) {
+import (
+	"encoding/json"
+	"os"
+)
+
+// Look says which processes guard a folder.
+func Look(dir string) Processes {
+	var p Processes
 	h, err := readHolder(dir)
 	if err != nil || h == nil {
-		return 0, 0
+		return p
 	}
+	p.Holder = h.PID
 	if h.Keeper.lives() {
-		keeper = h.Keeper.PID
+		p.Keeper = h.Keeper.PID
 	}
-	return keeper, h.PID
+	var s process
+	if b, err := os.ReadFile(standByFile(dir)); err == nil && json.Unmarshal(b, &s) == nil && s.lives() {
+		p.StandBy = s.PID
+	}
+	return p
 }

@@ -13,9 +13,12 @@ import (
 // grace is how long a worker may take to end when it is asked to.
 const grace = 2 * time.Second
 
+// requestSize is how long a request may be, in bytes: those that name a program and its environment are the longest.
+const requestSize = 64 << 10
+
 // serve does what connections ask for.
 func (k *keeper) serve(fds []unix.PollFd) {
-	if k.waiting == nil && !slices.ContainsFunc(fds, func(f unix.PollFd) bool { return f.Revents != 0 }) {
+	if k.waiting == nil && !k.standBy.wanted() && !slices.ContainsFunc(fds, func(f unix.PollFd) bool { return f.Revents != 0 }) && !k.vacant() {
 		return
 	}
 	ready := map[int]bool{}
@@ -27,26 +30,58 @@ func (k *keeper) serve(fds []unix.PollFd) {
 	if ready[k.holder] {
 		k.holderAgain()
 	}
-	if ready[k.listener] {
-		k.accept()
+	// Those go first that may have ended: of those that begin to wait now, ready knows what they have just said.
+	if k.waiting.in(ready) { // it has nothing to say
+		k.gone(k.waiting)
+		k.waiting = nil
 	}
-	if w := k.worker; w != nil && (ready[w.conn] || ready[w.pidfd]) && !k.request(w) {
+	k.endedStandBy(ready)
+	if w := k.worker; w.in(ready) && !k.ask(w) {
 		k.gone(w)
 		k.worker = nil
 		k.lost()
 	}
-	if w := k.waiting; w != nil {
-		if k.worker == nil {
-			k.attach(w)
-		} else if w.retired.IsZero() {
-			w.retired = time.Now()
-			_ = unix.Sendmsg(k.worker.conn, []byte("R"), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		} else if time.Since(w.retired) > grace {
-			k.say("the worker does not end and is killed")
-			_ = unix.PidfdSendSignal(k.worker.pidfd, unix.SIGKILL, nil, 0)
-			w.retired = time.Now()
-		}
+	if ready[k.listener] {
+		k.accept()
 	}
+	k.greet()
+	k.nextStandBy()
+	k.succeed()
+}
+
+// vacant says that nobody fills what is read, and that a stand-by could.
+func (k *keeper) vacant() bool { return k.worker == nil && k.standBy.waits != nil }
+
+// succeed makes a process that waits the worker, if there is none, or sees to it that the present one ends for it.
+func (k *keeper) succeed() {
+	switch w := k.waiting; {
+	case w != nil && k.worker == nil:
+		k.waiting = nil
+		k.attach(w)
+	case w != nil && w.retired.IsZero():
+		w.retired = time.Now()
+		_ = unix.Sendmsg(k.worker.conn, []byte("R"), nil, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	case w != nil && time.Since(w.retired) > grace:
+		k.say("the worker does not end and is killed")
+		_ = unix.PidfdSendSignal(k.worker.pidfd, unix.SIGKILL, nil, 0)
+		w.retired = time.Now()
+	case k.vacant() && time.Since(k.began) > reunion:
+		w := k.standBy.succeeds()
+		k.say("process %d, which stood by, fills what is read from now on", w.pid)
+		_ = os.Remove(standByFile(k.options.Dir))
+		k.attach(w)
+	}
+}
+
+// in says whether a connection, or the process behind it, has something to say.
+func (w *worker) in(ready map[int]bool) bool { return w != nil && (ready[w.conn] || ready[w.pidfd]) }
+
+// poll adds what a connection, nil: none, is to be polled for.
+func (w *worker) poll(fds []unix.PollFd) []unix.PollFd {
+	if w == nil {
+		return fds
+	}
+	return append(fds, unix.PollFd{Fd: int32(w.conn), Events: unix.POLLIN}, unix.PollFd{Fd: int32(w.pidfd), Events: unix.POLLIN})
 }
 
 func (k *keeper) gone(w *worker) {
@@ -54,7 +89,10 @@ func (k *keeper) gone(w *worker) {
 	_ = unix.Close(w.pidfd)
 }
 
-// accept takes a connection. Until it attaches it waits; of several that wait, the last one counts.
+// maxSilent is how many connections may be without a word.
+const maxSilent = 8
+
+// accept takes a connection, which has to say what it wants.
 func (k *keeper) accept() {
 	fd, _, err := unix.Accept4(k.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	conn, err := own(fd, err)
@@ -71,24 +109,37 @@ func (k *keeper) accept() {
 		_ = unix.Close(conn)
 		return
 	}
-	if k.waiting != nil {
-		k.gone(k.waiting)
+	if len(k.silent) == maxSilent {
+		k.gone(k.silent[0])
+		k.silent = slices.Delete(k.silent, 0, 1)
 	}
-	k.waiting = &worker{conn: conn, pidfd: pidfd}
+	k.silent = append(k.silent, &worker{conn: conn, pid: int(cred.Pid), pidfd: pidfd})
+}
+
+// greet hears what new connections want. Of several that want to be the worker the last one counts, and of stand-bys, too.
+func (k *keeper) greet() {
+	k.silent = slices.DeleteFunc(k.silent, func(w *worker) bool {
+		var p [64]byte
+		n, _, _, _, err := unix.Recvmsg(w.conn, p[:], nil, unix.MSG_DONTWAIT)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return false
+		case err == nil && n > 0 && p[0] == 'A':
+			if k.waiting != nil {
+				k.gone(k.waiting)
+			}
+			k.waiting = w
+		case err == nil && n > 0 && p[0] == 'B':
+			k.standsBy(w)
+		default:
+			k.gone(w)
+		}
+		return true
+	})
 }
 
 // attach makes a connection the worker's.
 func (k *keeper) attach(w *worker) {
-	var p [64]byte
-	n, _, _, _, err := unix.Recvmsg(w.conn, p[:], nil, unix.MSG_DONTWAIT)
-	if errors.Is(err, unix.EAGAIN) {
-		return
-	}
-	k.waiting = nil
-	if err != nil || n < 1 || p[0] != 'A' {
-		k.gone(w)
-		return
-	}
 	k.worker = w
 	reply(w.conn, 0, nil, k.own.Group, k.own.Table, k.own.Wake, k.own.Secrets)
 }
@@ -103,11 +154,10 @@ func reply(conn int, errno unix.Errno, body []byte, fds ...int) {
 	_ = unix.Sendmsg(conn, append(p, body...), rights, nil, unix.MSG_NOSIGNAL)
 }
 
-// request serves one request; it says whether the worker is still there.
-func (k *keeper) request(w *worker) bool {
-	var p [1 + listed*contentSize]byte
-	rights := make([]byte, unix.CmsgSpace(4*2*listed))
-	n, rn, _, _, err := unix.Recvmsg(w.conn, p[:], rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+// ask serves one request; it says whether the worker is still there.
+func (k *keeper) ask(w *worker) bool {
+	p, rights := k.request, make([]byte, unix.CmsgSpace(4*2*listed))
+	n, rn, _, _, err := unix.Recvmsg(w.conn, p, rights, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 	if errors.Is(err, unix.EAGAIN) {
 		return !died(w)
 	}
@@ -142,6 +192,8 @@ func (k *keeper) request(w *worker) bool {
 			k.forget(slotIn(body))
 		}
 		reply(w.conn, 0, nil)
+	case p[0] == 'P' && len(fds) == 0:
+		reply(w.conn, errno(k.standBy.know(body)), nil)
 	case p[0] == 'S' && len(body) == 0:
 		k.end(w)
 	default:
@@ -282,17 +334,20 @@ func (k *keeper) keeps() bool {
 	return false
 }
 
-// end ends keeper and holder, if there is nothing to be kept.
+// end ends keeper, holder and stand-by, if there is nothing to be kept. No control group of theirs is left.
 func (k *keeper) end(w *worker) {
 	if k.keeps() {
 		reply(w.conn, unix.EBUSY, nil)
 		return
 	}
 	k.ended = true
+	k.standBy.end()
 	err := errors.Join(os.Remove(holderFile(k.options.Dir)), unix.Kill(k.own.PID, unix.SIGKILL))
 	_, _ = unix.Wait4(k.own.PID, nil, 0, nil)
 	if k.options.Cgroup != "" {
-		removeCgroup(k.options.Cgroup + "-holder")
+		removeCgroup(k.options.Cgroup + holderGroup)
+		removeCgroup(k.options.Cgroup + standByGroup)
+		leaveCgroup(k.options.Cgroup)
 	}
 	reply(w.conn, errno(err), nil)
 }

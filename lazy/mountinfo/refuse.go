@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -55,6 +56,26 @@ func Refuse(root string, more ...string) error {
 		}
 	}
 	return nil
+}
+
+// Users are the mounts that read from lazy mounts whose state or folders lie below a folder: overlays of them, and copies of them elsewhere.
+func Users(root string) ([]string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	below := func(path string) bool { return strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") }
+	var users []string
+	for line := range strings.Lines(string(b)) {
+		m, ok := Parse(line)
+		if !ok || below(m.Target) {
+			continue
+		}
+		if (m.Kind == FUSE || m.Kind == "erofs") && below(m.Source) || m.Kind == "overlay" && slices.ContainsFunc(overlayFolders(m.Options), below) {
+			users = append(users, m.Target)
+		}
+	}
+	return users, nil
 }
 
 // lazyMount finds the lazy mount that a path lies on: EROFS of a file in a state folder, Weft's FUSE, or an overlay of one.

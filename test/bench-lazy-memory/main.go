@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command bench-lazy-memory measures how much memory the processes behind images on demand take: the snapshotter, which is the worker, the keeper
-// and the holder.
+// Command bench-lazy-memory measures how much memory the processes behind images on demand take: the snapshotter, which is the worker, the keeper,
+// the holder and the stand-by.
 //
 //	go run ./test/bench-lazy-memory [-images 20] [-containers 100] [-size 32]
 //

@@ -43,13 +43,13 @@ func mib(n int64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
 
 // show prints the memory of each process.
 func (d *daemon) show(when string) error {
-	keeperPID, holderPID := keeper.Look(filepath.Join(d.root, "lazy", "run"))
+	guards := keeper.Look(filepath.Join(d.root, "lazy", "run"))
 	fmt.Printf("%s, in MiB:\n  %-24s %8s %8s %8s\n", when, "", "RSS", "PSS", "peak RSS")
 	var sum use
 	for _, p := range []struct {
 		name string
 		pid  int
-	}{{"snapshotter and worker", d.cmd.Process.Pid}, {"keeper", keeperPID}, {"holder", holderPID}} {
+	}{{"snapshotter and worker", d.cmd.Process.Pid}, {"keeper", guards.Keeper}, {"holder", guards.Holder}, {"stand-by", guards.StandBy}} {
 		u, err := memory(p.pid)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)

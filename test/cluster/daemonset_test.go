@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +28,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/registry"
 )
@@ -76,37 +81,179 @@ func pushPrograms(t *testing.T, c *Cluster, host string, names ...string) string
 	return ref.String()
 }
 
-// mountOn asks a snapshotter for the layer of the image that pushLazy pushed, as containerd does. It has to be mounted.
-func mountOn(t *testing.T, c *Cluster, socket, name string) {
+// large is an image of files that nothing can make smaller, and its EROFS form.
+type large struct {
+	name, layer string // by digest, and the layer's
+	files       []string
+	content     map[string][]byte
+}
+
+// pushLarge makes one of 3 times 12 MiB and pushes it.
+func pushLarge(t *testing.T, host string) large {
 	t.Helper()
-	im, err := tarball.ImageFromPath(filepath.Join(filepath.Dir(c.Node), "node", "images", "testpod.tar"), nil)
+	l := large{content: map[string][]byte{}}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	r := rand.NewChaCha8([32]byte{1})
+	for i := range 36 {
+		name, p := fmt.Sprintf("f%02d", i), make([]byte, 1<<20)
+		_, _ = r.Read(p)
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(p))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(p); err != nil {
+			t.Fatal(err)
+		}
+		l.files, l.content[name] = append(l.files, name), p
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if im, err = mutate.Time(im, time.Unix(1e9, 0)); err != nil {
-		t.Fatal(err)
+	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
+	if err == nil {
+		im, err = mutate.AppendLayers(im, layer)
 	}
-	config, err := im.ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := config.RootFS.DiffIDs[0].String()
-	_, manifest, _ := strings.Cut(name, "@")
+	ref, err := registry.ParseReference(host + "/large:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	desc, err := client.PushImage(t.Context(), ref, im, registry.PushOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := image.OpenPlace(client, ref.String(), t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := image.Convert(t.Context(), place, place, image.ConvertOptions{Options: image.Options{ChunkSize: 64 << 10}, Referrer: true, TempDir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := layer.DiffID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.name, l.layer = ref.WithDigest(desc.Digest).String(), id.String()
+	return l
+}
+
+// mountOn asks a snapshotter for the layer of the image, as containerd does. It has to be mounted.
+func (l large) mountOn(t *testing.T, socket string) {
+	t.Helper()
+	_, manifest, _ := strings.Cut(l.name, "@")
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	_, err = snapshotsapi.NewSnapshotsClient(conn).Prepare(t.Context(), &snapshotsapi.PrepareSnapshotRequest{Snapshotter: "weft", Key: "extract", Labels: map[string]string{
-		"containerd.io/snapshot.ref": layer, "containerd.io/snapshot/cri.image-ref": name, "containerd.io/snapshot/cri.manifest-digest": manifest,
+		"containerd.io/snapshot.ref": l.layer, "containerd.io/snapshot/cri.image-ref": l.name, "containerd.io/snapshot/cri.manifest-digest": manifest,
 	}})
 	if grpcstatus.Code(err) != codes.AlreadyExists {
 		t.Fatalf("the image is not mounted: %v", err)
 	}
 }
 
-// TestSnapshotterAsDaemonSet applies the manifests for clusters of others, and deletes the pod: the processes that guard readers have a control group of
-// their own, their program and their mounts are the node's, they outlive the pod, and the next one goes on with them.
+// reading is what somebody who reads a part of the image sees.
+type reading struct {
+	reads   atomic.Int64
+	longest time.Duration
+	err     error
+	did     chan struct{}
+}
+
+// read reads a third of the files from a folder, a piece after the other, and compares every byte.
+func (l large) read(folder string, third int, pause time.Duration) *reading {
+	r := &reading{did: make(chan struct{})}
+	go func() {
+		defer close(r.did)
+		for _, name := range l.files[12*third:][:12] {
+			if r.err = r.compare(filepath.Join(folder, name), l.content[name], pause); r.err != nil {
+				return
+			}
+		}
+	}()
+	return r
+}
+
+func (r *reading) compare(name string, want []byte, pause time.Duration) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p := make([]byte, 64<<10)
+	for at := 0; at < len(want); at += len(p) {
+		began := time.Now()
+		if _, err := f.ReadAt(p, int64(at)); err != nil {
+			return err
+		}
+		r.longest = max(r.longest, time.Since(began))
+		if !bytes.Equal(p, want[at:at+len(p)]) {
+			return fmt.Errorf("%s differs after %d bytes", name, at)
+		}
+		r.reads.Add(1)
+		time.Sleep(pause)
+	}
+	return nil
+}
+
+// end waits until all is read. Nobody waits as long as a kubelet takes, on an idle machine at least.
+func (r *reading) end(t *testing.T, what string) {
+	t.Helper()
+	<-r.did
+	if r.err != nil {
+		t.Errorf("reading while %s: %v", what, r.err)
+	}
+	t.Logf("%d reads while %s, the longest took %s", r.reads.Load(), what, r.longest)
+	if r.longest > 3*time.Second {
+		t.Errorf("a reader waited %s while %s", r.longest, what)
+	}
+}
+
+// podOf is the process of the snapshotter that runs in a pod, and all processes of that pod; 0 if there is none.
+func podOf(t *testing.T, root string) (snapshotter int, all []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, own := map[int]string{}, ""
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err1 := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		group, err2 := os.ReadFile(filepath.Join("/proc", e.Name(), "cgroup"))
+		if err1 != nil || err2 != nil {
+			continue // it has ended
+		}
+		first, _, _ := strings.Cut(string(group), "\n")
+		groups[pid] = filepath.Dir(first)
+		if strings.HasPrefix(string(line), "/lazyd\x00snapshotter\x00--root\x00"+root+"\x00") {
+			snapshotter, own = pid, groups[pid]
+		}
+	}
+	for pid, group := range groups {
+		if own != "" && group == own {
+			all = append(all, pid)
+		}
+	}
+	return snapshotter, all
+}
+
+// TestSnapshotterAsDaemonSet applies the manifests for clusters of others, and lets somebody read while all processes of the pod are killed, while it is
+// deleted, and when there is no pod any more: the processes that guard readers have control groups of their own, their programs and their mounts are the
+// node's, they outlive the pod, what is missing is fetched without it, and the next one goes on with them.
 func TestSnapshotterAsDaemonSet(t *testing.T) {
 	c := runOnDisk(t, "overlayfs")
 	status, err := c.Control.Status(t.Context())
@@ -130,7 +277,9 @@ func TestSnapshotterAsDaemonSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Kubectl(t.Context(), string(out), "apply", "-f", "-"); err != nil {
+	// What nobody reads is not to be fetched.
+	manifests := strings.Replace(string(out), "- --metrics\n", "- --background=false\n            - --metrics\n", 1)
+	if _, err := c.Kubectl(t.Context(), manifests, "apply", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
 	ready := func() {
@@ -150,36 +299,80 @@ func TestSnapshotterAsDaemonSet(t *testing.T) {
 		}
 		return v
 	}
-	mountOn(t, c, filepath.Join(c.State, "data/daemonset/run/snapshotter.sock"), pushLazy(t, c, status.Registry))
+	content := pushLarge(t, status.Registry)
+	content.mountOn(t, filepath.Join(c.State, "data/daemonset/run/snapshotter.sock"))
+	await(t, "somebody to stand by", func() bool { return look().StandBy != 0 })
 	before := look()
 	if before.Keeper == 0 || before.Holder == 0 {
 		t.Fatalf("nobody guards the readers: keeper %d, holder %d", before.Keeper, before.Holder)
 	}
-	for pid, want := range map[int]string{before.Keeper: group, before.Holder: group + "-holder"} {
+	for pid, want := range map[int]string{before.Keeper: group, before.Holder: group + "-holder", before.StandBy: group + "-stand-by"} {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 		if err != nil || !strings.Contains(string(b), ":/"+want+"\n") {
 			t.Errorf("process %d is not in %s: %v\n%s", pid, want, err, b)
 		}
 	}
-	program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", before.Keeper))
-	if err != nil || !strings.HasPrefix(program, inNode+"/root/bin/keeper-") {
-		t.Errorf("the keeper's program is %s, %v", program, err)
+	for pid, want := range map[int]string{before.Keeper: "keeper-", before.StandBy: "lazyd-"} {
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err != nil || !strings.HasPrefix(program, inNode+"/root/bin/"+want) {
+			t.Errorf("a program is %s, %v, expected one of %s", program, err, want)
+		}
 	}
-	for _, pid := range []int{before.Keeper, before.Holder} {
+	for _, pid := range []int{before.Keeper, before.Holder, before.StandBy} {
 		own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 		node, err2 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", containerd))
 		if err != nil || err2 != nil || own != node {
 			t.Errorf("process %d has the mounts of %s, and the node those of %s: %v, %v", pid, own, node, err, err2)
 		}
 	}
+	if len(before.Images) != 1 || len(before.Images[0].Mounts) != 1 {
+		t.Fatalf("the images are %+v", before.Images)
+	}
+	folder := fmt.Sprintf("/proc/%d/root%s", containerd, before.Images[0].Mounts[0])
+
+	r := content.read(folder, 0, 20*time.Millisecond)
+	await(t, "the reader to begin", func() bool { return r.reads.Load() > 10 })
+	killed, all := podOf(t, inNode+"/root")
+	if killed == 0 || len(all) < 2 {
+		t.Fatalf("the pod has the processes %v, the snapshotter is %d", all, killed)
+	}
+	for _, pid := range all {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Errorf("process %d: %v", pid, err)
+		}
+	}
+	r.end(t, "all processes of the pod are killed")
+	await(t, "another snapshotter", func() bool { now, _ := podOf(t, inNode+"/root"); return now != 0 && now != killed })
+	ready()
+
+	r = content.read(folder, 1, 20*time.Millisecond)
+	await(t, "the reader to begin", func() bool { return r.reads.Load() > 10 })
 	if out, err := c.Kubectl(t.Context(), "", "-n", "weft-system", "delete", "pod", "-l", "app.kubernetes.io/name=weft-snapshotter"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	r.end(t, "the pod is deleted")
 	ready()
-	if im := look().Images; len(im) != 1 || len(im[0].Mounts) != 1 {
+
+	for _, args := range [][]string{{"delete", "daemonset", "weft-snapshotter"}, {"wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=weft-snapshotter", "--timeout=60s"}} {
+		if out, err := c.Kubectl(t.Context(), "", append([]string{"-n", "weft-system"}, args...)...); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	if now, _ := podOf(t, inNode+"/root"); now != 0 {
+		t.Fatalf("the snapshotter still runs as process %d", now)
+	}
+	content.read(folder, 2, 0).end(t, "there is no pod")
+	if v := look(); !v.Served {
+		t.Errorf("nobody serves the folder: %+v", v)
+	}
+	if _, err := c.Kubectl(t.Context(), manifests, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	ready()
+	if im := look().Images; len(im) != 1 || len(im[0].Mounts) != 1 || len(im[0].Unguarded) > 0 {
 		t.Errorf("the next pod knows of %+v", im)
 	}
-	await(t, "the next pod to serve", func() bool { return look().Served })
+	await(t, "the next pod to serve, with a stand-by", func() bool { v := look(); return v.Served && v.StandBy != 0 })
 	if after := look(); after.Keeper != before.Keeper || after.Holder != before.Holder {
 		t.Errorf("keeper %d and holder %d ended with their pod; now there are %d and %d", before.Keeper, before.Holder, after.Keeper, after.Holder)
 	}

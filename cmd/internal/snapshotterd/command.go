@@ -3,6 +3,7 @@ package snapshotterd
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,9 @@ func usage(format string, args ...any) error { return &UsageError{fmt.Errorf(for
 
 // flags of the verb.
 type flags struct {
-	keeper                                            []string
+	verb, keeper                                      []string
+	standsBy, follows                                 bool
+	guard                                             []string // the program that guards readers, of a stand-by
 	root, address, metrics, store, hosts, mode, level string
 	config                                            string // of Nydus's snapshotter
 	readAhead, attempts                               int    // 0: the usual
@@ -110,6 +113,10 @@ containerd's configuration needs:
 					return err
 				}
 			}
+			f.verb = strings.Fields(cmd.CommandPath())[1:]
+			if f.follows {
+				return follow(cmd.Context(), f, cmd.ErrOrStderr())
+			}
 			return run(cmd.Context(), f, cmd.ErrOrStderr())
 		},
 	}
@@ -132,10 +139,20 @@ containerd's configuration needs:
 	s.BoolVar(&f.asyncRemove, "async-remove", true, "remove files of deleted snapshots when containerd cleans up, not at once")
 	s.BoolVar(&f.slowChown, "slow-chown", false, "where the kernel cannot map owners, give all files of an image to them")
 	s.BoolVar(&f.volatile, "volatile", false, "do not sync what containers write: faster, and lost when the machine stops")
-	s.StringVar(&f.keeperGroup, "keeper-cgroup", "", "control group for the process that guards readers, so that it outlives this one's (empty: this one's own)")
-	s.StringVar(&f.keeperMounts, "keeper-mounts", "", "`file` of the mount namespace for that process, such as /proc/1/ns/mnt for the node's; its program is put below --root first (empty: this one's own)")
+	s.StringVar(&f.keeperGroup, "keeper-cgroup", "", "control group for the processes that guard readers, so that they outlive this one's: NAME, NAME-holder and NAME-stand-by (empty: this one's own)")
+	s.StringVar(&f.keeperMounts, "keeper-mounts", "", "`file` of the mount namespace for these processes, such as /proc/1/ns/mnt for the node's; their programs are put below --root first (empty: this one's own)")
+	s.BoolVar(&f.standsBy, "stand-by", true, "have a second process ready, which fills what is mounted while this one is away: readers do not wait for its next start")
 	s.BoolVar(&f.background, "background", true, "fetch the rest of mounted images when nothing else is to be done")
 	s.BoolVar(&f.share, "share", false, "push what was learned about an image's start beside the image")
 	s.Int64Var(&f.limit, "limit", 0, "bytes per second that come from registries (0: no limit)")
+	// Those of a stand-by.
+	s.BoolVar(&f.follows, "follow", false, "")
+	s.StringArrayVar(&f.guard, "keeper-program", nil, "")
+	s.IntVar(&f.readAhead, "read-ahead", 0, "")
+	s.IntVar(&f.attempts, "attempts", 0, "")
+	s.DurationVar(&f.timeout, "timeout", 0, "")
+	for _, name := range []string{"follow", "keeper-program", "read-ahead", "attempts", "timeout"} {
+		s.Lookup(name).Hidden = true
+	}
 	return cmd
 }

@@ -34,6 +34,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	o.Retire = cancel
 	cluster, err := f.openCluster(log)
 	if err != nil {
 		return err
@@ -118,9 +119,15 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 	if err != nil {
 		return o, nil, err
 	}
+	var follower, environment []string
+	if f.standsBy && mode != lazy.Eager {
+		if follower, environment, err = f.standBy(guard); err != nil {
+			return o, nil, err
+		}
+	}
 	o = lazy.Options{
 		Root: filepath.Join(f.root, "lazy"), Mode: mode, Limit: f.limit, Background: f.background, Share: f.share, Logger: log,
-		Keeper: guard, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
+		Keeper: guard, StandBy: follower, Environment: environment, Registry: registry.Options{Keychain: registry.DockerCredentials(""), Logger: log},
 	}
 	o.ReadAhead, o.Registry.Retry.Attempts, o.Registry.Stall = f.readAhead, f.attempts, f.timeout
 	if f.hosts != "" {
@@ -136,6 +143,9 @@ func (f flags) options(out io.Writer) (lazy.Options, *slog.Logger, error) {
 
 // keeperProgram is the program that guards readers, with its arguments.
 func (f flags) keeperProgram() ([]string, error) {
+	if len(f.guard) > 0 {
+		return f.guard, nil
+	}
 	program, err := lazytool.KeeperProgram(f.keeper...)
 	if err != nil {
 		return nil, err
@@ -144,7 +154,7 @@ func (f flags) keeperProgram() ([]string, error) {
 		if !filepath.IsAbs(f.keeperMounts) {
 			return nil, usage("--keeper-mounts: %q is no absolute path", f.keeperMounts)
 		}
-		if program[0], err = keeper.Install(program[0], filepath.Join(f.root, "bin")); err != nil {
+		if program[0], err = keeper.Install(program[0], f.programs(), "keeper-"); err != nil {
 			return nil, fmt.Errorf("--keeper-mounts: %w", err)
 		}
 		program = append(program, "--mounts", f.keeperMounts)

@@ -1,0 +1,184 @@
+package lazy
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sys/unix"
+
+	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/lazy/keeper"
+	"github.com/weft-dev/weft/registry"
+	"github.com/weft-dev/weft/registry/registrytest"
+)
+
+// until waits for something that takes a while on a busy machine.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited too long until %s", what)
+		}
+	}
+}
+
+// TestStandBy kills the worker for good, of an image in a private registry. All of it can be read, by way of the stand-by, then by that of its own stand-by
+// when it is killed, too, and by that of a third one when the keeper is killed as well. Then a new worker takes over, and when it ends nothing is left.
+func TestStandBy(t *testing.T) { inBothModes(t, testStandBy) }
+
+func testStandBy(t *testing.T, mode Mode) {
+	r := registrytest.New(t, registrytest.Config{Basic: &registrytest.Basic{User: "u", Password: "p"}})
+	dir := content(t, 50, 40, 100<<10)
+	want, ref, root, target := filesOf(t, dir), r.Host+"/team/app:v1", stateDir(t), t.TempDir()
+	keychain := registry.Explicit(map[string]authn.AuthConfig{r.Host: {Username: "u", Password: "p"}})
+	pushWith(t, keychain, ref, dir, image.Options{})
+	t.Setenv("WEFT_TEST_STAND_BY", "1")
+	t.Setenv("WEFT_TEST_CREDENTIALS", r.Host+" u p")
+	worker := startWorker(t, mode, root, ref, target)
+	t.Cleanup(func() {
+		if b, err := os.ReadFile(filepath.Join(root, "run", "keeper.log")); err == nil && t.Failed() {
+			t.Logf("the keeper's log:\n%s", b)
+		}
+		if unix.Unmount(target, unix.MNT_DETACH) == nil {
+			endKeepers(t, root)
+		}
+		_ = os.Remove(root + ".log")
+	})
+	run := filepath.Join(root, "run")
+	look := func() keeper.Processes { return keeper.Look(run) }
+	standsBy := func(before int) int {
+		t.Helper()
+		until(t, "somebody stands by", func() bool { p := look().StandBy; return p != 0 && p != before })
+		return look().StandBy
+	}
+	part := map[string][]byte{}
+	some := func(n int) {
+		t.Helper()
+		clear(part)
+		for name := range want {
+			if len(part) == n {
+				break
+			}
+			part[name] = want[name]
+		}
+		if failed := readAll(t, part, target); len(failed) > 0 {
+			t.Errorf("%v could not be read", failed)
+		}
+		maps.DeleteFunc(want, func(name string, _ []byte) bool { return part[name] != nil })
+	}
+	first := standsBy(0)
+	some(10)
+	kill(t, worker)
+	some(10)
+	second := standsBy(first)
+	if err := unix.Kill(first, unix.SIGKILL); err != nil {
+		t.Fatalf("the stand-by does not fill: %v", err)
+	}
+	some(10)
+	third := standsBy(second)
+	before := look()
+	for _, pid := range []int{before.Keeper, second} {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed := readAll(t, want, target); len(failed) > 0 {
+		t.Errorf("%v could not be read when the keeper was killed, too", failed)
+	}
+	if now := look(); now.Keeper == before.Keeper || now.Holder == 0 {
+		t.Errorf("the guards are %+v, and were %+v", now, before)
+	}
+	o, err := workerOptions(mode, root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := openService(t, o)
+	until(t, "the stand-by ends when there is a worker again", func() bool { return unix.Kill(third, 0) != nil })
+	im := s.Images()[0]
+	if un := im.Stats().Unguarded; len(un) > 0 {
+		t.Errorf("%v were unguarded", un)
+	}
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	last := standsBy(third)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nothing is left", func() bool { return look() == keeper.Processes{} && unix.Kill(last, 0) != nil })
+}
+
+// TestUnmountedAndClosed ends a service right after it has unmounted the last image: nothing of it is left.
+func TestUnmountedAndClosed(t *testing.T) { inBothModes(t, testUnmountedAndClosed) }
+
+func testUnmountedAndClosed(t *testing.T, mode Mode) {
+	dir, to, root := content(t, 51, 4, 1000), filepath.Join(t.TempDir(), "image"), stateDir(t)
+	if _, err := image.Build(t.Context(), to, image.Options{}, image.Folder(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		s := openService(t, Options{Root: root, Mode: mode, Learn: -1})
+		im, err := s.Prepare(t.Context(), Request{Reference: to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		target := mountImage(t, im)
+		if err := im.Unmount(t.Context(), target); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left := keeper.Look(filepath.Join(root, "run")); left != (keeper.Processes{}) {
+			endKeepers(t, root)
+			t.Fatalf("left are %+v", left)
+		}
+	}
+}
+
+// TestSecretKilled has a process write credentials again and again, and looks at any moment: there are always some, and whole.
+func TestSecretKilled(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "secrets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	of := func(n uint64) inheritance {
+		return inheritance{Version: inheritanceVersion, Known: map[string]authn.AuthConfig{"r/a": {Username: fmt.Sprint(n), Password: string(make([]byte, 100*n))}}}
+	}
+	if i, n, err := readSecret(f); err != nil || n != 0 || len(i.Known) != 0 {
+		t.Errorf("of nothing: %+v %d %v", i, n, err)
+	}
+	for n := uint64(1); n < 20; n++ {
+		if err := writeSecret(f, of(n), n); err != nil {
+			t.Fatal(err)
+		}
+		half := int64(n%2) * secretHalf
+		whole := make([]byte, secretHeader+200)
+		if _, err := f.ReadAt(whole, half); err != nil && n > 3 {
+			t.Fatal(err)
+		}
+		if i, at, err := readSecret(f); err != nil || at != n || i.Known["r/a"].Username != fmt.Sprint(n) {
+			t.Fatalf("number %d: %+v %d %v", n, i, at, err)
+		}
+		// A write that was cut off at any place.
+		for cut := range secretHeader + 40 {
+			torn := append(append([]byte{}, whole[:cut]...), make([]byte, len(whole)-cut)...)
+			if _, err := f.WriteAt(torn, half); err != nil {
+				t.Fatal(err)
+			}
+			i, at, err := readSecret(f)
+			if n > 1 && (err != nil || at != n-1 || i.Known["r/a"].Username != fmt.Sprint(n-1)) {
+				t.Fatalf("number %d, cut at %d: %+v %d %v", n, cut, i, at, err)
+			}
+		}
+		if err := writeSecret(f, of(n), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
