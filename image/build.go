@@ -38,7 +38,7 @@ type Options struct {
 	Stripe    int64           // decoded bytes after which a new blob begins; 0 means DefaultStripe for EROFS, and never for RAFS; less: never
 	Inline    int             // files up to this size lie in the metadata of EROFS; 0 means 512, less: none
 	Whiteouts tree.Whiteouts  // how layers mark deletions; empty means oci
-	Prefetch  []string        // paths of files and folders whose content comes first, in blobs of their own
+	Prefetch  []string        // paths of files and folders whose content comes first: of EROFS in blobs of its own, of RAFS in the layer's blob
 	NoOwners  bool            // RAFS only: without owners
 	Dicts     []*Opened       // images whose chunks are not written again
 	Jobs      int
@@ -96,6 +96,14 @@ func (f Folder) Read(ctx context.Context, whiteouts tree.Whiteouts, content tree
 
 // Tar is a tar stream as a source, as it is or compressed with gzip or zstd.
 type Tar func() (io.ReadCloser, error)
+
+// Stream is a tar stream that can be read only once, such as a pipe: what comes first in it lies first in its blob.
+type Stream Tar
+
+// Read reads the stream.
+func (s Stream) Read(ctx context.Context, whiteouts tree.Whiteouts, content tree.Content) (*tree.Node, error) {
+	return Tar(s).Read(ctx, whiteouts, content)
+}
 
 // TarFile is a tar file as a source.
 func TarFile(name string) Tar {
@@ -245,18 +253,22 @@ func (b *builder) layer(ctx context.Context, out chunk.Output, source Source) (*
 	return root, stats, nil
 }
 
-// preload writes what is to come first.
+// preload writes what is to come first. In RAFS it lies first in the layer's blob, of which there is one: Nydus's merge takes no more.
 func (b *builder) preload(ctx context.Context, w *chunk.Writer, source Source) error {
-	if len(b.o.Prefetch) == 0 {
+	if len(b.o.Prefetch) == 0 || slices.Contains(b.o.Prefetch, "/") { // all comes first
 		return nil
 	}
+	var err error
 	switch source := source.(type) {
 	case Folder:
-		return preloadFolder(ctx, w, string(source), b.o.Prefetch, b.o.inline())
+		err = preloadFolder(ctx, w, string(source), b.o.Prefetch, b.o.inline())
 	case Tar:
-		return source.preload(ctx, w, b.o.Prefetch, b.o.inline())
+		err = source.preload(ctx, w, b.o.Prefetch, b.o.inline())
 	}
-	return nil
+	if err != nil || b.o.Format == RAFS {
+		return err
+	}
+	return w.Cut()
 }
 
 // preloadFolder writes the files below the paths, in their order.
@@ -288,7 +300,7 @@ func preloadFolder(ctx context.Context, w *chunk.Writer, dir string, paths []str
 			return fmt.Errorf("what is to come first: %w", err)
 		}
 	}
-	return w.Cut()
+	return nil
 }
 
 // preload writes the files below the paths, in the order of the stream. It reads the stream once more.
@@ -306,7 +318,7 @@ func (t Tar) preload(ctx context.Context, w *chunk.Writer, paths []string, inlin
 	for t := tar.NewReader(d); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return w.Cut()
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %w", tree.ErrLayer, err)

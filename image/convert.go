@@ -1,26 +1,21 @@
 package image
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/image/tree"
@@ -38,6 +33,7 @@ const (
 	NydusArtifactType    = "application/vnd.nydus.image.manifest.v1+json"
 	NydusBlob            = "application/vnd.oci.image.layer.nydus.blob.v1"
 	NydusFeature         = "nydus.remoteimage.v1" // of the platform in an index
+	erofsFeature         = "weft.erofs.v1"        // likewise, of Weft's
 	nydusBlobMark        = "containerd.io/snapshot/nydus-blob"
 	nydusBootstrapMark   = "containerd.io/snapshot/nydus-bootstrap"
 	nydusVersion         = "containerd.io/snapshot/nydus-fs-version"
@@ -49,11 +45,12 @@ const (
 // ConvertOptions say how an image is converted.
 type ConvertOptions struct {
 	Options
-	Platform *ocispec.Platform // of an index: only this one; nil: all
-	Referrer bool              // the result's subject is the source image
-	Merge    bool              // an index with both the source's manifests and the converted ones
-	TempDir  string            // empty means the system's
-	Note     func(format string, args ...any)
+	Platforms []ocispec.Platform // of an index: only these; none: all
+	Referrer  bool               // the result's subject is the source image
+	Merge     bool               // an index with both the source's manifests and the converted ones
+	Docker    bool               // RAFS only: the result of an image with Docker's media types has those as well; with Referrer it never has
+	TempDir   string             // empty means the system's
+	Note      func(format string, args ...any)
 }
 
 // Converted says what Convert did.
@@ -85,7 +82,7 @@ func Convert(ctx context.Context, from, to Place, o ConvertOptions) (*Converted,
 	if err != nil {
 		return nil, fmt.Errorf("the source: %w", err)
 	}
-	manifests, err := manifestsOf(ctx, from, desc, body, o.Platform)
+	manifests, err := manifestsOf(ctx, from, desc, body, o.Platforms...)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +114,7 @@ type manifest struct {
 const maxIndex = 1000
 
 // manifestsOf lists the images that a descriptor leads to.
-func manifestsOf(ctx context.Context, from Place, desc ocispec.Descriptor, body []byte, platform *ocispec.Platform) ([]manifest, error) {
+func manifestsOf(ctx context.Context, from Place, desc ocispec.Descriptor, body []byte, platforms ...ocispec.Platform) ([]manifest, error) {
 	if !isIndex(desc.MediaType, body) {
 		m := manifest{desc: desc, body: body}
 		if err := json.Unmarshal(body, &m.parsed); err != nil {
@@ -134,7 +131,7 @@ func manifestsOf(ctx context.Context, from Place, desc ocispec.Descriptor, body 
 	}
 	var all []manifest
 	for _, d := range index.Manifests {
-		if !wanted(d.Platform, platform) {
+		if !wanted(d.Platform, platforms) {
 			continue
 		}
 		child, err := from.Child(ctx, d)
@@ -148,7 +145,7 @@ func manifestsOf(ctx context.Context, from Place, desc ocispec.Descriptor, body 
 		all = append(all, m)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("the index %s has no image for %s: %w", desc.Digest, platformText(platform), fs.ErrNotExist)
+		return nil, fmt.Errorf("the index %s has no image for %s: %w", desc.Digest, platformTexts(platforms), fs.ErrNotExist)
 	}
 	return all, nil
 }
@@ -164,19 +161,32 @@ func isIndex(mediaType string, body []byte) bool {
 }
 
 // wanted says whether an image of an index is one of a platform. Attestations and images that are converted already are none.
-func wanted(p, want *ocispec.Platform) bool {
+func wanted(p *ocispec.Platform, want []ocispec.Platform) bool {
 	if p == nil {
-		return want == nil
+		return len(want) == 0
 	}
-	for _, f := range p.OSFeatures {
-		if f == NydusFeature {
-			return false
-		}
-	}
-	if p.OS == "unknown" || p.Architecture == "unknown" {
+	if isConverted(p) || p.OS == "unknown" || p.Architecture == "unknown" {
 		return false
 	}
-	return want == nil || p.OS == want.OS && p.Architecture == want.Architecture && (want.Variant == "" || p.Variant == want.Variant)
+	return len(want) == 0 || slices.ContainsFunc(want, func(w ocispec.Platform) bool {
+		return p.OS == w.OS && p.Architecture == w.Architecture && (w.Variant == "" || p.Variant == w.Variant)
+	})
+}
+
+// isConverted says whether the platform of an index is that of a converted image.
+func isConverted(p *ocispec.Platform) bool {
+	return slices.Contains(p.OSFeatures, NydusFeature) || slices.Contains(p.OSFeatures, erofsFeature)
+}
+
+func platformTexts(all []ocispec.Platform) string {
+	if len(all) == 0 {
+		return "any platform"
+	}
+	var texts []string
+	for i := range all {
+		texts = append(texts, platformText(&all[i]))
+	}
+	return strings.Join(texts, " or ")
 }
 
 func platformText(p *ocispec.Platform) string {
@@ -260,16 +270,19 @@ func (c *Converted) index(ctx context.Context, from, to Place, sources []manifes
 			p.OSFeatures = append(append([]string(nil), p.OSFeatures...), NydusFeature)
 		}
 		if o.Format != RAFS {
-			p.OSFeatures = append(append([]string(nil), platform.OSFeatures...), "weft.erofs.v1")
+			p.OSFeatures = append(append([]string(nil), platform.OSFeatures...), erofsFeature)
 		}
 		d.Platform, d.Annotations = &p, nil
 		index.Manifests = append(index.Manifests, d)
+	}
+	if o.Docker && !slices.ContainsFunc(index.Manifests, func(d ocispec.Descriptor) bool { return d.MediaType != string(types.DockerManifestSchema2) }) {
+		index.MediaType = string(types.DockerManifestList)
 	}
 	body, err := json.Marshal(index)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return to.PutManifest(ctx, ocispec.MediaTypeImageIndex, body, true)
+	return to.PutManifest(ctx, index.MediaType, body, true)
 }
 
 // platformOf is that of the descriptor, or else of the configuration.
@@ -331,206 +344,4 @@ func Converts(m *ocispec.Manifest) bool {
 		}
 	}
 	return false
-}
-
-// publication puts a converted image into its place.
-type publication struct {
-	ctx     context.Context
-	to      Place
-	dir     string // of its blobs
-	image   *Image
-	options ConvertOptions
-	config  []byte
-	source  manifest
-	dicts   []*Opened
-	bytes   int64
-}
-
-func (p *publication) publish(named bool) (ocispec.Descriptor, error) {
-	metadata, diff, err := p.metadata()
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	blobs := p.blobs()
-	layers := append([]ocispec.Descriptor{metadata}, blobs...)
-	diffs := []digest.Digest{diff}
-	for _, b := range blobs {
-		diffs = append(diffs, b.Digest)
-	}
-	if p.image.Format == RAFS {
-		layers, diffs = append(blobs, metadata), append(diffs[1:], diff)
-	}
-	config, err := p.configuration(diffs)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType, Config: config, Layers: layers,
-		Annotations: p.source.parsed.Annotations,
-	}
-	if p.image.Format == RAFS {
-		m.ArtifactType = ""
-		if p.options.Referrer {
-			m.ArtifactType = NydusArtifactType
-		}
-		if p.options.Merge {
-			m.Config.MediaType = mediaTypeNydusConfig // so that a runtime without Nydus takes the ordinary image
-		}
-	}
-	if p.options.Referrer {
-		m.Subject = &ocispec.Descriptor{MediaType: mediaTypeOf(p.source), Digest: p.source.desc.Digest, Size: p.source.desc.Size}
-	}
-	if err := p.push(layers[:], config); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	body, err := json.Marshal(m)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return p.to.PutManifest(p.ctx, ocispec.MediaTypeImageManifest, body, named)
-}
-
-// metadata writes the metadata as it is pushed, into the folder. It gives also the digest of what was compressed.
-func (p *publication) metadata() (ocispec.Descriptor, digest.Digest, error) {
-	var none ocispec.Descriptor
-	raw, err := p.image.bootstrap(p.options.Options)
-	if err != nil {
-		return none, "", err
-	}
-	var out bytes.Buffer
-	d := ocispec.Descriptor{MediaType: MediaTypeMetadata}
-	diff := digest.FromBytes(raw)
-	if p.image.Format == RAFS {
-		d.MediaType = ocispec.MediaTypeImageLayerGzip
-		d.Annotations = map[string]string{nydusBootstrapMark: "true", nydusVersion: "6"}
-		plain := bootstrapTar(raw)
-		diff = digest.FromBytes(plain)
-		z := gzip.NewWriter(&out)
-		if _, err := z.Write(plain); err != nil {
-			return none, "", err
-		}
-		if err := z.Close(); err != nil {
-			return none, "", err
-		}
-	} else {
-		z, err := zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return none, "", err
-		}
-		if _, err := z.Write(raw); err != nil {
-			return none, "", err
-		}
-		if err := z.Close(); err != nil {
-			return none, "", err
-		}
-	}
-	d.Digest, d.Size = digest.FromBytes(out.Bytes()), int64(out.Len())
-	return d, diff, os.WriteFile(filepath.Join(p.dir, d.Digest.Encoded()), out.Bytes(), 0o600)
-}
-
-// bootstrapTar is the layer in which Nydus looks for a bootstrap.
-func bootstrapTar(bootstrap []byte) []byte {
-	var b bytes.Buffer
-	t := tar.NewWriter(&b)
-	// Writing to memory does not fail.
-	_ = t.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "image/", Mode: 0o755, Format: tar.FormatPAX})
-	_ = t.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: bootstrapInLayer, Mode: 0o444, Size: int64(len(bootstrap)), Format: tar.FormatPAX})
-	_, _ = t.Write(bootstrap)
-	_ = t.Close()
-	return b.Bytes()
-}
-
-func (p *publication) blobs() []ocispec.Descriptor {
-	var all []ocispec.Descriptor
-	for i := range p.image.Table.Devices {
-		dev := &p.image.Table.Devices[i]
-		d := ocispec.Descriptor{MediaType: MediaTypeBlob, Digest: digest.NewDigestFromEncoded(digest.SHA256, dev.Name()), Size: dev.Size}
-		if p.image.Format == RAFS {
-			d.MediaType, d.Annotations = NydusBlob, map[string]string{nydusBlobMark: "true"}
-		}
-		all = append(all, d)
-	}
-	return all
-}
-
-// configuration is the source's with the new layers. Fields that are not known here stay.
-func (p *publication) configuration(diffs []digest.Digest) (ocispec.Descriptor, error) {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(p.config, &fields); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("the configuration of %s: %w", p.source.desc.Digest, err)
-	}
-	var image ocispec.Image
-	if err := json.Unmarshal(p.config, &image); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("the configuration of %s: %w", p.source.desc.Digest, err)
-	}
-	history := make([]ocispec.History, 0, len(diffs))
-	for i := range diffs {
-		h := ocispec.History{CreatedBy: "weft image convert", Comment: "chunks"}
-		if i == 0 && p.image.Format == EROFS || i == len(diffs)-1 && p.image.Format == RAFS {
-			h.Comment = "metadata"
-		}
-		history = append(history, h)
-	}
-	for _, h := range image.History { // it says how the image was made, which stays true
-		h.EmptyLayer = true
-		history = append(history, h)
-	}
-	for name, v := range map[string]any{"rootfs": ocispec.RootFS{Type: "layers", DiffIDs: diffs}, "history": history} {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		fields[name] = b
-	}
-	body, err := json.Marshal(fields)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(body), Size: int64(len(body))}
-	return d, os.WriteFile(filepath.Join(p.dir, d.Digest.Encoded()), body, 0o600)
-}
-
-// push sends what the manifest needs. Blobs of dictionaries are taken from there unless the place has them.
-func (p *publication) push(layers []ocispec.Descriptor, config ocispec.Descriptor) error {
-	g, ctx := errgroup.WithContext(p.ctx)
-	g.SetLimit(4)
-	for _, d := range append([]ocispec.Descriptor{config}, layers...) {
-		p.bytes += d.Size
-		g.Go(func() error {
-			err := p.to.PutBlob(ctx, d, func() (io.ReadCloser, error) { return p.open(d) })
-			if err != nil {
-				return fmt.Errorf("pushing %s: %w", d.Digest, err)
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-func (p *publication) open(d ocispec.Descriptor) (io.ReadCloser, error) {
-	f, err := os.Open(filepath.Join(p.dir, d.Digest.Encoded()))
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	raw, err := hex.DecodeString(d.Digest.Encoded())
-	if err != nil || len(raw) != 32 {
-		return nil, fmt.Errorf("the digest %s", d.Digest)
-	}
-	for _, dict := range p.dicts {
-		if dict.blobs == nil {
-			continue
-		}
-		b, err := dict.blobs.Open(&chunk.Device{Blob: [32]byte(raw), Size: d.Size})
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{io.NewSectionReader(b, 0, d.Size), b}, nil
-	}
-	return nil, fmt.Errorf("the blob %s of a chunk dictionary is not there: %w", d.Digest, fs.ErrNotExist)
 }

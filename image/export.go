@@ -56,10 +56,27 @@ func Pack(ctx context.Context, out chunk.Output, o Options, source Source) (*Pac
 	return p, nil
 }
 
-// own is the index of the blob that belongs to the layer itself: the only one, or else the last.
-func (o *Opened) own() int { return len(o.Blobs) - 1 }
+// own is the index of the blob that belongs to the layer itself: the only one, or else the last, that is no dictionary's; -1 if there is none.
+func (o *Opened) own() int {
+	for i := len(o.Blobs) - 1; i >= 0; i-- {
+		if !o.others[o.Blobs[i].ID] {
+			return i
+		}
+	}
+	return -1
+}
 
-// SetBlob changes what is said about the layer's own blob.
+// NotOwn says which blobs belong to a chunk dictionary, and not to the layer itself.
+func (o *Opened) NotOwn(blobs []rafs.Blob) {
+	if o.others == nil {
+		o.others = map[string]bool{}
+	}
+	for i := range blobs {
+		o.others[blobs[i].ID] = true
+	}
+}
+
+// SetBlob changes what is said about the layer's own blob. A layer without one is left as it is.
 func (o *Opened) SetBlob(value string, set func(b *rafs.Blob, value string) error) error {
 	if o.own() < 0 {
 		return nil

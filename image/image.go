@@ -46,6 +46,7 @@ type Opened struct {
 	Bootstrap *rafs.Bootstrap // of RAFS
 	Metadata  []byte          // the metadata image or bootstrap as it is
 	blobs     Blobs
+	others    map[string]bool // IDs of blobs that are not the layer's own
 }
 
 // Blob is a blob being read.

@@ -258,18 +258,31 @@ func Layers(ctx context.Context, place Place, platform *ocispec.Platform) ([]Sou
 	if err != nil {
 		return nil, err
 	}
-	all, err := manifestsOf(ctx, place, desc, body, platform)
+	m, err := ordinary(ctx, place, desc, body, platform)
+	if err != nil {
+		return nil, err
+	}
+	var sources []Source
+	for _, l := range m.parsed.Layers {
+		sources = append(sources, Tar(func() (io.ReadCloser, error) { return place.Blob(ctx, l) }))
+	}
+	return sources, nil
+}
+
+// ordinary is the ordinary image for a platform that a name leads to.
+func ordinary(ctx context.Context, place Place, desc ocispec.Descriptor, body []byte, platform *ocispec.Platform) (*manifest, error) {
+	var platforms []ocispec.Platform
+	if platform != nil {
+		platforms = []ocispec.Platform{*platform}
+	}
+	all, err := manifestsOf(ctx, place, desc, body, platforms...)
 	if err != nil {
 		return nil, err
 	}
 	if Converts(&all[0].parsed) {
 		return nil, fmt.Errorf("%s is a converted image, an ordinary one was expected", all[0].desc.Digest)
 	}
-	var sources []Source
-	for _, l := range all[0].parsed.Layers {
-		sources = append(sources, Tar(func() (io.ReadCloser, error) { return place.Blob(ctx, l) }))
-	}
-	return sources, nil
+	return &all[0], nil
 }
 
 // ToOCI makes an ordinary image of a converted one, with all files in one layer, and puts it into another place.

@@ -67,8 +67,8 @@ func attachOne(ctx context.Context, client *registry.Client, ref string, format 
 		return one, nil
 	}
 	converted, err := image.Convert(ctx, place, place, image.ConvertOptions{
-		Options:  image.Options{Format: format, Codec: codec},
-		Platform: &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, Referrer: true,
+		Options:   image.Options{Format: format, Codec: codec},
+		Platforms: []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}}, Referrer: true,
 	})
 	if err != nil {
 		return one, err

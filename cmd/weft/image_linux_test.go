@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -84,4 +87,135 @@ func TestNydusNames(t *testing.T) {
 	as(2, "not answered", "nydus-image", "create", "-B", boot, "-D", dir, "--encrypt", source)
 	as(2, "--target", "nydusify", "convert", "--source", "registry.example.com/a:v1")
 	as(2, "--target is missing", "nydusify", "check")
+}
+
+// nydusImage runs nydus-image with a standard input, and expects it to succeed.
+func nydusImage(t *testing.T, in string, args ...string) string {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), append([]string{"nydus-image"}, args...), strings.NewReader(in), &out, &errs, os.Getenv); code != 0 {
+		t.Fatalf("%s: exit code %d\n%s%s", strings.Join(args, " "), code, &out, &errs)
+	}
+	return out.String()
+}
+
+// TestNydusPrefetch builds with a list of what comes first, of a folder and of a pipe: it lies first in the one blob that a layer has, and in the table.
+func TestNydusPrefetch(t *testing.T) {
+	source, dir := imageSource(t), t.TempDir()
+	if err := os.WriteFile(filepath.Join(source, "zz"), bytes.Repeat([]byte("z"), 5000), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	nydusImage(t, "/zz\n", "create", "--prefetch-policy", "fs", "-B", at("boot"), "--blob", at("blob"), "--blob-id", strings.Repeat("1", 64), "-J", at("json"), source)
+	b, err := os.ReadFile(at("json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Blobs []string }
+	if err := json.Unmarshal(b, &made); err != nil || len(made.Blobs) != 1 {
+		t.Errorf("%v: a layer has one blob: %s", err, b)
+	}
+	if first := nydusImage(t, "", "inspect", at("boot"), "-R", "chunk 0"); !strings.Contains(first, "File: zz ") {
+		t.Errorf("first in the blob is %s", first)
+	}
+	if table := nydusImage(t, "", "inspect", at("boot"), "-R", "prefetch"); !strings.Contains(table, `"/zz"`) {
+		t.Errorf("the table has %s", table)
+	}
+	nydusImage(t, "", "unpack", at("boot"), "--blob", at("blob"), "--output", at("tar"))
+	if err := syscall.Mkfifo(at("pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err = os.ReadFile(at("tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(at("pipe"), b, 0) }()
+	nydusImage(t, "/zz\n/etc", "create", "--type", "tar-rafs", "--prefetch-policy", "blob", "-B", at("piped"), "-D", dir, at("pipe"))
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	if table := nydusImage(t, "", "inspect", at("piped"), "-R", "prefetch"); !strings.Contains(table, `"/zz"`) || !strings.Contains(table, `"/etc"`) {
+		t.Errorf("the table has %s", table)
+	}
+}
+
+// TestNydusMerge merges layers of which one has nothing but chunks of the dictionary: what is said of its own blob must not be told of the dictionary's.
+func TestNydusMerge(t *testing.T) {
+	source, dir := imageSource(t), t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	create := func(name string, args ...string) {
+		nydusImage(t, "", append([]string{"create", "--type", "tar-rafs", "-B", at(name), "-D", dir, "--chunk-size", "0x1000"}, args...)...)
+	}
+	nydusImage(t, "", "create", "-B", at("dict"), "-D", dir, "--chunk-size", "0x1000", source)
+	nydusImage(t, "", "unpack", at("dict"), "--output", at("known.tar"))
+	if err := os.WriteFile(filepath.Join(source, "new"), []byte("a new file, which no dictionary has"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	nydusImage(t, "", "create", "-B", at("all"), "-D", dir, "--chunk-size", "0x1000", source)
+	nydusImage(t, "", "unpack", at("all"), "--output", at("new.tar"))
+	create("known", "--chunk-dict", "bootstrap="+at("dict"), at("known.tar"))
+	create("new.boot", "--chunk-dict", "bootstrap="+at("dict"), at("new.tar"))
+	id := func(digit string) string { return strings.Repeat(digit, 64) }
+	ids := strings.Join([]string{id("a"), id("b")}, ",")
+	nydusImage(t, "", "merge", "-B", at("merged"), "--chunk-dict", at("dict"), "--original-blob-ids", ids, "--blob-digests", strings.Join([]string{id("c"), id("d")}, ","),
+		"--blob-sizes", "77,77", "--blob-toc-sizes", "77,77", at("known"), at("new.boot"))
+	blobs := nydusImage(t, "", "inspect", at("merged"), "-R", "blobs")
+	dict := nydusImage(t, "", "inspect", at("dict"), "-R", "blobs")
+	var got, want []struct {
+		ID   string `json:"blob_id"`
+		Size int    `json:"compressed_size"`
+	}
+	if err := errors.Join(json.Unmarshal([]byte(blobs), &got), json.Unmarshal([]byte(dict), &want)); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[0] != want[0] || got[1].ID != id("d") || got[1].Size != 77 {
+		t.Errorf("blobs of the merged layers: %s; of the dictionary: %s", blobs, dict)
+	}
+	if all := nydusImage(t, "exit\n", "inspect", at("merged")); all == "" {
+		t.Error("no prompt")
+	}
+	if shown := nydusImage(t, "blobs\n", "inspect", at("merged")); !strings.Contains(shown, "ToC Size:               77") {
+		t.Errorf("the size of the table of contents is lost:\n%s", shown)
+	}
+}
+
+func TestNydusImageRefuses(t *testing.T) {
+	w := newWorld(t)
+	source, dir := imageSource(t), t.TempDir()
+	log := filepath.Join(dir, "log")
+	nydusImage(t, "", "create", "-B", filepath.Join(dir, "boot"), "-D", dir, "-l", "warn", "--blob-offset", "0", "--aligned-chunk", "--disable-check", "-L", log, source)
+	for text, args := range map[string]string{
+		"--encrypt is not answered here":                   "create -E SOURCE -D DIR",
+		"--blob-offset is not answered here":               "create --blob-offset 512 SOURCE -D DIR",
+		"--type targz-ref: indexes":                        "create -t targz-ref SOURCE -D DIR",
+		"--type zip: expected directory":                   "create -t zip SOURCE -D DIR",
+		"--whiteout-spec aufs: expected oci":               "create --whiteout-spec aufs SOURCE -D DIR",
+		"--batch-size 8192 is larger":                      "create --chunk-size 0x1000 --batch-size 0x2000 SOURCE -D DIR",
+		"--batch-size 5000: expected 0 or":                 "create --batch-size 5000 SOURCE -D DIR",
+		"--config is not answered here":                    "check -C nydusd.json DIR/x",
+		"--verity is not answered here":                    "export --block --verity -B x -D DIR",
+		"--threads 99":                                     "export --block --threads 99 -B x -D DIR",
+		"--backend-type is not answered here":              "unpack --backend-type oss --output x DIR/x",
+		"compact is not answered here":                     "compact -B x --min-used-ratio 5",
+		"Use `nydus-image create --prefetch-policy fs`":    "optimize --anything",
+		"--log-level loud: expected trace":                 "stat -l loud -B x",
+		"--blob-digests has 1 values for 2":                "merge -B DIR/m --blob-digests aa DIR/boot DIR/boot",
+		`--blob-toc-digests: "zz" for`:                     "merge -B DIR/m --blob-toc-digests zz DIR/boot",
+		"`--bootstrap` and `--blob-dir` must be specified": "stat",
+	} {
+		args = strings.NewReplacer("SOURCE", source, "DIR", dir).Replace(args)
+		if code, _, errs := w.as("nydus-image", strings.Fields(args)...); code != 2 || !strings.Contains(errs, text) {
+			t.Errorf("%s: exit code %d, expected %q: %s", args, code, text, errs)
+		}
+	}
+	if code, out, errs := w.as("nydus-image", "create", "-B", filepath.Join(dir, "boot"), "-D", dir, "-L", log, source); code != 0 || out+errs != "" {
+		t.Errorf("with a log file: exit code %d, %s%s", code, out, errs)
+	}
+	if b, err := os.ReadFile(log); err != nil || strings.Count(string(b), "successfully built") != 1 { // those at the level warn are none
+		t.Errorf("the log: %v %s", err, b)
+	}
+	if code, _, errs := w.as("nydus-image", "check", filepath.Join(dir, "none"), "-L", log); code != 1 || !strings.Contains(errs, "no such file") {
+		t.Errorf("an error with a log file: exit code %d, %s", code, errs)
+	}
 }

@@ -41,8 +41,12 @@ lazy snapshotter finds the converted one by the manifest's digest.
 				return err
 			}
 			co := image.ConvertOptions{Options: o, Merge: merge}
-			if co.Platform, err = parsePlatform(platform); err != nil {
+			p, err := parsePlatform(platform)
+			if err != nil {
 				return err
+			}
+			if p != nil {
+				co.Platforms = []ocispec.Platform{*p}
 			}
 			if len(args) == 1 {
 				if reverse || merge {
@@ -100,7 +104,11 @@ func (a *app) imageConvert(ctx context.Context, source, target string, reverse b
 	var converted *image.Converted
 	if reverse {
 		var found *image.Found
-		if found, err = image.OpenImage(ctx, from, source, o.Platform); err == nil {
+		var platform *ocispec.Platform
+		if len(o.Platforms) > 0 {
+			platform = &o.Platforms[0]
+		}
+		if found, err = image.OpenImage(ctx, from, source, platform); err == nil {
 			converted, err = found.ToOCI(ctx, to, "", o.Skipped)
 		}
 	} else {

@@ -58,6 +58,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, 
 	}
 	if err != nil {
 		a.print().Error(err)
+		if a.logged {
+			output.New(a.out, a.err, a.options, a.getenv).Error(err)
+		}
 	}
 	code := output.Code(err)
 	if a.called == "pack" && code == output.Usage {
@@ -82,6 +85,7 @@ type app struct {
 	called  string // the command as the user wrote it, for advice
 	started bool   // a verb has begun: what fails from here on is no wrong usage
 	printer *output.Printer
+	logged  bool // the printer writes to a file, so errors are told on standard error, too
 }
 
 // print returns the printer, which is made when the flags are known.

@@ -16,6 +16,7 @@ import (
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/image/rafs"
 )
 
 // nydusCreate are the options of create.
@@ -24,7 +25,39 @@ type nydusCreate struct {
 	compressor, digester, version, features, dict, parent string
 	whiteouts, prefetchPolicy, outputJSON                 string
 	chunkSize, batchSize                                  size
-	inline, repeatable, alignedChunk, disableCheck        bool
+	inline, repeatable                                    bool
+}
+
+func (n *nydusCreate) options() nydusOptions {
+	n.kind, n.whiteouts = "dir-rafs", "oci"
+	const noExternal = "content that lies in files of others is not referred to: build with all of it"
+	return nydusOptions{
+		{
+			name: "type", short: "t", aliases: []string{"source-type"}, to: &n.kind,
+			oneOf: []string{"directory", "dir-rafs", "estargz-rafs", "estargz-ref", "estargztoc-ref", "tar-rafs", "tar-tarfs", "targz-rafs", "targz-ref", "stargz_index"},
+			usage: "dir-rafs (directory), tar-rafs, targz-rafs or estargz-rafs; a tar file may be plain, gzip or zstd with each. *-ref, tar-tarfs and stargz_index are refused",
+		},
+		bootstrapOption(&n.bootstrap, "`file` for the bootstrap"), blobDirOption(&n.blobDir, "`folder` for bootstrap and blob, named by their digests"),
+		{name: "blob", short: "b", to: &n.blob, usage: "`file` for the blob; it may be a named pipe"},
+		{name: "blob-inline-meta", aliases: []string{"inline-bootstrap"}, to: &n.inline, usage: "put the bootstrap into the blob"},
+		{name: "blob-id", to: &n.blobID, usage: "`name` of the blob instead of its digest, at most 64 characters"},
+		chunkSizeOption("chunk-size", &n.chunkSize), batchSizeOption(&n.batchSize), compressorOption(&n.compressor),
+		digesterOption(&n.digester, "blake3 or sha256"), versionOption("v", &n.version),
+		{name: "features", to: &n.features, oneOf: []string{"blob-toc"}, usage: "blob-toc: digests and a table of contents in the blob"},
+		{name: "chunk-dict", to: &n.dict, usage: "[bootstrap=]`file`: a bootstrap whose chunks are not stored again"},
+		parentOption(&n.parent),
+		{name: "repeatable", to: &n.repeatable, usage: "leave out owners; all else is the same each time anyhow"},
+		{name: "whiteout-spec", to: &n.whiteouts, oneOf: []string{"oci", "overlayfs", "none"}, usage: "oci, overlayfs or none"},
+		prefetchPolicyOption(&n.prefetchPolicy), outputJSONOption(&n.outputJSON),
+		{name: "aligned-chunk", bare: true, accepted: "chunks of RAFS v6 always begin on blocks"},
+		{name: "disable-check", bare: true, accepted: "what was written is not read again"},
+		{name: "encrypt", short: "E", bare: true, refused: "images are not encrypted: keep them in a registry that asks for credentials"},
+		{name: "external-blob", refused: noExternal}, {name: "attributes", refused: noExternal},
+		{name: "blob-cache-dir", refused: "caches are filled by `weft image mount` and by the snapshotter"},
+		{name: "blob-offset", initial: "0", refused: "a blob begins at the start of its file"},
+		{name: "blob-data-size", refused: "it belongs to --type stargz_index, which is not made"},
+		configOption("--chunk-dict and --parent-bootstrap need no blobs"),
+	}
 }
 
 func (a *app) nydusCreateCommand() *cobra.Command {
@@ -34,56 +67,15 @@ func (a *app) nydusCreateCommand() *cobra.Command {
 		Short:   "Create a RAFS v6 file system from a folder or tar file",
 		Example: "  nydus-image create -B image.boot -D blobs rootfs/\n  nydus-image create --type targz-rafs --blob-inline-meta --blob layer.nydus layer.tar.gz",
 		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			err := refuse(cmd.Flags(), map[string]string{
-				"encrypt": "images are not encrypted yet", "external-blob": "external blobs are not written", "attributes": "external blobs are not written",
-				"blob-cache-dir": "caches are filled by the snapshotter", "blob-offset": "blobs begin at 0", "blob-data-size": "it belongs to estargztoc-ref",
-				"config": "backends are not needed to build",
-			})
-			if err != nil {
-				return err
-			}
-			return a.nydusCreate(cmd.Context(), &n, args[0])
-		},
 	}
-	f := c.Flags()
-	f.StringVarP(&n.kind, "type", "t", "dir-rafs", "`conversion`: dir-rafs (directory), tar-rafs, targz-rafs, estargz-rafs")
-	f.StringVar(&n.kind, "source-type", "dir-rafs", "the same as --type")
-	f.StringVarP(&n.bootstrap, "bootstrap", "B", "", "`file` for the bootstrap")
-	f.StringVarP(&n.blobDir, "blob-dir", "D", "", "`folder` for bootstrap and blob, named by their digests")
-	f.StringVarP(&n.blob, "blob", "b", "", "`file` for the blob; it may be a named pipe")
-	f.BoolVar(&n.inline, "blob-inline-meta", false, "put the bootstrap into the blob")
-	f.BoolVar(&n.inline, "inline-bootstrap", false, "the same as --blob-inline-meta")
-	f.StringVar(&n.blobID, "blob-id", "", "`name` of the blob instead of its digest")
-	f.Var(&n.chunkSize, "chunk-size", "`size` of chunks, a power of two from 0x1000 to 0x1000000 (default 0x100000)")
-	f.Var(&n.batchSize, "batch-size", "`size` to which small chunks are put together; 0 for never")
-	f.StringVar(&n.compressor, "compressor", "zstd", "none, lz4_block or zstd")
-	f.StringVar(&n.digester, "digester", "blake3", "blake3 or sha256")
-	f.StringVarP(&n.version, "fs-version", "v", "6", "`version` of RAFS: 6")
-	f.StringVar(&n.features, "features", "", "blob-toc: digests and a table of contents in the blob")
-	f.StringVar(&n.dict, "chunk-dict", "", "[bootstrap=]`file`: a bootstrap whose chunks are not stored again")
-	f.StringVar(&n.parent, "parent-bootstrap", "", "bootstrap `file` of the layers below")
-	f.BoolVar(&n.alignedChunk, "aligned-chunk", false, "accepted: chunks always begin on blocks")
-	f.BoolVar(&n.repeatable, "repeatable", false, "leave out owners")
-	f.BoolVar(&n.disableCheck, "disable-check", false, "accepted: what was written is not read again")
-	f.StringVar(&n.whiteouts, "whiteout-spec", "oci", "oci, overlayfs or none")
-	f.StringVar(&n.prefetchPolicy, "prefetch-policy", "none", "fs, blob or none; the list of paths is read from standard input")
-	f.StringVarP(&n.outputJSON, "output-json", "J", "", "`file` for the result as JSON")
-	f.BoolP("encrypt", "E", false, "not answered")
-	for _, name := range []string{"external-blob", "attributes", "blob-cache-dir", "blob-offset", "blob-data-size"} {
-		f.String(name, "", "not answered")
-	}
-	f.StringP("config", "C", "", "not answered")
-	return c
+	return a.nydusVerb(c, n.options(), func(cmd *cobra.Command, args []string) error { return a.nydusCreate(cmd.Context(), &n, args[0]) })
 }
 
 func (n *nydusCreate) check() error {
 	switch n.kind {
 	case "dir-rafs", "directory", "tar-rafs", "targz-rafs", "estargz-rafs":
-	case "estargz-ref", "estargztoc-ref", "tar-tarfs", "targz-ref", "stargz_index":
-		return output.Usagef("--type %s: indexes over other formats are not made here; expected dir-rafs, tar-rafs, targz-rafs or estargz-rafs", n.kind)
 	default:
-		return output.Usagef("--type %s: expected dir-rafs, tar-rafs, targz-rafs or estargz-rafs", n.kind)
+		return output.Usagef("--type %s: indexes over other formats are not made here; expected dir-rafs, tar-rafs, targz-rafs or estargz-rafs", n.kind)
 	}
 	switch {
 	case n.version != "6":
@@ -98,12 +90,21 @@ func (n *nydusCreate) check() error {
 		return output.Usagef("--blob or --blob-dir is missing: where the blob goes")
 	case len(n.blobID) > 64:
 		return output.Usagef("--blob-id %s: at most 64 characters fit", n.blobID)
-	case n.features != "" && n.features != "blob-toc":
-		return output.Usagef("--features %s: expected blob-toc", n.features)
-	case n.prefetchPolicy != "none" && n.prefetchPolicy != "fs" && n.prefetchPolicy != "blob":
-		return output.Usagef("--prefetch-policy %s: expected fs, blob or none", n.prefetchPolicy)
-	case n.batchSize > 0 && n.chunkSize > 0 && n.batchSize > n.chunkSize:
-		return output.Usagef("--batch-size %d is larger than --chunk-size %d", n.batchSize, n.chunkSize)
+	}
+	return checkBatch(n.batchSize, n.chunkSize)
+}
+
+// checkBatch looks at the size of batches, beside that of chunks (0: the default).
+func checkBatch(batch, size size) error {
+	if size == 0 {
+		size = rafs.DefaultChunkSize
+	}
+	switch {
+	case batch == 0:
+	case batch < chunk.MinSize || batch&(batch-1) != 0:
+		return output.Usagef("--batch-size %d: expected 0 or a power of two from 0x1000 on", batch)
+	case batch > size:
+		return output.Usagef("--batch-size %d is larger than chunks, which have %d bytes", batch, size)
 	}
 	return nil
 }
@@ -142,8 +143,11 @@ func (a *app) nydusCreate(ctx context.Context, n *nydusCreate, source string) er
 		return output.Usagef("%s: for --type %s a %s was expected", source, n.kind, map[bool]string{true: "folder", false: "tar file"}[isDir])
 	}
 	from := image.Source(image.TarFile(source))
-	if st.IsDir() {
+	switch {
+	case st.IsDir():
 		from = image.Folder(source)
+	case !st.Mode().IsRegular():
+		from = image.Stream(image.TarFile(source)) // a pipe
 	}
 	made, err := n.build(ctx, o, from)
 	if err != nil {

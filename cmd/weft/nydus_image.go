@@ -3,12 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/image"
@@ -16,20 +16,24 @@ import (
 	"github.com/weft-dev/weft/image/rafs"
 )
 
-// nydusImageCommand answers as nydus-image does (dragonflyoss/nydus, src/bin/nydus-image/main.rs).
+// nydusImageCommand answers as nydus-image does.
 func nydusImageCommand(a *app) *cobra.Command {
+	var log nydusLog
+	options := log.options(false)
 	root := &cobra.Command{
 		Use: "nydus-image", Short: "Build, inspect and validate RAFS v6 file systems, answered by weft",
 		Example:       "  nydus-image create -B image.boot -D blobs rootfs/\n  nydus-image check image.boot",
-		SilenceErrors: true, SilenceUsage: true, PersistentPreRun: a.begin, Version: version,
+		SilenceErrors: true, SilenceUsage: true, PersistentPreRunE: log.begin(a, options), Version: version,
 	}
 	group(root)
 	flags := root.PersistentFlags()
-	flags.StringP("log-level", "l", "info", "accepted; progress goes to standard error as weft's does")
-	flags.StringP("log-file", "L", "", "accepted; there is no log file")
+	options.add(flags)
 	flags.BoolVar(&a.options.Quiet, "quiet", false, "no progress and no remarks")
 	root.AddCommand(a.nydusCreateCommand(), a.nydusMergeCommand(), a.nydusCheckCommand(), a.nydusInspectCommand(), a.nydusStatCommand(), a.nydusUnpackCommand(),
-		a.nydusExportCommand())
+		a.nydusExportCommand(),
+		a.notAnswered("compact", "blobs are not written again to drop chunks that nobody needs", "nydus-image create --chunk-dict bootstrap=OLD.boot"),
+		a.notAnswered("optimize", "no blob is made beside those of an image for what comes first", "nydus-image create --prefetch-policy fs"),
+		a.notAnswered("chunkdict", "there is no database of chunks; any bootstrap serves as a dictionary", "nydus-image create --chunk-dict bootstrap=FILE"))
 	root.SetOut(a.out)
 	return root
 }
@@ -70,16 +74,6 @@ func (o *nydusOutput) write(name string, pretty bool) error {
 	return os.WriteFile(name, b, 0o644)
 }
 
-// refuse makes options that are known and not answered here errors, when they are used.
-func refuse(flags *pflag.FlagSet, why map[string]string) error {
-	for name, reason := range why {
-		if flags.Changed(name) {
-			return output.Usagef("--%s is not answered here: %s", name, reason)
-		}
-	}
-	return nil
-}
-
 func (a *app) nydusCheckCommand() *cobra.Command {
 	var bootstrap, blobDir, outputJSON string
 	var verbose bool
@@ -88,39 +82,56 @@ func (a *app) nydusCheckCommand() *cobra.Command {
 		Short:   "Validate a bootstrap",
 		Example: "  nydus-image check image.boot",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := refuse(cmd.Flags(), map[string]string{"config": "name the blobs' folder with --blob-dir"}); err != nil {
+	}
+	options := nydusOptions{
+		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs"),
+		{name: "verbose", short: "v", to: &verbose, usage: "list the files and their chunks"}, outputJSONOption(&outputJSON), configOption("name the blobs' folder with --blob-dir"),
+	}
+	return a.nydusVerb(c, options, func(_ *cobra.Command, args []string) error {
+		o, err := openBootstrap(bootstrap, args, blobDir)
+		if err != nil {
+			return fmt.Errorf("failed to check bootstrap: %w", err)
+		}
+		if verbose {
+			if err := listInodes(a.out, o); err != nil {
 				return err
 			}
-			o, err := openBootstrap(bootstrap, args, blobDir)
+		}
+		fmt.Fprintln(a.out, "RAFS filesystem metadata is valid, referenced data blobs: ")
+		for i := range o.Blobs {
+			b := &o.Blobs[i]
+			fmt.Fprintf(a.out, "\t %d: %s, compressed size %d, uncompressed size %d, chunk size: %d, chunk count: %d, features: %s\n",
+				i, b.ID, b.Size, b.Space, b.ChunkSize, b.ChunkCount, b.Features)
+		}
+		return newNydusOutput(o.Name, o.Blobs, o.Bootstrap.Super.Codec()).write(outputJSON, false)
+	})
+}
+
+// listInodes is what check --verbose prints.
+func listInodes(w io.Writer, o *image.Opened) error {
+	for p, n := range o.Root.All() {
+		fmt.Fprintf(w, "inode: /%s mode %o size %d uid %d gid %d chunks %d\n", p, n.Mode, n.Size, n.UID, n.GID, len(n.Chunks))
+		for _, r := range n.Chunks {
+			if r.Hole() {
+				continue
+			}
+			c, err := o.Table.Chunk(r)
 			if err != nil {
-				return fmt.Errorf("failed to check bootstrap: %w", err)
+				return fmt.Errorf("/%s: %w", p, err)
 			}
-			if verbose {
-				for p, n := range o.Root.All() {
-					fmt.Fprintf(a.out, "inode: /%s mode %o size %d uid %d gid %d chunks %d\n", p, n.Mode, n.Size, n.UID, n.GID, len(n.Chunks))
-				}
-			}
-			fmt.Fprintln(a.out, "RAFS filesystem metadata is valid, referenced data blobs: ")
-			for i := range o.Blobs {
-				b := &o.Blobs[i]
-				fmt.Fprintf(a.out, "\t %d: %s, compressed size %d, uncompressed size %d, chunk size: 0x%x, chunk count: %d, features: %s\n",
-					i, b.ID, b.Size, b.Space, b.ChunkSize, b.ChunkCount, b.Features)
-			}
-			return newNydusOutput(o.Name, o.Blobs, o.Bootstrap.Super.Codec()).write(outputJSON, false)
-		},
+			fmt.Fprintf(w, "\t chunk: index %d blob_index %d compressed_offset %d compressed_size %d uncompressed_offset %d uncompressed_size %d id %s\n",
+				c.Number, r.Device-1, c.At, c.Stored, c.Offset, c.Size, c.Digest)
+		}
 	}
-	f := c.Flags()
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "bootstrap `file`")
-	f.StringVarP(&blobDir, "blob-dir", "D", "", "`folder` of the blobs")
-	f.BoolVarP(&verbose, "verbose", "v", false, "list the files")
-	f.StringVarP(&outputJSON, "output-json", "J", "", "`file` for the result as JSON")
-	f.StringP("config", "C", "", "not answered")
-	return c
+	return nil
 }
 
 // openBootstrap opens a bootstrap that is named by a flag or an argument.
 func openBootstrap(flag string, args []string, blobDir string) (*image.Opened, error) {
+	return openBootstrapWith(flag, args, blobDir, nil)
+}
+
+func openBootstrapWith(flag string, args []string, blobDir string, blobs image.Blobs) (*image.Opened, error) {
 	name := flag
 	if name == "" && len(args) > 0 {
 		name = args[0]
@@ -128,7 +139,6 @@ func openBootstrap(flag string, args []string, blobDir string) (*image.Opened, e
 	if name == "" || flag != "" && len(args) > 0 {
 		return nil, output.Usagef("name one bootstrap")
 	}
-	var blobs image.Blobs
 	if blobDir != "" {
 		blobs = image.BlobFolder(blobDir)
 	}
@@ -150,78 +160,61 @@ func (a *app) nydusUnpackCommand() *cobra.Command {
 		Short:   "Unpack a RAFS file system to a tar file",
 		Example: "  nydus-image unpack image.boot --blob-dir blobs --output rootfs.tar",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			err := refuse(cmd.Flags(), map[string]string{"backend-type": "only files", "backend-config": "only files", "backend-config-file": "only files"})
-			if err != nil {
-				return err
-			}
-			if to == "" {
-				return output.Usagef("--output is missing: the tar file")
-			}
-			name := bootstrap
-			if name == "" && len(args) > 0 {
-				name = args[0]
-			}
-			if name == "" {
-				return output.Usagef("name one bootstrap")
-			}
-			var blobs image.Blobs
-			if blob != "" {
-				blobs = image.BlobFile(blob)
-			} else if blobDir != "" {
-				blobs = image.BlobFolder(blobDir)
-			}
-			o, err := image.OpenPath(name, blobs)
-			if err != nil {
-				return err
-			}
-			return a.unpackTo(cmd.Context(), o, to)
-		},
 	}
-	f := c.Flags()
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "bootstrap `file`")
-	f.StringVarP(&blobDir, "blob-dir", "D", "", "`folder` of the blobs")
-	f.StringVarP(&blob, "blob", "b", "", "`file` of the only blob")
-	f.StringVar(&to, "output", "", "tar `file`")
-	for _, name := range []string{"backend-type", "backend-config", "backend-config-file"} {
-		f.String(name, "", "not answered")
-	}
-	return c
+	options := append(nydusOptions{
+		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs (default: that of the bootstrap)"),
+		{name: "blob", short: "b", to: &blob, usage: "`file` of the only blob"}, {name: "output", to: &to, usage: "tar `file`; - is standard output"},
+	}, backendOptions("", "blobs are read from files: name them with --blob or --blob-dir, or unpack an image in a registry with `weft image unpack`")...)
+	return a.nydusVerb(c, options, func(cmd *cobra.Command, args []string) error {
+		switch {
+		case to == "":
+			return output.Usagef("--output is missing: the tar file")
+		case blob != "" && blobDir != "":
+			return output.Usagef("--blob and --blob-dir exclude each other")
+		}
+		var blobs image.Blobs
+		if blob != "" {
+			blobs = image.BlobFile(blob)
+		}
+		o, err := openBootstrapWith(bootstrap, args, blobDir, blobs)
+		if err != nil {
+			return err
+		}
+		return a.unpackTo(cmd.Context(), o, to)
+	})
 }
 
 func (a *app) nydusExportCommand() *cobra.Command {
 	var bootstrap, dir, to string
 	var block bool
+	threads := 4
 	c := &cobra.Command{
 		Use:     "export --block -B BOOTSTRAP -D FOLDER",
 		Short:   "Write a RAFS file system as one file that the kernel mounts",
 		Example: "  nydus-image export --block -B image.boot -D blobs -O image.disk",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := refuse(cmd.Flags(), map[string]string{"verity": "dm-verity data is not made", "config": "name the blobs' folder with --localfs-dir"})
-			if err != nil {
-				return err
-			}
-			if !block || bootstrap == "" || dir == "" {
-				return output.Usagef("--block, --bootstrap and --localfs-dir are needed")
-			}
-			o, err := openBootstrap(bootstrap, nil, dir)
-			if err != nil {
-				return err
-			}
-			if to == "" {
-				to = filepath.Join(dir, strings.TrimSuffix(filepath.Base(bootstrap), filepath.Ext(bootstrap))+".disk")
-			}
-			return o.Export(cmd.Context(), to)
-		},
 	}
-	f := c.Flags()
-	f.BoolVar(&block, "block", false, "as a block device's content")
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "bootstrap `file`")
-	f.StringVarP(&dir, "localfs-dir", "D", "", "`folder` of the blobs")
-	f.StringVarP(&to, "output", "O", "", "`file` to write")
-	f.Int("threads", 4, "accepted")
-	f.Bool("verity", false, "not answered")
-	f.StringP("config", "C", "", "not answered")
-	return c
+	options := nydusOptions{
+		{name: "block", to: &block, usage: "as a block device's content; needed"}, bootstrapOption(&bootstrap, "bootstrap `file`"),
+		{name: "localfs-dir", short: "D", to: &dir, usage: "`folder` of the blobs"},
+		{name: "output", short: "O", to: &to, usage: "`file` to write (default: the bootstrap's name with .disk, in the folder of the blobs)"},
+		{name: "threads", to: &threads, usage: "from 1 to 32; one works, as fast as the disk"},
+		{name: "verity", bare: true, refused: "data of dm-verity are not made: use veritysetup on the file"}, configOption("name the blobs' folder with --localfs-dir"),
+	}
+	return a.nydusVerb(c, options, func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case !block || bootstrap == "" || dir == "":
+			return output.Usagef("--block, --bootstrap and --localfs-dir are needed")
+		case threads < 1 || threads > 32:
+			return output.Usagef("--threads %d: expected 1 to 32", threads)
+		}
+		o, err := openBootstrap(bootstrap, nil, dir)
+		if err != nil {
+			return err
+		}
+		if to == "" {
+			to = filepath.Join(dir, strings.TrimSuffix(filepath.Base(bootstrap), filepath.Ext(bootstrap))+".disk")
+		}
+		return o.Export(cmd.Context(), to)
+	})
 }

@@ -14,69 +14,67 @@ import (
 	"github.com/weft-dev/weft/image/rafs"
 )
 
+// nydusMerge is a merge of bootstraps, with what the caller knows about their blobs.
+type nydusMerge struct {
+	names                                                []string
+	bootstrap, blobDir, parent, dict, policy, outputJSON string
+	digests, originals, sizes, tocDigests, tocSizes      string
+}
+
+func (m *nydusMerge) options() nydusOptions {
+	list := func(name, what string, to *string) nydusOption {
+		return nydusOption{name: name, to: to, usage: what + " of the layers' own blobs, in their order, with commas"}
+	}
+	return nydusOptions{
+		bootstrapOption(&m.bootstrap, "`file` for the bootstrap"), blobDirOption(&m.blobDir, "`folder` for the bootstrap, named by its digest"), parentOption(&m.parent),
+		{name: "chunk-dict", to: &m.dict, usage: "[bootstrap=]`file`: the dictionary with which the layers were built; its blobs are none of their own"},
+		prefetchPolicyOption(&m.policy), outputJSONOption(&m.outputJSON),
+		list("original-blob-ids", "names", &m.originals), list("blob-digests", "digests, which go before names,", &m.digests), list("blob-sizes", "sizes", &m.sizes),
+		list("blob-toc-digests", "digests of the tables of contents", &m.tocDigests), list("blob-toc-sizes", "sizes of the tables of contents", &m.tocSizes),
+		configOption("blobs are not read to merge"),
+	}
+}
+
 func (a *app) nydusMergeCommand() *cobra.Command {
-	var bootstrap, blobDir, parent, dict, policy, digests, originals, sizes, tocDigests, tocSizes, outputJSON string
+	var m nydusMerge
 	c := &cobra.Command{
 		Use:     "merge SOURCE...",
 		Short:   "Merge the bootstraps of layers, the lowest first, into one",
 		Example: "  nydus-image merge -B image.boot layer1.boot layer2.boot",
 		Args:    cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := refuse(cmd.Flags(), map[string]string{"config": "blobs are not read to merge"}); err != nil {
-				return err
-			}
-			m := nydusMerge{names: args, parent: parent, digests: digests, originals: originals, sizes: sizes, tocDigests: tocDigests, tocSizes: tocSizes}
-			if bootstrap == "" && blobDir == "" {
-				return output.Usagef("--bootstrap or --blob-dir is missing: where the bootstrap goes")
-			}
-			if dict != "" {
-				if _, err := openDictionary(dict); err != nil { // its blobs are named by the layers themselves
-					return err
-				}
-			}
-			var prefetch []string
-			if policy != "none" {
-				var err error
-				if prefetch, err = a.prefetchList("-"); err != nil {
-					return err
-				}
-			}
-			im, o, err := m.merge()
-			if err != nil {
-				return err
-			}
-			o.Prefetch = prefetch
-			if bootstrap != "" {
-				_, err = im.WriteFile(bootstrap, o)
-			} else {
-				bootstrap, err = bootstrapInFolder(blobDir, im, o)
-			}
-			if err != nil {
-				return err
-			}
-			return newNydusOutput(bootstrap, im.Blobs, o.Codec).write(outputJSON, true)
-		},
 	}
-	f := c.Flags()
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "`file` for the bootstrap")
-	f.StringVarP(&blobDir, "blob-dir", "D", "", "`folder` for the bootstrap, named by its digest")
-	f.StringVar(&parent, "parent-bootstrap", "", "bootstrap `file` of the layers below")
-	f.StringVar(&dict, "chunk-dict", "", "[bootstrap=]`file`: the chunk dictionary with which the layers were built")
-	f.StringVar(&policy, "prefetch-policy", "none", "fs, blob or none; the list of paths is read from standard input")
-	f.StringVar(&digests, "blob-digests", "", "digests of the layers' blobs, with commas")
-	f.StringVar(&originals, "original-blob-ids", "", "names of the layers' blobs, with commas")
-	f.StringVar(&sizes, "blob-sizes", "", "sizes of the layers' blobs, with commas")
-	f.StringVar(&tocDigests, "blob-toc-digests", "", "digests of the layers' tables of contents, with commas")
-	f.StringVar(&tocSizes, "blob-toc-sizes", "", "sizes of the layers' tables of contents, with commas")
-	f.StringVarP(&outputJSON, "output-json", "J", "", "`file` for the result as JSON")
-	f.StringP("config", "C", "", "not answered")
-	return c
+	return a.nydusVerb(c, m.options(), func(_ *cobra.Command, args []string) error {
+		m.names = args
+		return a.nydusMerge(&m)
+	})
 }
 
-// nydusMerge is a merge of bootstraps, with what the caller knows about their blobs.
-type nydusMerge struct {
-	names                                                   []string
-	parent, digests, originals, sizes, tocDigests, tocSizes string
+func (a *app) nydusMerge(m *nydusMerge) error {
+	if m.bootstrap == "" && m.blobDir == "" {
+		return output.Usagef("--bootstrap or --blob-dir is missing: where the bootstrap goes")
+	}
+	var prefetch []string
+	var err error
+	if m.policy != "none" {
+		if prefetch, err = a.prefetchList("-"); err != nil {
+			return err
+		}
+	}
+	im, o, err := m.merge()
+	if err != nil {
+		return err
+	}
+	o.Prefetch = prefetch
+	name := m.bootstrap
+	if name != "" {
+		_, err = im.WriteFile(name, o)
+	} else {
+		name, err = bootstrapInFolder(m.blobDir, im, o)
+	}
+	if err != nil {
+		return err
+	}
+	return newNydusOutput(name, im.Blobs, o.Codec).write(m.outputJSON, true)
 }
 
 // errInconsistent is the failure for which nydus-image ends with 2.
@@ -99,41 +97,8 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 		}
 		layers = append(layers, l)
 	}
-	own := layers[len(names)-len(m.names):]
-	lists := map[string]func(b *rafs.Blob, v string) error{
-		m.originals: func(b *rafs.Blob, v string) error { b.ID = v; return nil },
-		m.digests:   func(b *rafs.Blob, v string) error { b.ID = v; _, err := hex.DecodeString(v); return err },
-		m.sizes:     func(b *rafs.Blob, v string) (err error) { b.Size, err = strconv.ParseUint(v, 10, 64); return },
-		m.tocSizes: func(b *rafs.Blob, v string) error {
-			n, err := strconv.ParseUint(v, 10, 32)
-			b.TOCSize = uint32(n)
-			return err
-		},
-		m.tocDigests: func(b *rafs.Blob, v string) error {
-			raw, err := hex.DecodeString(v)
-			if err == nil && len(raw) != 32 {
-				err = fmt.Errorf("it has %d bytes", len(raw))
-			}
-			copy(b.TOCDigest[:], raw)
-			return err
-		},
-	}
-	for list, set := range lists {
-		if list == "" {
-			continue
-		}
-		values := strings.Split(list, ",")
-		if len(values) != len(own) {
-			return nil, o, output.Usagef("%d values for %d bootstraps: %s", len(values), len(own), list)
-		}
-		for i, v := range values {
-			if err := own[i].SetBlob(strings.TrimSpace(v), set); err != nil {
-				return nil, o, output.Usagef("%s: %w", v, err)
-			}
-		}
-	}
-	for i, l := range own {
-		l.NameBlobAfter(m.names[i])
+	if err := m.describe(layers[len(names)-len(m.names):]); err != nil {
+		return nil, o, err
 	}
 	o = image.Options{Format: image.RAFS, ChunkSize: int(layers[0].Bootstrap.Super.ChunkSize), Codec: layers[0].Bootstrap.Super.Codec()}
 	for _, l := range layers {
@@ -144,4 +109,60 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 	}
 	im, err := image.Merge(m.parent == "" && len(layers) == 1, layers...)
 	return im, o, err
+}
+
+// describe gives the layers' own blobs what the caller knows about them.
+func (m *nydusMerge) describe(layers []*image.Opened) error {
+	if m.dict != "" {
+		dict, err := openDictionary(m.dict)
+		if err != nil {
+			return err
+		}
+		for _, l := range layers {
+			l.NotOwn(dict.Blobs)
+		}
+	}
+	for _, list := range []struct {
+		option, values string
+		set            func(b *rafs.Blob, v string) error
+	}{
+		{"original-blob-ids", m.originals, func(b *rafs.Blob, v string) error { b.ID = v; return nil }},
+		{"blob-digests", m.digests, func(b *rafs.Blob, v string) error { b.ID = v; _, err := sha256Of(v); return err }},
+		{"blob-sizes", m.sizes, func(b *rafs.Blob, v string) (err error) { b.Size, err = strconv.ParseUint(v, 10, 64); return }},
+		{"blob-toc-digests", m.tocDigests, func(b *rafs.Blob, v string) (err error) { b.TOCDigest, err = sha256Of(v); return }},
+		{"blob-toc-sizes", m.tocSizes, func(b *rafs.Blob, v string) error {
+			n, err := strconv.ParseUint(v, 10, 32)
+			b.TOCSize = uint32(n)
+			return err
+		}},
+	} {
+		if list.values == "" {
+			continue
+		}
+		values := strings.Split(list.values, ",")
+		if len(values) != len(layers) {
+			return output.Usagef("--%s has %d values for %d bootstraps", list.option, len(values), len(layers))
+		}
+		for i, v := range values {
+			if err := layers[i].SetBlob(strings.TrimSpace(v), list.set); err != nil {
+				return output.Usagef("--%s: %q for %s: %w", list.option, v, m.names[i], err)
+			}
+		}
+	}
+	for i, l := range layers {
+		l.NameBlobAfter(m.names[i])
+	}
+	return nil
+}
+
+// sha256Of reads a digest in hexadecimal.
+func sha256Of(text string) (digest [32]byte, err error) {
+	raw, err := hex.DecodeString(text)
+	if err == nil && len(raw) != len(digest) {
+		err = fmt.Errorf("it has %d bytes instead of %d", len(raw), len(digest))
+	}
+	if err == nil {
+		digest = [32]byte(raw)
+	}
+	return digest, err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,31 +27,27 @@ func (a *app) nydusInspectCommand() *cobra.Command {
 		Short:   "Look at a bootstrap: with --request one answer as JSON, else commands from standard input",
 		Example: "  nydus-image inspect image.boot --request blobs\n  echo ls | nydus-image inspect image.boot",
 		Args:    cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := refuse(cmd.Flags(), map[string]string{"config": "blobs are not read to inspect"}); err != nil {
-				return err
-			}
-			o, err := openBootstrap(bootstrap, args, blobDir)
-			if err != nil {
-				return err
-			}
-			i := &inspector{o: o, out: a.out, request: request != ""}
-			if request != "" {
-				v, err := i.execute(request)
-				if err != nil {
-					return err
-				}
-				return json.NewEncoder(a.out).Encode(v)
-			}
-			return i.prompt(a.in)
-		},
 	}
-	f := c.Flags()
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "bootstrap `file`")
-	f.StringVarP(&blobDir, "blob-dir", "D", "", "`folder` of the blobs")
-	f.StringVarP(&request, "request", "R", "", "stats, blobs, prefetch, ls, stat FILE, chunk OFFSET or icheck INODE")
-	f.StringP("config", "C", "", "not answered")
-	return c
+	options := nydusOptions{
+		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs"),
+		{name: "request", short: "R", to: &request, usage: "stats, blobs, prefetch, ls, cd DIR, stat FILE, chunk OFFSET, icheck INODE or exit; the first three answer as JSON"},
+		configOption("name the blobs' folder with --blob-dir"),
+	}
+	return a.nydusVerb(c, options, func(_ *cobra.Command, args []string) error {
+		o, err := openBootstrap(bootstrap, args, blobDir)
+		if err != nil {
+			return err
+		}
+		i := &inspector{o: o, out: a.out, request: request != ""}
+		if request == "" {
+			return i.prompt(a.in)
+		}
+		v, err := i.execute(request)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(a.out).Encode(v)
+	})
 }
 
 // inspector answers nydus-image's inspect commands (src/bin/nydus-image/inspect.rs).
@@ -180,13 +175,17 @@ Blob Index:             %d
 Blob ID:                %s
 Raw Blob ID:            %s
 Blob Size:              %d
+Compressed Data Size:   %d
 Uncompressed Data Size: %d
 Mapped Block Address:   %d
 Features:               %s
 Compressor:             %s
 Digester:               %s
+Cipher:                 none
 Chunk Size:             0x%x
 Chunk Count:            %d
+Prefetch Table Offset:  0
+Prefetch Table Size:    0
 Meta Compressor:        %s
 Meta Offset:            %d
 Meta Compressed Size:   %d
@@ -195,13 +194,22 @@ ToC Digest:             %x
 ToC Size:               %d
 RAFS Blob Digest:       %x
 RAFS Blob Size:         %d
-`, n, b.ID, b.ID, b.Size, b.Space, i.o.Meta.Slots[n].Mapped, b.Features, b.Codec, i.o.Table.Algorithm, b.ChunkSize, b.ChunkCount, b.MetaCodec, b.MetaOffset,
+`, n, b.ID, b.ID, b.Size, i.stored(n), b.Space, i.o.Meta.Slots[n].Mapped, b.Features, b.Codec, i.o.Table.Algorithm, b.ChunkSize, b.ChunkCount, b.MetaCodec, b.MetaOffset,
 			b.MetaStored, b.MetaSize, b.TOCDigest, b.TOCSize, b.MetaDigest, b.MetaBlobSize)
 	}
 	if i.request {
 		return list
 	}
 	return nil
+}
+
+// stored is how many bytes of a blob the chunks take.
+func (i *inspector) stored(n int) int64 {
+	end := int64(0)
+	for _, c := range i.o.Table.Devices[n].Chunks {
+		end = max(end, c.At+int64(c.Stored))
+	}
+	return end
 }
 
 func (i *inspector) prefetch() (any, error) {
@@ -227,9 +235,10 @@ func (i *inspector) prefetch() (any, error) {
 	return nil, err
 }
 
-func (i *inspector) here() (*erofs.Inode, error) {
+// inodeAt finds a file by its path.
+func (i *inspector) inodeAt(path string) (*erofs.Inode, error) {
 	in, err := i.o.Meta.Root()
-	for part := range strings.SplitSeq(strings.Trim(i.at, "/"), "/") {
+	for part := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
 		if err != nil || part == "" {
 			break
 		}
@@ -242,7 +251,7 @@ func (i *inspector) here() (*erofs.Inode, error) {
 }
 
 func (i *inspector) list() error {
-	in, err := i.here()
+	in, err := i.inodeAt(i.at)
 	if err != nil {
 		return err
 	}
@@ -285,7 +294,7 @@ func (i *inspector) stat(name string) error {
 	err := i.o.Meta.Inodes(func(at string, in *erofs.Inode) error {
 		if at == p {
 			found = true
-			i.describe(p, in)
+			return i.describe(p, in)
 		}
 		return nil
 	})
@@ -295,11 +304,16 @@ func (i *inspector) stat(name string) error {
 	return err
 }
 
-func (i *inspector) describe(p string, in *erofs.Inode) {
+func (i *inspector) describe(p string, in *erofs.Inode) error {
+	parent, err := i.inodeAt(filepath.Dir(p))
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(i.out, `
 Inode Number:       %d
 Name:               %q
 Size:               %d
+Parent:             %d
 Mode:               0x%X
 Permissions:        %o
 Nlink:              %d
@@ -307,10 +321,11 @@ UID:                %d
 GID:                %d
 Mtime:              %d
 MtimeNsec:          %d
-`, in.NID, filepath.Base(p), in.Size, in.Mode, in.Mode, in.Nlink, in.UID, in.GID, in.Mtime, in.MtimeNsec)
+Blocks:             %d
+`, in.NID, filepath.Base(p), in.Size, parent.NID, in.Mode, in.Mode, in.Nlink, in.UID, in.GID, in.Mtime, in.MtimeNsec, (in.Size+511)/512)
 	n, ok := i.o.Root.Lookup(p)
 	if !ok || n.Type() != tree.Regular {
-		return
+		return nil
 	}
 	fmt.Fprintln(i.out, "  Chunk list:")
 	for k, r := range n.Chunks {
@@ -320,6 +335,7 @@ MtimeNsec:          %d
 		}
 		i.describeChunk(k, int64(k)*int64(n.ChunkSize), r, c)
 	}
+	return nil
 }
 
 func (i *inspector) describeChunk(k int, offset int64, r chunk.Ref, c *chunk.Chunk) {
@@ -334,11 +350,18 @@ func (i *inspector) describeChunk(k int, offset int64, r chunk.Ref, c *chunk.Chu
 
 func (i *inspector) chunk(at int64) error {
 	for p, n := range i.o.Root.All() {
-		for k, r := range n.Chunks {
-			if c, err := i.o.Table.Chunk(r); err == nil && c.At == at {
-				fmt.Fprintf(i.out, "\nFile: %s\n", "/"+p)
-				i.describeChunk(k, int64(k)*int64(n.ChunkSize), r, c)
+		for _, r := range n.Chunks {
+			c, err := i.o.Table.Chunk(r)
+			if err != nil || c.At != at {
+				continue
 			}
+			fmt.Fprintf(i.out, `
+File: %-32s Parent Path: %-32s
+Compressed Offset: %d, Compressed Size: %d
+Decompressed Offset: %d, Decompressed Size: %d
+Chunk ID: %-50s,
+Blob ID: %s
+`, filepath.Base(p), filepath.Dir("/"+p), c.At, c.Stored, c.Offset, c.Size, c.Digest, i.o.Blobs[r.Device-1].ID)
 		}
 	}
 	return nil
@@ -348,218 +371,8 @@ func (i *inspector) inode(number uint64) error {
 	return i.o.Meta.Inodes(func(p string, in *erofs.Inode) error {
 		if in.NID == number {
 			fmt.Fprintln(i.out, p)
-			i.describe(p, in)
+			return i.describe(p, in)
 		}
 		return nil
 	})
-}
-
-// nydusInfo is the ImageInfo of nydus-image's stat (src/bin/nydus-image/stat.rs).
-type nydusInfo struct {
-	Dirs            uint32    `json:"dirs"`
-	Files           uint32    `json:"files"`
-	Symlinks        uint32    `json:"symlinks"`
-	Chunks          uint32    `json:"chunks"`
-	FileSize        uint64    `json:"file_size"`
-	CompSize        uint64    `json:"comp_size"`
-	UncompSize      uint64    `json:"uncomp_size"`
-	PaddingSize     uint64    `json:"padding_size"`
-	ChunkSizes      [9]uint32 `json:"chunk_sizes"`
-	FileSizes       []uint64  `json:"file_sizes"`
-	DedupChunks     uint64    `json:"dedup_chunks"`
-	DedupCompSize   uint64    `json:"dedup_comp_size"`
-	DedupUncompSize uint64    `json:"dedup_uncomp_size"`
-	OwnChunks       uint64    `json:"own_chunks"`
-	OwnCompSize     uint64    `json:"own_comp_size"`
-	OwnUncompSize   uint64    `json:"own_uncomp_size"`
-	RefChunks       uint64    `json:"ref_chunks"`
-	RefCompSize     uint64    `json:"ref_comp_size"`
-	RefUncompSize   uint64    `json:"ref_uncomp_size"`
-}
-
-type nydusStat struct {
-	DedupEnabled  bool      `json:"dedup_enabled"`
-	TargetEnabled bool      `json:"target_enabled"`
-	Base          nydusInfo `json:"base_image"`
-	Target        nydusInfo `json:"target_image"`
-
-	dict map[chunk.Digest]*chunk.Chunk
-}
-
-func (a *app) nydusStatCommand() *cobra.Command {
-	var bootstrap, dir, target, digester, outputJSON string
-	c := &cobra.Command{
-		Use:     "stat",
-		Short:   "Count what RAFS file systems consist of",
-		Example: "  nydus-image stat -B image.boot\n  nydus-image stat -D bootstraps -T next.boot -J stat.json",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := refuse(cmd.Flags(), map[string]string{"config": "blobs are not read to count"}); err != nil {
-				return err
-			}
-			s := &nydusStat{dict: map[chunk.Digest]*chunk.Chunk{}}
-			s.Base.FileSizes, s.Target.FileSizes = make([]uint64, 45), make([]uint64, 45)
-			if err := s.read(bootstrap, dir, target); err != nil {
-				return err
-			}
-			if outputJSON != "" {
-				b, err := json.Marshal(s)
-				if err != nil {
-					return err
-				}
-				return os.WriteFile(outputJSON, b, 0o644)
-			}
-			s.print(a.out)
-			return nil
-		},
-	}
-	f := c.Flags()
-	f.StringVarP(&bootstrap, "bootstrap", "B", "", "bootstrap `file`")
-	f.StringVarP(&dir, "blob-dir", "D", "", "`folder` whose bootstraps are all counted")
-	f.StringVarP(&target, "target", "T", "", "bootstrap `file` to compare with the others")
-	f.StringVar(&digester, "digester", "blake3", "accepted: bootstraps say which digest they have")
-	f.StringVarP(&outputJSON, "output-json", "J", "", "`file` for the result as JSON")
-	f.StringP("config", "C", "", "not answered")
-	return c
-}
-
-func (s *nydusStat) read(bootstrap, dir, target string) error {
-	switch {
-	case bootstrap != "":
-		if err := s.add(bootstrap, true); err != nil {
-			return err
-		}
-	case dir != "":
-		s.DedupEnabled = true
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			p := filepath.Join(dir, e.Name())
-			if !e.Type().IsRegular() || p == target || filepath.Ext(p) != "" {
-				continue
-			}
-			// What is no bootstrap does not count, as with upstream.
-			_ = s.add(p, true)
-		}
-	default:
-		return output.Usagef("one of `--bootstrap` and `--blob-dir` must be specified")
-	}
-	if target != "" {
-		s.TargetEnabled = true
-		if err := s.add(target, false); err != nil {
-			return err
-		}
-	}
-	s.Base.UncompSize += s.Base.PaddingSize
-	if s.TargetEnabled {
-		s.Target.UncompSize += s.Target.PaddingSize
-	}
-	if s.DedupEnabled {
-		for _, c := range s.dict {
-			s.Base.DedupChunks++
-			s.Base.DedupCompSize += uint64(c.Stored)
-			s.Base.DedupUncompSize += uint64(c.Size)
-		}
-	}
-	return nil
-}
-
-func (s *nydusStat) add(name string, base bool) error {
-	o, err := openBootstrap(name, nil, "")
-	if err != nil {
-		return err
-	}
-	i := &s.Target
-	if base {
-		i = &s.Base
-	}
-	seen, own := map[*tree.Node]bool{}, map[chunk.Digest]*chunk.Chunk{}
-	for _, n := range o.Root.All() {
-		switch n.Type() {
-		case tree.Dir:
-			i.Dirs++
-		case tree.Symlink:
-			i.Symlinks++
-		case tree.Regular:
-			i.Files++
-			if seen[n] {
-				continue
-			}
-			seen[n] = true
-			i.file(n)
-			for _, r := range n.Chunks {
-				c, err := o.Table.Chunk(r)
-				if err != nil {
-					return err
-				}
-				i.CompSize += uint64(c.Stored)
-				i.UncompSize += uint64(c.Size)
-				own[c.Digest] = c
-			}
-		}
-	}
-	for d, c := range own {
-		known := s.dict[d] != nil
-		if base {
-			s.dict[d] = c
-		}
-		if !base && known {
-			i.RefChunks++
-			i.RefCompSize += uint64(c.Stored)
-			i.RefUncompSize += uint64(c.Size)
-			continue
-		}
-		i.OwnChunks++
-		i.OwnCompSize += uint64(c.Stored)
-		i.OwnUncompSize += uint64(c.Size)
-	}
-	return nil
-}
-
-func (i *nydusInfo) file(n *tree.Node) {
-	size := uint64(n.Size)
-	i.FileSizes[min(bits.Len64(size), 44)]++
-	i.FileSize += size
-	i.PaddingSize += (size+4095)&^4095 - size
-	i.Chunks += uint32(len(n.Chunks))
-	for b := range i.ChunkSizes {
-		unit := uint64(1) << (12 + b)
-		i.ChunkSizes[b] += uint32((size + unit - 1) / unit)
-	}
-}
-
-func (s *nydusStat) print(w io.Writer) {
-	if s.TargetEnabled {
-		fmt.Fprintln(w, "Target Image Statistics:")
-		s.Target.print(w)
-	}
-	fmt.Fprintln(w, "\n\nBase Image Statistics:")
-	s.Base.print(w)
-}
-
-func (i *nydusInfo) print(w io.Writer) {
-	fmt.Fprintf(w, `
-Directories:            %d
-Files:                  %d
-Symlinks:               %d
-Chunks:                 %d
-File Size:              %d
-Padding Size:           %d
-Uncompressed Size:      %d
-Compressed Size:        %d
-`, i.Dirs, i.Files, i.Symlinks, i.Chunks, i.FileSize, i.PaddingSize, i.UncompSize, i.CompSize)
-	fmt.Fprintf(w, "\nFile Size Bits:\t\tFile Count:\n")
-	for n, count := range i.FileSizes {
-		fmt.Fprintf(w, "%d:\t\t\t%d\n", n, count)
-	}
-	fmt.Fprintf(w, "\nChunk Size Bits:\tChunk Count:\n")
-	for n, count := range i.ChunkSizes {
-		fmt.Fprintf(w, "%d:\t\t\t%d\n", n+12, count)
-	}
-	fmt.Fprintf(w, "\nRaw Content Size:\t%d\nComp Content Size:\t%d\nRaw Chunk Count:\t%d\nDedup Comp Size:\t%d\nDedup Uncomp Size:\t%d\nDedup Chunk Count:\t%d\n"+
-		"Owned Comp Size:\t%d\nOwned Uncomp Size:\t%d\nOwned Chunk Count:\t%d\nReferenced Comp Size:\t%d\nReferenced Uncomp Size:\t%d\nReferenced Chunk Count:\t%d\n",
-		i.FileSize, i.CompSize, i.Chunks, i.DedupCompSize, i.DedupUncompSize, i.DedupChunks, i.OwnCompSize, i.OwnUncompSize, i.OwnChunks, i.RefCompSize,
-		i.RefUncompSize, i.RefChunks)
 }

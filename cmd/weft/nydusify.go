@@ -3,67 +3,50 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/registry"
 )
 
-// nydusifyCommand answers as nydusify does (dragonflyoss/nydus, contrib/nydusify/cmd/nydusify.go).
+// nydusifyCommand answers as nydusify does.
 func nydusifyCommand(a *app) *cobra.Command {
+	var log nydusLog
+	options := log.options(true)
 	root := &cobra.Command{
 		Use: "nydusify", Short: "Convert and check Nydus images, answered by weft",
 		Example:       "  nydusify convert --source registry.example.com/app:v1 --target registry.example.com/app:v1-nydus\n  nydusify check --target registry.example.com/app:v1-nydus",
-		SilenceErrors: true, SilenceUsage: true, PersistentPreRun: a.begin, Version: version,
+		SilenceErrors: true, SilenceUsage: true, PersistentPreRunE: log.begin(a, options), Version: version,
 	}
 	group(root)
 	flags := root.PersistentFlags()
-	flags.BoolP("debug", "D", false, "accepted")
-	flags.StringP("log-level", "l", "info", "accepted")
-	flags.String("log-file", "", "accepted; there is no log file")
+	options.add(flags)
 	flags.BoolVar(&a.options.Quiet, "quiet", false, "no progress and no remarks")
-	root.AddCommand(a.nydusifyConvertCommand(), a.nydusifyCheckCommand())
+	root.AddCommand(a.nydusifyConvertCommand(), a.nydusifyCheckCommand(),
+		a.notAnswered("mount", "there is no nydusd; the kernel mounts images", "weft image mount IMAGE FOLDER --lazy", "view"),
+		a.notAnswered("build", "a folder is not packed for a storage backend", "nydus-image create --blob-inline-meta --blob FILE FOLDER", "pack"),
+		a.notAnswered("copy", "images are not copied", "crane copy"),
+		a.notAnswered("optimize", "no blob is made beside those of an image for what comes first; the snapshotter learns what a start reads", "nydusify convert --prefetch-patterns"),
+		a.notAnswered("commit", "containers are not made into images", "ctr container commit"),
+		a.notAnswered("chunkdict", "there is no database of chunks; any image serves as a dictionary", "nydusify convert --chunk-dict bootstrap:registry:IMAGE"))
 	root.SetOut(a.out)
 	return root
 }
 
-// fromEnvironment fills flags that were not given from the variables that nydusify reads.
-func (a *app) fromEnvironment(flags *pflag.FlagSet, except ...string) error {
-	skip := map[string]bool{}
-	for _, name := range except {
-		skip[name] = true
-	}
-	var err error
-	flags.VisitAll(func(f *pflag.Flag) {
-		if v := a.getenv(strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))); v != "" && !f.Changed && !skip[f.Name] && err == nil {
-			if err = flags.Set(f.Name, v); err != nil {
-				err = output.Usagef("the environment variable for --%s: %w", f.Name, err)
-			}
-		}
-	})
-	return err
-}
-
-// nydusClient is a client for the registries of an image's name and with the options of nydusify.
-func (a *app) nydusClient(plain bool, insecure bool, names ...string) *registry.Client {
-	o := registry.Options{Keychain: registry.DockerCredentials(a.getenv("DOCKER_CONFIG"))}
-	for _, name := range names {
-		ref, err := registry.ParseReference(name)
-		if err != nil {
-			continue
-		}
-		if plain {
-			o.PlainHTTP = append(o.PlainHTTP, ref.Host)
-		}
+// nydusClient is a client for the registry of an image's name, with the options of nydusify.
+func (a *app) nydusClient(name string, plain, insecure bool, retry registry.Retry) *registry.Client {
+	o := registry.Options{Keychain: registry.DockerCredentials(a.getenv("DOCKER_CONFIG")), Retry: retry}
+	if ref, err := registry.ParseReference(name); err == nil && plain {
+		o.PlainHTTP = append(o.PlainHTTP, ref.Host)
 	}
 	if insecure {
 		o.Mirrors = trusting{plain}
@@ -81,9 +64,65 @@ type nydusMetric struct {
 }
 
 type nydusifyConvert struct {
-	source, sourceArchive, target, targetArchive, suffix, compressor, fsVersion, chunkSize, batchSize, platform, prefetchDir, workDir, outputJSON, dict string
-	sourceInsecure, targetInsecure, merge, allPlatforms, ociRef, referrer, oci, reverse, prefetchPatterns, plainHTTP                                    bool
+	source, sourceArchive, target, targetArchive, suffix, compressor, fsVersion, platform, prefetchDir, workDir, outputJSON, dict, retryDelay string
+	chunkSize, batchSize                                                                                                                      size
+	retries                                                                                                                                   int
+	sourceInsecure, targetInsecure, dictInsecure, plainHTTP, merge, allPlatforms, referrer, oci, docker, reverse, prefetchPatterns            bool
 }
+
+func (n *nydusifyConvert) options() nydusOptions {
+	n.platform, n.workDir, n.retries, n.retryDelay = "linux/"+runtime.GOARCH, "./tmp", 3, "5s"
+	const (
+		noCache   = "equal layers give equal blobs, which are not pushed again: leave it out"
+		noBackend = "blobs are pushed to the registry: leave it out"
+		noModels  = "model files are not converted: leave it out"
+	)
+	chunks := chunkSizeOption("fs-chunk-size", &n.chunkSize).from("FS_CHUNK_SIZE")
+	chunks.aliases = []string{"chunk-size"}
+	list := nydusOptions{
+		{name: "source", env: "SOURCE", to: &n.source, usage: "ordinary `image`; with --reverse a converted one"},
+		{name: "source-archive", env: "SOURCE_ARCHIVE", to: &n.sourceArchive, usage: "tar `file` of an OCI layout with the source"},
+		{name: "target", env: "TARGET", to: &n.target, usage: "the result's `name`"},
+		{name: "target-archive", env: "TARGET_ARCHIVE", to: &n.targetArchive, usage: "tar `file` of an OCI layout to write instead"},
+		{name: "target-suffix", env: "TARGET_SUFFIX", to: &n.suffix, usage: "`suffix` of the source's tag that makes the target"},
+		{name: "source-insecure", env: "SOURCE_INSECURE", to: &n.sourceInsecure, usage: "do not verify the source registry's certificate"},
+		{name: "target-insecure", env: "TARGET_INSECURE", to: &n.targetInsecure, usage: "do not verify the target registry's certificate"},
+		{name: "plain-http", env: "PLAIN_HTTP", to: &n.plainHTTP, usage: "speak to registries without TLS, which otherwise is done with those on loopback only"},
+		compressorOption(&n.compressor).from("COMPRESSOR"), versionOption("", &n.fsVersion).from("FS_VERSION"), chunks, batchSizeOption(&n.batchSize).from("BATCH_SIZE"),
+		{name: "chunk-dict", env: "CHUNK_DICT", to: &n.dict, usage: "bootstrap:registry:`IMAGE` or bootstrap:local:FILE, whose chunks are not stored again"},
+		{name: "chunk-dict-insecure", env: "CHUNK_DICT_INSECURE", to: &n.dictInsecure, usage: "do not verify the certificate of the dictionary's registry"},
+		{name: "prefetch-dir", env: "PREFETCH_DIR", to: &n.prefetchDir, usage: "`path` to fetch first (default: the table of what to fetch first names all of the image)"},
+		{name: "prefetch-patterns", env: "PREFETCH_PATTERNS", to: &n.prefetchPatterns, usage: "read the paths to fetch first from standard input"},
+		{name: "platform", to: &n.platform, usage: "`OS/ARCH,...` to convert"},
+		{name: "all-platforms", to: &n.allPlatforms, usage: "convert all platforms; it goes before --platform"},
+		{name: "merge-platform", aliases: []string{"multi-platform"}, env: "MERGE_PLATFORM", to: &n.merge, usage: "make an index with both OCI and Nydus manifests"},
+		{name: "with-referrer", env: "WITH_REFERRER", to: &n.referrer, usage: "the result's subject is the source; it has OCI's media types"},
+		{name: "oci", env: "OCI", to: &n.oci, usage: "OCI's media types in place of Docker's, where the source has those"},
+		{name: "docker-v2-format", to: &n.docker, usage: "the source's media types in spite of --oci"},
+		{name: "reverse", env: "REVERSE", to: &n.reverse, usage: "make an ordinary image of a converted one, with OCI's media types; options about chunks and prefetching change nothing"},
+		{name: "work-dir", env: "WORK_DIR", to: &n.workDir, usage: "`folder` for temporary files; removed at the end if it was not there"},
+		{name: "output-json", env: "OUTPUT_JSON", to: &n.outputJSON, usage: "`file` for the figures as JSON"},
+		{name: "push-retry-count", env: "PUSH_RETRY_COUNT", to: &n.retries, usage: "how often a request to the target that fails is tried again without progress"},
+		{name: "push-retry-delay", env: "PUSH_RETRY_DELAY", to: &n.retryDelay, usage: "the longest pause before it is, such as 5s"},
+		{name: "nydus-image", env: "NYDUS_IMAGE", accepted: "no other program is needed"},
+		{name: "fs-align-chunk", env: "FS_ALIGN_CHUNK", bare: true, accepted: "chunks of RAFS v6 always begin on blocks"},
+		{name: "backend-aligned-chunk", env: "BACKEND_ALIGNED_CHUNK", bare: true, accepted: "chunks of RAFS v6 always begin on blocks"},
+		{name: "oci-ref", env: "OCI_REF", bare: true, refused: "indexes over gzip layers are not made: leave it out, and the image gets blobs of its own"},
+		{name: "build-cache", env: "BUILD_CACHE", refused: noCache}, {name: "build-cache-tag", env: "BUILD_CACHE_TAG", refused: noCache},
+		{name: "build-cache-insecure", env: "BUILD_CACHE_INSECURE", bare: true, refused: noCache},
+		{name: "build-cache-version", env: "BUILD_CACHE_VERSION", initial: "v1", refused: noCache},
+		{name: "build-cache-max-records", env: "BUILD_CACHE_MAX_RECORDS", initial: "200", refused: noCache},
+		{name: "backend-force-push", env: "BACKEND_FORCE_PUSH", bare: true, refused: noBackend},
+		{name: "source-backend-type", env: "BACKEND_TYPE", refused: noModels}, {name: "source-backend-config", env: "BACKEND_CONFIG", refused: noModels},
+	}
+	for _, o := range backendOptions("", noBackend) {
+		list = append(list, o.from(variable(o.name)))
+	}
+	return list
+}
+
+// variable is the name of most variables: that of the option.
+func variable(option string) string { return strings.ToUpper(strings.ReplaceAll(option, "-", "_")) }
 
 func (a *app) nydusifyConvertCommand() *cobra.Command {
 	var n nydusifyConvert
@@ -92,59 +131,8 @@ func (a *app) nydusifyConvertCommand() *cobra.Command {
 		Short:   "Convert an OCI image to a Nydus image, or back with --reverse",
 		Example: "  nydusify convert --source registry.example.com/app:v1 --target registry.example.com/app:v1-nydus",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.fromEnvironment(cmd.Flags(), "platform", "help", "quiet", "debug"); err != nil {
-				return err
-			}
-			err := refuse(cmd.Flags(), map[string]string{
-				"backend-type": "blobs are pushed to the registry", "backend-config": "blobs are pushed to the registry", "backend-config-file": "blobs are pushed to the registry",
-				"source-backend-type": "model files are not converted", "source-backend-config": "model files are not converted",
-				"build-cache": "identical layers give identical blobs, which are not pushed again", "build-cache-tag": "identical layers give identical blobs, which are not pushed again",
-				"oci-ref": "indexes over gzip layers are not made yet",
-			})
-			if err != nil {
-				return err
-			}
-			return a.nydusifyConvert(cmd, &n)
-		},
 	}
-	f := c.Flags()
-	f.StringVar(&n.source, "source", "", "OCI `image`")
-	f.StringVar(&n.sourceArchive, "source-archive", "", "tar `file` of an OCI layout with the source")
-	f.StringVar(&n.target, "target", "", "Nydus `image`")
-	f.StringVar(&n.targetArchive, "target-archive", "", "tar `file` of an OCI layout to write")
-	f.StringVar(&n.suffix, "target-suffix", "", "`suffix` of the source's tag that makes the target")
-	f.BoolVar(&n.sourceInsecure, "source-insecure", false, "do not verify the source registry's certificate")
-	f.BoolVar(&n.targetInsecure, "target-insecure", false, "do not verify the target registry's certificate")
-	f.BoolVar(&n.plainHTTP, "plain-http", false, "speak to registries without TLS")
-	f.StringVar(&n.compressor, "compressor", "zstd", "none, lz4_block or zstd")
-	f.StringVar(&n.fsVersion, "fs-version", "6", "`version` of RAFS: 6")
-	f.StringVar(&n.chunkSize, "fs-chunk-size", "0x100000", "`size` of chunks")
-	f.StringVar(&n.chunkSize, "chunk-size", "0x100000", "the same as --fs-chunk-size")
-	f.StringVar(&n.batchSize, "batch-size", "0", "`size` to which small chunks are put together")
-	f.StringVar(&n.dict, "chunk-dict", "", "bootstrap:registry:`IMAGE` or bootstrap:local:FILE, whose chunks are not stored again")
-	f.StringVar(&n.prefetchDir, "prefetch-dir", "", "`path` to fetch first")
-	f.BoolVar(&n.prefetchPatterns, "prefetch-patterns", false, "read the paths to fetch first from standard input")
-	f.StringVar(&n.platform, "platform", "linux/"+runtime.GOARCH, "`OS/ARCH` to convert")
-	f.BoolVar(&n.allPlatforms, "all-platforms", false, "convert all platforms")
-	f.BoolVar(&n.merge, "merge-platform", false, "make an index with both OCI and Nydus manifests")
-	f.BoolVar(&n.merge, "multi-platform", false, "the same as --merge-platform")
-	f.BoolVar(&n.referrer, "with-referrer", false, "the result's subject is the source")
-	f.BoolVar(&n.oci, "oci", false, "accepted: media types are always OCI's")
-	f.BoolVar(&n.reverse, "reverse", false, "convert a Nydus image to an OCI image")
-	f.BoolVar(&n.ociRef, "oci-ref", false, "not answered")
-	f.StringVar(&n.workDir, "work-dir", "./tmp", "`folder` for temporary files")
-	f.StringVar(&n.outputJSON, "output-json", "", "`file` for the figures as JSON")
-	for _, name := range []string{"nydus-image", "build-cache-version", "push-retry-count", "push-retry-delay", "build-cache-max-records"} {
-		f.String(name, "", "accepted")
-	}
-	for _, name := range []string{"fs-align-chunk", "backend-aligned-chunk", "backend-force-push", "build-cache-insecure", "chunk-dict-insecure", "docker-v2-format"} {
-		f.Bool(name, false, "accepted")
-	}
-	for _, name := range []string{"backend-type", "backend-config", "backend-config-file", "source-backend-type", "source-backend-config", "build-cache", "build-cache-tag"} {
-		f.String(name, "", "not answered")
-	}
-	return c
+	return a.nydusVerb(c, n.options(), func(cmd *cobra.Command, _ []string) error { return a.nydusifyConvert(cmd.Context(), &n) })
 }
 
 // names gives the places that the flags name.
@@ -181,45 +169,85 @@ func (n *nydusifyConvert) names() (source, target string, err error) {
 	return source, target, nil
 }
 
-func (a *app) nydusifyConvert(cmd *cobra.Command, n *nydusifyConvert) error {
-	ctx := cmd.Context()
+// platforms are those of an index that are converted; none: all.
+func (n *nydusifyConvert) platforms() ([]ocispec.Platform, error) {
+	if n.allPlatforms {
+		if n.reverse {
+			return nil, output.Usagef("--reverse makes one image: name its platform with --platform instead of --all-platforms")
+		}
+		return nil, nil
+	}
+	var list []ocispec.Platform
+	for text := range strings.SplitSeq(n.platform, ",") {
+		p, err := parsePlatform(strings.TrimSpace(text))
+		if err != nil || p == nil {
+			return nil, output.Usagef("--platform %s: expected OS/ARCH, several with commas", n.platform)
+		}
+		list = append(list, *p)
+	}
+	if n.reverse && len(list) > 1 {
+		return nil, output.Usagef("--reverse makes one image: name one --platform")
+	}
+	return list, nil
+}
+
+// convertOptions are what the options about the result say.
+func (a *app) convertOptions(ctx context.Context, n *nydusifyConvert) (o image.ConvertOptions, err error) {
+	f := imageFlags{format: "nydus", compressor: n.compressor, digester: "blake3", chunkSize: n.chunkSize, batch: n.batchSize}
+	if err := checkBatch(n.batchSize, n.chunkSize); err != nil {
+		return o, err
+	}
+	if o.Options, err = f.options(ctx, a); err != nil {
+		return o, err
+	}
+	o.Referrer, o.Merge, o.Docker, o.TempDir = n.referrer, n.merge, !n.oci || n.docker, n.workDir
+	if o.Platforms, err = n.platforms(); err != nil {
+		return o, err
+	}
+	if n.dict != "" {
+		d, err := a.nydusDictionary(ctx, n)
+		if err != nil {
+			return o, err
+		}
+		o.Dicts = append(o.Dicts, d)
+	}
+	switch {
+	case n.prefetchDir != "" && n.prefetchPatterns:
+		return o, output.Usagef("--prefetch-dir conflicts with --prefetch-patterns")
+	case n.prefetchDir != "":
+		o.Prefetch = []string{n.prefetchDir}
+	case n.prefetchPatterns:
+		o.Prefetch, err = a.prefetchList("-")
+	}
+	if len(o.Prefetch) == 0 {
+		o.Prefetch = []string{"/"}
+	}
+	return o, err
+}
+
+func (n *nydusifyConvert) retry() (registry.Retry, error) {
+	delay, err := time.ParseDuration(n.retryDelay)
+	if err != nil || delay <= 0 {
+		return registry.Retry{}, output.Usagef("--push-retry-delay %s: expected a time such as 5s", n.retryDelay)
+	}
+	if n.retries < 0 {
+		return registry.Retry{}, output.Usagef("--push-retry-count %d: expected a number from 0 on", n.retries)
+	}
+	return registry.Retry{Attempts: n.retries + 1, Min: min(delay, 200*time.Millisecond), Max: delay}, nil
+}
+
+func (a *app) nydusifyConvert(ctx context.Context, n *nydusifyConvert) error {
 	source, target, err := n.names()
 	if err != nil {
 		return err
 	}
-	f := imageFlags{format: "nydus", compressor: n.compressor, digester: "blake3"}
-	if err := f.chunkSize.Set(n.chunkSize); err != nil {
-		return output.Usagef("--fs-chunk-size: %w", err)
-	}
-	if err := f.batch.Set(n.batchSize); err != nil {
-		return output.Usagef("--batch-size: %w", err)
-	}
-	o, err := f.options(ctx, a)
+	retry, err := n.retry()
 	if err != nil {
 		return err
 	}
-	if n.dict != "" {
-		d, err := a.nydusDictionary(cmd, n.dict)
-		if err != nil {
-			return err
-		}
-		o.Dicts = append(o.Dicts, d.Opened)
-	}
-	switch {
-	case n.prefetchDir != "" && n.prefetchPatterns:
-		return output.Usagef("--prefetch-dir conflicts with --prefetch-patterns")
-	case n.prefetchDir != "":
-		o.Prefetch = []string{n.prefetchDir}
-	case n.prefetchPatterns:
-		if o.Prefetch, err = a.prefetchList("-"); err != nil {
-			return err
-		}
-	}
-	co := image.ConvertOptions{Options: o, Referrer: n.referrer, Merge: n.merge}
-	if !n.allPlatforms && !strings.Contains(n.platform, ",") {
-		if co.Platform, err = parsePlatform(n.platform); err != nil {
-			return err
-		}
+	o, err := a.convertOptions(ctx, n)
+	if err != nil {
+		return err
 	}
 	if _, err := os.Stat(n.workDir); err != nil {
 		if err := os.MkdirAll(n.workDir, 0o755); err != nil {
@@ -227,21 +255,17 @@ func (a *app) nydusifyConvert(cmd *cobra.Command, n *nydusifyConvert) error {
 		}
 		defer os.RemoveAll(n.workDir)
 	}
-	co.TempDir = n.workDir
-	from, err := image.OpenPlace(a.nydusClient(n.plainHTTP, n.sourceInsecure, source), source, n.workDir, false)
+	from, err := image.OpenPlace(a.nydusClient(source, n.plainHTTP, n.sourceInsecure, registry.Retry{}), source, n.workDir, false)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	to, err := image.OpenPlace(a.nydusClient(n.plainHTTP, n.targetInsecure, target), target, n.workDir, true)
+	to, err := image.OpenPlace(a.nydusClient(target, n.plainHTTP, n.targetInsecure, retry), target, n.workDir, true)
 	if err != nil {
 		return err
 	}
-	converted, err := n.run(cmd, from, to, source, co)
-	if err != nil {
-		return err
-	}
-	if err := to.Close(); err != nil {
+	converted, err := n.run(ctx, from, to, source, o)
+	if err = errors.Join(err, to.Close()); err != nil {
 		return err
 	}
 	a.print().Remark("Converted to %s, %s", target, converted.Manifest.Digest)
@@ -255,141 +279,36 @@ func (a *app) nydusifyConvert(cmd *cobra.Command, n *nydusifyConvert) error {
 	return os.WriteFile(n.outputJSON, append(b, '\n'), 0o644)
 }
 
-func (n *nydusifyConvert) run(cmd *cobra.Command, from, to image.Place, source string, o image.ConvertOptions) (*image.Converted, error) {
+func (n *nydusifyConvert) run(ctx context.Context, from, to image.Place, source string, o image.ConvertOptions) (*image.Converted, error) {
 	if !n.reverse {
-		return image.Convert(cmd.Context(), from, to, o)
+		return image.Convert(ctx, from, to, o)
 	}
-	found, err := image.OpenImage(cmd.Context(), from, source, o.Platform)
+	found, err := image.OpenImage(ctx, from, source, &o.Platforms[0])
 	if err != nil {
 		return nil, err
 	}
-	return found.ToOCI(cmd.Context(), to, o.TempDir, o.Skipped)
+	return found.ToOCI(ctx, to, o.TempDir, o.Skipped)
 }
 
 // nydusDictionary opens a dictionary by nydusify's expression.
-func (a *app) nydusDictionary(cmd *cobra.Command, expression string) (*image.Found, error) {
-	kind, rest, _ := strings.Cut(expression, ":")
+func (a *app) nydusDictionary(ctx context.Context, n *nydusifyConvert) (*image.Opened, error) {
+	kind, rest, _ := strings.Cut(n.dict, ":")
 	where, name, ok := strings.Cut(rest, ":")
 	if kind != "bootstrap" || !ok || where != "registry" && where != "local" {
-		return nil, output.Usagef("--chunk-dict %s: expected bootstrap:registry:IMAGE or bootstrap:local:FILE", expression)
+		return nil, output.Usagef("--chunk-dict %s: expected bootstrap:registry:IMAGE or bootstrap:local:FILE", n.dict)
 	}
 	if where == "local" {
-		o, err := image.OpenPath(name, nil)
-		return &image.Found{Opened: o}, err
+		return image.OpenPath(name, nil)
 	}
-	return a.openImage(cmd.Context(), name)
-}
-
-func (a *app) nydusifyCheckCommand() *cobra.Command {
-	var source, target, workDir, platform string
-	var sourceInsecure, targetInsecure, plain, multi bool
-	c := &cobra.Command{
-		Use:     "check",
-		Short:   "Check a Nydus image: manifest, bootstrap, every chunk, and its files against the source",
-		Example: "  nydusify check --target registry.example.com/app:v1-nydus --source registry.example.com/app:v1",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := a.fromEnvironment(cmd.Flags(), "platform", "help", "quiet", "debug"); err != nil {
-				return err
-			}
-			err := refuse(cmd.Flags(), map[string]string{
-				"source-backend-type": "blobs are read from the registry", "source-backend-config": "blobs are read from the registry", "source-backend-config-file": "blobs are read from the registry",
-				"target-backend-type": "blobs are read from the registry", "target-backend-config": "blobs are read from the registry", "target-backend-config-file": "blobs are read from the registry",
-			})
-			if err != nil {
-				return err
-			}
-			if target == "" {
-				return output.Usagef("--target is missing")
-			}
-			p, err := parsePlatform(platform)
-			if err != nil {
-				return err
-			}
-			from, err := image.OpenPlace(a.nydusClient(plain, targetInsecure, target), target, "", false)
-			if err != nil {
-				return err
-			}
-			defer from.Close()
-			found, err := image.OpenImage(cmd.Context(), from, target, p)
-			if err != nil {
-				return err
-			}
-			if err := dumpChecked(workDir, found); err != nil {
-				return err
-			}
-			report, err := found.CheckBlobs(cmd.Context())
-			if err != nil {
-				return err
-			}
-			report.Problems = append(found.Problems, report.Problems...)
-			if multi {
-				desc, _, err := from.Manifest(cmd.Context())
-				if err != nil {
-					return err
-				}
-				if !registry.IsIndex(desc.MediaType) {
-					report.Problems = append(report.Problems, image.Problem{Rule: "manifest", What: "it is no index with both OCI and Nydus manifests"})
-				}
-			}
-			if source != "" {
-				with, err := image.OpenPlace(a.nydusClient(plain, sourceInsecure, source), source, "", false)
-				if err != nil {
-					return err
-				}
-				defer with.Close()
-				layers, err := image.Layers(cmd.Context(), with, p)
-				if err != nil {
-					return err
-				}
-				if err := found.Against(cmd.Context(), report, "oci", false, layers...); err != nil {
-					return err
-				}
-			}
-			if err := a.print().Result(report, func(p *output.Page) { reportPage(p, report) }); err != nil {
-				return err
-			}
-			if !report.OK() {
-				return output.Exit{Code: output.Failed}
-			}
-			return nil
-		},
-	}
-	f := c.Flags()
-	f.StringVar(&source, "source", "", "OCI `image` to compare with")
-	f.StringVar(&target, "target", "", "Nydus `image`")
-	f.BoolVar(&sourceInsecure, "source-insecure", false, "do not verify the source registry's certificate")
-	f.BoolVar(&targetInsecure, "target-insecure", false, "do not verify the target registry's certificate")
-	f.BoolVar(&plain, "plain-http", false, "speak to registries without TLS")
-	f.BoolVar(&multi, "multi-platform", false, "expect an index with both OCI and Nydus manifests")
-	f.StringVar(&platform, "platform", "linux/"+runtime.GOARCH, "`OS/ARCH` to check")
-	f.StringVar(&workDir, "work-dir", "./output", "`folder` for manifest, configuration and bootstrap")
-	f.String("nydus-image", "", "accepted")
-	f.String("nydusd", "", "accepted")
-	for _, side := range []string{"source", "target"} {
-		for _, name := range []string{"backend-type", "backend-config", "backend-config-file"} {
-			f.String(side+"-"+name, "", "not answered")
-		}
-	}
-	return c
-}
-
-// dumpChecked writes what is checked into a folder, as nydusify does.
-func dumpChecked(dir string, found *image.Found) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	b, err := json.MarshalIndent(found.Manifest, "", "  ")
+	place, err := image.OpenPlace(a.nydusClient(name, n.plainHTTP, n.dictInsecure, registry.Retry{}), name, "", false)
 	if err != nil {
-		return err
+		return nil, output.Usagef("--chunk-dict: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nydus_manifest.json"), b, 0o644); err != nil {
-		return err
+	found, err := image.OpenImage(ctx, place, name, &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
+	if err != nil {
+		return nil, fmt.Errorf("the chunk dictionary: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nydus_bootstrap"), found.Metadata, 0o644); err != nil {
-		return fmt.Errorf("keeping the bootstrap: %w", err)
-	}
-	return nil
+	return found.Opened, nil
 }
 
 // trusting asks registries over TLS without verifying their certificates.

@@ -14,6 +14,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
@@ -61,7 +62,7 @@ func TestCredentialsOfPods(t *testing.T) {
 	p.name.Reference = locked.Host + "/team/app:1"
 
 	credentials := NewPodCredentials(nil)
-	m := startWith(t, disk(t), credentials)
+	m := startWith(t, disk(t), lazy.Eager, credentials)
 	defer m.stop(t)
 	containerd := &puller{pull: func(ctx context.Context) error {
 		for i := range p.layers.List {

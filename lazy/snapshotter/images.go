@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/registry"
 )
@@ -85,7 +86,11 @@ func (l *LazyImages) prepare(ctx context.Context, n Name) (*lazy.Image, error) {
 	}
 	im := l.known(name)
 	if im == nil {
-		if im, err = l.service.Prepare(ctx, lazy.Request{Reference: name}); err != nil {
+		im, err = l.service.Prepare(ctx, lazy.Request{Reference: name})
+		if errors.Is(err, image.ErrOrdinary) {
+			im, err = l.beside(ctx, n, err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -93,6 +98,33 @@ func (l *LazyImages) prepare(ctx context.Context, n Name) (*lazy.Image, error) {
 	l.ids[n.Manifest] = im.ID()
 	l.mu.Unlock()
 	return im, nil
+}
+
+// beside prepares the converted image that stands with an ordinary one in the index that was asked for, as Nydus's index detection finds it.
+func (l *LazyImages) beside(ctx context.Context, n Name, ordinary error) (*lazy.Image, error) {
+	ref, err := registry.ParseReference(n.Reference)
+	if err != nil || ref.Digest == n.Manifest {
+		return nil, ordinary
+	}
+	desc, body, err := l.client.Manifest(ctx, ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ordinary // the name is gone; the manifest is there
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for an index: %w", err)
+	}
+	if !registry.IsIndex(desc.MediaType) {
+		return nil, ordinary
+	}
+	other, ok := image.Beside(body, n.Manifest)
+	if !ok {
+		return nil, ordinary
+	}
+	name := ref.Repository.String() + "@" + string(other)
+	if im := l.known(name); im != nil {
+		return im, nil
+	}
+	return l.service.Prepare(ctx, lazy.Request{Reference: name})
 }
 
 // known finds an image that was prepared by an earlier process, without asking a registry.

@@ -55,6 +55,7 @@ const lookup = 30 * time.Second
 // remote puts the snapshot of an image's layer in place without unpacking it: errdefs.ErrAlreadyExists if that was done, nil if the layer has to be
 // unpacked, and another error if neither can be.
 func (s *Snapshotter) remote(ctx context.Context, key, parent, target string, labels map[string]string) error {
+	s.passOver(target, labels)
 	n := Name{labels[labelImage], digest.Digest(labels[labelManifest])}
 	if n.Reference == "" || n.Manifest.Validate() != nil {
 		return nil
@@ -92,6 +93,25 @@ func (s *Snapshotter) remote(ctx context.Context, key, parent, target string, la
 		return nil
 	}
 	return fmt.Errorf("the snapshot %s of an image that is mounted: %w", target, errdefs.ErrAlreadyExists)
+}
+
+// notTaken are labels that Nydus's snapshotter or builder gives a layer and that change nothing here, with the reason.
+var notTaken = map[string]string{
+	"containerd.io/snapshot/pullsecret":       "credentials in labels are not taken: use docker login, the pods' or Secrets",
+	"containerd.io/snapshot/pullusername":     "credentials in labels are not taken: use docker login, the pods' or Secrets",
+	"containerd.io/snapshot/nydus-signature":  "signatures of bootstraps are not checked; what the manifest's digest says is",
+	"containerd.io/snapshot/nydus-proxy-mode": "pulls are not passed to other agents",
+	"containerd.io/snapshot/tarfs-hint":       "tarfs is not mounted: the image is unpacked",
+	"containerd.io/snapshot/nydus-ref":        "indexes over gzip layers are not mounted",
+}
+
+// passOver tells of labels that change nothing. Their values may be secret.
+func (s *Snapshotter) passOver(target string, labels map[string]string) {
+	for name, why := range notTaken {
+		if _, ok := labels[name]; ok {
+			s.log.Warn("a label of a layer changes nothing here", "label", name, "layer", target, "reason", why)
+		}
+	}
 }
 
 // remoteName is the name of a layer's snapshot: containerd finds it by its label, and the same layer may come with and without a parent.

@@ -22,9 +22,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/lazy"
+	"github.com/weft-dev/weft/lazy/fanotify"
+	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
@@ -109,10 +112,10 @@ type machine struct {
 
 func start(t testing.TB, root string) *machine {
 	t.Helper()
-	return startWith(t, root, nil)
+	return startWith(t, root, lazy.Eager, nil)
 }
 
-func startWith(t testing.TB, root string, credentials *PodCredentials) *machine {
+func startWith(t testing.TB, root string, mode lazy.Mode, credentials *PodCredentials) *machine {
 	t.Helper()
 	m := &machine{root: root, log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(&lockedWriter{w: m.log}, nil))
@@ -122,7 +125,7 @@ func startWith(t testing.TB, root string, credentials *PodCredentials) *machine 
 	}
 	m.client = registry.New(o)
 	var err error
-	m.service, err = lazy.Open(t.Context(), lazy.Options{Root: filepath.Join(root, "lazy"), Mode: lazy.Eager, Logger: log, Registry: registry.Options{Keychain: o.Keychain}})
+	m.service, err = lazy.Open(t.Context(), lazy.Options{Root: filepath.Join(root, "lazy"), Mode: mode, Logger: log, Registry: registry.Options{Keychain: o.Keychain}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,13 +278,27 @@ func base() [][]file {
 
 func TestConvertedImagesAreMounted(t *testing.T) {
 	needRoot(t)
+	for mode, works := range map[lazy.Mode]error{lazy.Eager: nil, lazy.FUSE: fuse.Check(), lazy.Fanotify: fanotify.Check(disk(t))} {
+		t.Run(string(mode), func(t *testing.T) {
+			if works != nil {
+				if os.Getenv("CI") != "" {
+					t.Fatal(works)
+				}
+				t.Skip(works)
+			}
+			testConverted(t, mode)
+		})
+	}
+}
+
+func testConverted(t *testing.T, mode lazy.Mode) {
 	for _, format := range []image.Format{image.EROFS, image.RAFS} {
 		for _, rebase := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/rebase=%v", format, rebase), func(t *testing.T) {
 				reg := registrytest.New(t, registrytest.Config{})
 				p := push(t, reg.Host+"/app:1", format, base()...)
 				root := disk(t)
-				m := start(t, root)
+				m := startWith(t, root, mode, nil)
 				reg.Forget()
 				top, unpacked := m.pull(t, p, rebase)
 				if unpacked != 0 {
@@ -298,12 +315,12 @@ func TestConvertedImagesAreMounted(t *testing.T) {
 				m.stop(t)
 				if rebase {
 					for _, im := range listMounts(t, root) {
-						if err := mount.UnmountAll(im, 0); err != nil {
+						if err := unix.Unmount(im, 0); err != nil { // containerd's way asks the file system first, which nobody serves
 							t.Fatal(err)
 						}
 					}
 				}
-				m = start(t, root)
+				m = startWith(t, root, mode, nil)
 				if err := errors.Join(m.service.Restore(t.Context()), m.Restore(t.Context())); err != nil {
 					t.Fatal(err)
 				}
@@ -387,6 +404,60 @@ func TestFallback(t *testing.T) {
 		t.Errorf("%s fallbacks are counted and not 1", got)
 	}
 	removeKeys(t, m, "c")
+	removeAll(t, m)
+}
+
+// TestBesideInIndex pulls an image of an index in which its converted form stands, too, with no referrer, as nydusify --merge-platform makes it. An index
+// that does not list the image says nothing of it.
+func TestBesideInIndex(t *testing.T) {
+	needRoot(t)
+	for _, format := range []image.Format{image.EROFS, image.RAFS} {
+		reg := registrytest.New(t, registrytest.Config{})
+		p := push(t, reg.Host+"/app:1", "", base()...)
+		other := push(t, reg.Host+"/app:other", "", []file{{"other", "other"}})
+		m := start(t, disk(t))
+		defer m.stop(t)
+		place, err := image.OpenPlace(m.client, p.name.Reference, t.TempDir(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := image.OpenPlace(m.client, reg.Host+"/app:both", t.TempDir(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := image.Convert(t.Context(), place, to, image.ConvertOptions{Options: image.Options{Format: format}, Merge: true, TempDir: t.TempDir()}); err != nil {
+			t.Fatal(err)
+		}
+		p.name.Reference, other.name.Reference = reg.Host+"/app:both", reg.Host+"/app:both"
+		top, unpacked := m.pull(t, p, true)
+		if unpacked != 0 {
+			t.Errorf("%d layers were unpacked", unpacked)
+		}
+		want(t, m.run(t, "c", top), "etc/a", "first", "etc/b", "second", "big", big)
+		if _, unpacked := m.pull(t, other, true); unpacked != 1 {
+			t.Error("an image is mounted that the index does not list")
+		}
+		removeKeys(t, m, "c")
+		removeAll(t, m)
+	}
+}
+
+// TestLabelsThatChangeNothing gives a layer labels of Nydus's that are not taken: the log tells, without what they hold.
+func TestLabelsThatChangeNothing(t *testing.T) {
+	needRoot(t)
+	reg := registrytest.New(t, registrytest.Config{})
+	p := push(t, reg.Host+"/app:1", "", base()...)
+	m := start(t, disk(t))
+	defer m.stop(t)
+	labels := p.labels(0)
+	labels["containerd.io/snapshot/pullsecret"], labels["containerd.io/snapshot/tarfs-hint"] = "topsecret", "true"
+	if _, err := m.Prepare(t.Context(), "k", "", snapshots.WithLabels(labels)); err != nil {
+		t.Fatal(err)
+	}
+	log := m.log.String()
+	if !strings.Contains(log, "pullsecret") || !strings.Contains(log, "tarfs-hint") || strings.Contains(log, "topsecret") {
+		t.Errorf("the log: %s", log)
+	}
 	removeAll(t, m)
 }
 

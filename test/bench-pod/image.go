@@ -127,8 +127,8 @@ func (b *bench) pushOne(ctx context.Context, client *registry.Client, name strin
 	}
 	defer place.Close()
 	_, err = image.Convert(ctx, place, place, image.ConvertOptions{ // as weft build --erofs does it
-		Options:  image.Options{Format: image.EROFS, Codec: chunk.Zstd},
-		Platform: &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, Referrer: true, TempDir: b.dir,
+		Options:   image.Options{Format: image.EROFS, Codec: chunk.Zstd},
+		Platforms: []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}}, Referrer: true, TempDir: b.dir,
 	})
 	return err
 }

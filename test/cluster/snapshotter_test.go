@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,11 +60,21 @@ func pushLazy(t *testing.T, c *Cluster, host string) string {
 // runOnDisk starts a cluster of its own in a folder that is not on tmpfs, whose files the kernel does not watch.
 func runOnDisk(t *testing.T, snapshotter string) *Cluster {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "weft-"+snapshotter+"-")
+	return runIn(t, diskFolder(t), snapshotter)
+}
+
+func diskFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "weft-snapshotter-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func runIn(t *testing.T, dir, snapshotter string) *Cluster {
+	t.Helper()
 	c, err := Run(t.Context(), program(t), filepath.Join(dir, "state"), "--snapshotter", snapshotter)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +93,24 @@ func runOnDisk(t *testing.T, snapshotter string) *Cluster {
 // TestPodsOnMountedImages runs pods on the snapshotter that mounts images before they are there: ordinary images as ever, and one with an EROFS form,
 // none of whose layers is fetched. Its second start on the node is helped by what the first one read. Then the snapshotter is killed while the pod runs.
 func TestPodsOnMountedImages(t *testing.T) {
-	c := runOnDisk(t, "weft")
+	podsOnMountedImages(t, runOnDisk(t, "weft"), lazy.Fanotify)
+}
+
+// TestPodsOnMountedImagesByFUSE does the same where the kernel does not ask before it reads from files, as older kernels never do: the state is on tmpfs.
+func TestPodsOnMountedImagesByFUSE(t *testing.T) {
+	dir := diskFolder(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6g,mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	podsOnMountedImages(t, runIn(t, dir, "weft"), lazy.FUSE)
+}
+
+func podsOnMountedImages(t *testing.T, c *Cluster, mode lazy.Mode) {
 	p := place{c, t, "default"}
 	p.until("the default service account", func() (bool, string) {
 		_, err := c.Clients.CoreV1().ServiceAccounts(p.ns).Get(t.Context(), "default", metav1.GetOptions{})
@@ -117,6 +145,10 @@ func TestPodsOnMountedImages(t *testing.T) {
 		if strings.Contains(line, "as usual") {
 			t.Errorf("an image was not mounted: %s", line)
 		}
+	}
+
+	if v := lazyView(t, c); v.Mode != mode {
+		t.Errorf("images are filled by %s and not by %s: %s", v.Mode, mode, v.Reason)
 	}
 
 	// What the image's start read is known now. Without the image on the node it is fetched before the second start asks.

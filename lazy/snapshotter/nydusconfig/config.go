@@ -173,7 +173,7 @@ var snapshotterKeys = map[string]effect{
 	"image.validate_signature":                        refused("signatures of bootstraps are not checked"),
 	"experimental.enable_stargz":                      refused("eStargz is not mounted"),
 	"experimental.enable_referrer_detect":             ignored("referrers are always looked for"),
-	"experimental.enable_index_detect":                ignored("what stands in an index is not looked for; referrers are"),
+	"experimental.enable_index_detect":                ignored("what stands in an index is always looked for"),
 	"experimental.enable_backend_source":              ignored(noDaemons),
 	"experimental.tarfs.enable_tarfs":                 refused("tarfs is not mounted"),
 	"experimental.tarfs.mount_tarfs_on_host":          ignored("tarfs is not mounted"),
