@@ -17,6 +17,7 @@ import (
 
 // newGuard chooses how images are filled.
 func newGuard(ctx context.Context, s *Service) (guard, error) {
+	s.ahead = newReadAhead(s.root)
 	switch s.options.Mode {
 	case Eager:
 		return &eager{s}, nil
@@ -45,7 +46,12 @@ func (s *Service) kernelMount(im *Image, target string, flags int) error {
 	if err != nil {
 		return err
 	}
-	return erofs.Mount(s.imageFile(im.id, mountinfo.Metadata), devices, target, flags)
+	err = s.ahead.mount(target, func() error { return erofs.Mount(s.imageFile(im.id, mountinfo.Metadata), devices, target, flags) })
+	if err != nil {
+		return err
+	}
+	s.widen(im)
+	return nil
 }
 
 // paths are those of an image's devices.

@@ -18,6 +18,8 @@ func newGuard(context.Context, *Service) (guard, error) {
 // Restore mounts again what was mounted when the machine stopped.
 func (s *Service) Restore(context.Context) error { return nil }
 
+type readAhead struct{}
+
 func (s *Service) kernelMount(*Image, string, int) error { return errors.ErrUnsupported }
 
 func (s *Service) mountAgain(context.Context, *Image) error { return errors.ErrUnsupported }

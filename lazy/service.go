@@ -37,6 +37,7 @@ type Service struct {
 	credentials *credentials
 	order       *filler.Order
 	guard       guard
+	ahead       *readAhead
 	reason      string
 	lock        *os.File
 	asks        order

@@ -237,6 +237,7 @@ func (w *watch) unmount(_ context.Context, im *Image, target string) error {
 	if err := unmount(target); err != nil {
 		return err
 	}
+	w.service.ahead.forget(target)
 	w.settled(im)
 	return nil
 }
@@ -250,6 +251,11 @@ func (w *watch) unwatch(key cache.Key) error {
 	d := w.service.devices[key]
 	w.service.mu.Unlock()
 	if d != nil && d.filler != nil && d.released.CompareAndSwap(false, true) {
+		for _, im := range w.service.Images() {
+			if im.has(key) {
+				w.service.widen(im)
+			}
+		}
 		// The kernel has the content a second time, as that of the mounted files.
 		return unix.Fadvise(int(d.filler.Device().File.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
