@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // counted is what a process did for an image since it began to serve the folder. Others read it from counts.json.
@@ -14,6 +15,7 @@ type counted struct {
 	Events    int64    `json:"events"`          // how often readers had to wait
 	Failed    int64    `json:"failedReads"`
 	Unguarded []string `json:"unguarded,omitempty"`       // mounts of which reads may have seen zeros or, through FUSE, have failed
+	Untold    []string `json:"untold,omitempty"`          // of these, those that no process has told the user of the folder of
 	Asked     int64    `json:"askedReads,omitempty"`      // that came through FUSE
 	Through   int64    `json:"filesReadBehind,omitempty"` // files that FUSE let the kernel read itself
 }
@@ -31,12 +33,21 @@ type counts struct {
 
 func (s *Service) countsFile() string { return filepath.Join(s.root, "counts.json") }
 
-// saveCounts tells others what was done. It is for people only, so it is not flushed and may be lost.
+// recall takes from an earlier process which mounts were unguarded: what uses them has not been started again since.
+func (s *Service) recall(im *Image, c counted) {
+	gone := func(target string) bool {
+		return !slices.ContainsFunc(im.record.Mounts, func(m mount) bool { return m.Target == target })
+	}
+	im.unguarded = slices.DeleteFunc(c.Unguarded, gone)
+	im.untold = slices.DeleteFunc(c.Untold, gone)
+}
+
+// saveCounts tells others what was done. It is not flushed, and may be lost when the machine stops, which has no mounts then.
 func (s *Service) saveCounts() error {
 	c := counts{countsVersion, s.Mode(), s.reason, map[string]counted{}}
 	for _, im := range s.Images() {
 		st := im.Stats()
-		c.Images[im.id] = counted{st.Fetched, st.Prefetch, st.Read, st.Events, st.Failed, st.Unguarded, st.Asked, st.Through}
+		c.Images[im.id] = counted{st.Fetched, st.Prefetch, st.Read, st.Events, st.Failed, st.Unguarded, im.untoldMounts(), st.Asked, st.Through}
 	}
 	b, err := json.Marshal(c)
 	if err != nil {

@@ -54,8 +54,9 @@ func TestAllHoldersDied(t *testing.T) {
 	if wrong == 0 {
 		t.Fatal("without anybody the kernel was expected to give zeros: the test tests nothing")
 	}
-	s := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
-	defer s.Close()
+	retired := make(chan error, 1)
+	var s *Service
+	s = openService(t, Options{Root: root, Mode: Fanotify, Learn: -1, Retire: func() { retired <- s.Close() }})
 	if err := s.Restore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +67,21 @@ func TestAllHoldersDied(t *testing.T) {
 	if failed := readAll(t, want, target); len(failed) > 0 {
 		t.Errorf("%v could not be read", failed)
 	}
+	// This process had nobody to tell, as a stand-by has not. The next one has.
+	var told []string
+	next := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1, Unguarded: func(_ string, targets []string) { told = append(told, targets...) }})
+	defer next.Close()
+	if err := errors.Join(<-retired, next.Restore(t.Context()), next.Restore(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if im = next.Images()[0]; !slices.Equal(told, []string{target}) || !slices.Equal(im.Stats().Unguarded, told) {
+		t.Errorf("told of %v, expected %s once; the status says %v", told, target, im.Stats().Unguarded)
+	}
 	if err := im.Unmount(t.Context(), target); err != nil {
 		t.Error(err)
+	}
+	if un := im.Stats().Unguarded; len(un) > 0 {
+		t.Errorf("%v are unguarded and not mounted", un)
 	}
 }
 

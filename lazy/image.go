@@ -33,7 +33,8 @@ type Image struct {
 
 	mu        sync.Mutex
 	record    *record
-	unguarded []string
+	unguarded []string // mounts
+	untold    []string // of these, those that nobody was told of
 	learning  *learning
 	early     chan struct{}                 // closed when what an earlier start read, which was asked for before the mount, is there; nil: it was not
 	asked     struct{ reads, behind int64 } // by way of mounts that have ended; of the guard
@@ -60,6 +61,20 @@ func (im *Image) mounts() []mount {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	return slices.Clone(im.record.Mounts)
+}
+
+// forgive forgets that a mount was unguarded.
+func (im *Image) forgive(target string) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	same := func(m string) bool { return m == target }
+	im.unguarded, im.untold = slices.DeleteFunc(im.unguarded, same), slices.DeleteFunc(im.untold, same)
+}
+
+func (im *Image) untoldMounts() []string {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	return slices.Clone(im.untold)
 }
 
 func (im *Image) has(key cache.Key) bool { return slices.Contains(im.record.Devices, key.String()) }
@@ -160,9 +175,7 @@ func (im *Image) Unmount(ctx context.Context, target string) error {
 		return err
 	}
 	im.learned()
-	im.mu.Lock()
-	im.unguarded = slices.DeleteFunc(im.unguarded, func(m string) bool { return m == target })
-	im.mu.Unlock()
+	im.forgive(target)
 	if err := im.keep(func(list []mount) []mount { return without(list, target) }); err != nil {
 		return err
 	}

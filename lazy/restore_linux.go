@@ -2,6 +2,7 @@ package lazy
 
 import (
 	"context"
+	"slices"
 
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/keeper"
@@ -16,6 +17,8 @@ func (w *watch) restore(ctx context.Context, im *Image) error {
 		switch {
 		case err != nil:
 			return err
+		case on == nil: // what used it has ended with it
+			im.forgive(m.Target)
 		case s.isErofs(im, on):
 			live = append(live, m.Target)
 		case s.isDead(on):
@@ -25,7 +28,7 @@ func (w *watch) restore(ctx context.Context, im *Image) error {
 	if len(dead) > 0 {
 		s.log.Error("mounts were cut off, since every process that held them had ended: reads of them failed; restart what uses them", "mounts", dead, "image", im.Name())
 		im.mu.Lock()
-		im.unguarded = append(im.unguarded, dead...)
+		im.unguarded = union(im.unguarded, dead)
 		im.mu.Unlock()
 	}
 	if len(live) > 0 {
@@ -33,6 +36,7 @@ func (w *watch) restore(ctx context.Context, im *Image) error {
 			return err
 		}
 	}
+	w.tell(im)
 	return s.mountAgain(ctx, im)
 }
 
@@ -49,12 +53,38 @@ func (w *watch) guardAgain(im *Image, live []string) error {
 			"filesInUse", busy, "error", err)
 	}
 	im.mu.Lock()
-	im.unguarded = append(im.unguarded, live...)
+	im.unguarded = union(im.unguarded, live)
+	im.untold = union(im.untold, live)
 	im.mu.Unlock()
-	if tell := w.service.options.Unguarded; tell != nil {
-		tell(im.Name(), live)
+	if err := w.service.saveCounts(); err != nil {
+		w.service.log.Warn("the next process does not learn which mounts were unguarded", "error", err)
 	}
 	return nil
+}
+
+// tell names mounts that were unguarded to whoever uses the folder. Those of a process that has no such user are left to the next one.
+func (w *watch) tell(im *Image) {
+	tell := w.service.options.Unguarded
+	if tell == nil {
+		return
+	}
+	im.mu.Lock()
+	list := im.untold
+	im.untold = nil
+	im.mu.Unlock()
+	if len(list) > 0 {
+		tell(im.Name(), list)
+	}
+}
+
+// union adds what is not there.
+func union(list, more []string) []string {
+	for _, m := range more {
+		if !slices.Contains(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // lost is called when keeper and holder have ended while this process lives: everything is given to the new keeper.

@@ -96,8 +96,10 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 		s.stop()
 		return nil, errors.Join(err, s.guard.close(), s.lock.Close())
 	}
+	before := s.readCounts()
 	for id, r := range records {
 		s.images[id] = &Image{service: s, id: id, record: r}
+		s.recall(s.images[id], before.Images[id])
 	}
 	s.guard.start()
 	s.running.Go(s.saveAgainAndAgain)

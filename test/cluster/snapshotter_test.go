@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,14 +169,23 @@ func podsOnMountedImages(t *testing.T, c *Cluster, mode lazy.Mode) {
 	}
 	t.Logf("second start: %d of %d bytes fetched because of the first, %d reads had to wait", im.Prefetch, im.Fetched, im.Events)
 
-	before := c.component(t, "snapshotter")
-	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+	content := pushLarge(t, status.Registry)
+	content.mountOn(t, filepath.Join(c.State, "run", "snapshotter.sock"))
+	folder := fmt.Sprintf("/proc/%d/root%s", c.component(t, "containerd").PID, mountOf(t, c, content.name))
+	for third := range 3 { // the supervisor waits longer each time
+		await(t, "somebody to stand by", func() bool { return lazyView(t, c).StandBy != 0 })
+		before := c.component(t, "snapshotter")
+		r := content.read(folder, third, 2*time.Millisecond)
+		await(t, "the reader to begin", func() bool { return r.reads.Load() > 10 })
+		if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		r.end(t, "the snapshotter is killed")
+		await(t, "the snapshotter to run again", func() bool {
+			now := c.component(t, "snapshotter")
+			return now.PID != before.PID && now.State == "running"
+		})
 	}
-	await(t, "the snapshotter to run again", func() bool {
-		now := c.component(t, "snapshotter")
-		return now.PID != before.PID && now.State == "running"
-	})
 	if out, err := c.Kubectl(t.Context(), "", "exec", "learned", "--", "sh", "-c", "echo still"); err != nil || strings.TrimSpace(out) != "still" {
 		t.Errorf("exec after the kill: %q, %v", out, err)
 	}
@@ -188,7 +198,7 @@ func podsOnMountedImages(t *testing.T, c *Cluster, mode lazy.Mode) {
 	if err := c.Stop(0); err != nil {
 		t.Fatal(err)
 	}
-	for what, pid := range map[string]int{"keeper": guards.Keeper, "holder": guards.Holder} {
+	for what, pid := range map[string]int{"keeper": guards.Keeper, "holder": guards.Holder, "stand-by": guards.StandBy} {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && len(line) > 0 {
 			t.Errorf("the %s, process %d, outlives the cluster", what, pid)
 		}
@@ -203,6 +213,18 @@ func lazyView(t *testing.T, c *Cluster) *lazy.View {
 		t.Fatal(err)
 	}
 	return v
+}
+
+// mountOf is where an image is mounted on the node.
+func mountOf(t *testing.T, c *Cluster, name string) string {
+	t.Helper()
+	for _, im := range lazyImages(t, c) {
+		if slices.Contains(im.Names, name) && len(im.Mounts) == 1 {
+			return im.Mounts[0]
+		}
+	}
+	t.Fatalf("%s is not mounted", name)
+	return ""
 }
 
 func lazyImages(t *testing.T, c *Cluster) []lazy.ImageView { return lazyView(t, c).Images }

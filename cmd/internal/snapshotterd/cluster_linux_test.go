@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -49,7 +50,7 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && (os.Args[1] == "snapshotter" || os.Args[1] == "keeper") {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		root := &cobra.Command{SilenceUsage: true}
+		root := &cobra.Command{Use: "lazyd", SilenceUsage: true}
 		root.AddCommand(Command("snapshotter", "keeper"), lazytool.KeeperCommand())
 		err := root.ExecuteContext(ctx)
 		stop()
@@ -132,10 +133,11 @@ func await(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// pushImage pushes an image of one layer with one file of random content, and its EROFS form. It returns the name by digest and the layer's diffID.
-func pushImage(t *testing.T, keychain authn.Keychain, name string) (ref, layer string) {
+// pushImage pushes an image of one layer with one file of random content, and its EROFS form. It returns the name by digest, the layer's diffID,
+// and the content.
+func pushImage(t *testing.T, keychain authn.Keychain, name string) (ref, layer string, content []byte) {
 	t.Helper()
-	content := make([]byte, 1<<20)
+	content = make([]byte, 1<<20)
 	_, _ = rand.Read(content)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -178,7 +180,7 @@ func pushImage(t *testing.T, keychain authn.Keychain, name string) (ref, layer s
 	if _, err := image.Convert(t.Context(), place, place, image.ConvertOptions{Referrer: true, TempDir: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
-	return parsed.WithDigest(desc.Digest).String(), diff.String()
+	return parsed.WithDigest(desc.Digest).String(), diff.String(), content
 }
 
 // mounts says whether the snapshotter mounts an image when containerd wants to unpack its layer.
@@ -214,17 +216,30 @@ func stateDir(t *testing.T) string {
 	return dir
 }
 
-// endGuards ends what goes on to guard readers when a snapshotter has ended: the keeper first, which would start another holder.
+// endGuards ends what goes on to guard readers when a snapshotter has ended. They start each other again, so all are looked for until there is none.
 func endGuards(root string) {
-	v, err := lazy.Look(filepath.Join(root, "lazy"), slog.New(slog.DiscardHandler))
-	if err != nil {
-		return // nothing was mounted on demand
-	}
-	for _, pid := range []int{v.Keeper, v.Holder} {
-		if pid > 0 {
+	for range 1000 {
+		list := guards(root)
+		if len(list) == 0 {
+			return
+		}
+		for _, pid := range list {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
+		time.Sleep(time.Millisecond)
 	}
+}
+
+// guards are the processes that name a folder: keeper, holder and stand-bys.
+func guards(root string) (pids []int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if pid, failed := strconv.Atoi(e.Name()); failed == nil && err == nil && strings.Contains(string(line), root) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func needRoot(t *testing.T) {
@@ -246,8 +261,8 @@ func TestImagesOfSecrets(t *testing.T) {
 	token := &registrytest.Token{User: "pod", Password: "topsecret"}
 	known, unknown := registrytest.New(t, registrytest.Config{Token: token}), registrytest.New(t, registrytest.Config{Token: token})
 	keychain := registry.Explicit(map[string]authn.AuthConfig{known.Host: {Username: "pod", Password: "topsecret"}, unknown.Host: {Username: "pod", Password: "topsecret"}})
-	ref, layer := pushImage(t, keychain, known.Host+"/team/app:1")
-	other, otherLayer := pushImage(t, keychain, unknown.Host+"/team/app:1")
+	ref, layer, _ := pushImage(t, keychain, known.Host+"/team/app:1")
+	other, otherLayer, _ := pushImage(t, keychain, unknown.Host+"/team/app:1")
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "pull"}, Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{
 		corev1.DockerConfigJsonKey: fmt.Appendf(nil, `{"auths": {"%s/team": {"username": "pod", "password": "topsecret"}}}`, known.Host)}}
 	if _, err := p.Clients.CoreV1().Secrets(p.Namespace).Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
@@ -277,7 +292,7 @@ func TestEventsOfUnguardedPods(t *testing.T) {
 		t.Skip(err)
 	}
 	reg := registrytest.New(t, registrytest.Config{})
-	ref, layer := pushImage(t, nil, reg.Host+"/app:1")
+	ref, layer, _ := pushImage(t, nil, reg.Host+"/app:1")
 	args := []string{"--mode", "fanotify", "--background=false", "--kubeconfig", p.Kubeconfig, "--pod-events", "--node-name", p.Namespace}
 	d := startDaemon(t, root, args...)
 	if !d.mounts(t, ref, layer) {

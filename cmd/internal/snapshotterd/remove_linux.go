@@ -46,7 +46,7 @@ func remove(ctx context.Context, root string, keeper []string, files bool, out i
 	if err := os.RemoveAll(left); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d images are unmounted, and nothing runs any more", images)
+	fmt.Fprintf(out, "images unmounted: %d; nothing runs any more", images)
 	if !files {
 		fmt.Fprintf(out, "; %s can be removed when containerd does not use the snapshotter any more", root)
 	}
