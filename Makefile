@@ -72,7 +72,7 @@ bench-lazy-memory: ## measure the memory behind 100 containers of 20 images on d
 	CGO_ENABLED=0 go build -o bin/lazyd ./cmd/lazyd
 	go run ./test/bench-lazy-memory
 
-test-lazy-kills: ## kill workers and keepers 1,000 times (KILLS=N) while images are read, compare every byte, and tell who waited for how long
+test-lazy-kills: ## kill workers, keepers and stand-bys 1,000 times (KILLS=N) while images are read, compare every byte, and tell who waited for how long
 	WEFT_KILLS=$(or $(KILLS),1000) go test -count 1 -timeout 30m -run 'TestKills$$' -v ./lazy
 
 test-guest: build ## run the tests that need a virtual machine (control groups of version 2)

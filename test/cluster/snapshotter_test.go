@@ -218,8 +218,9 @@ func lazyView(t *testing.T, c *Cluster) *lazy.View {
 // mountOf is where an image is mounted on the node.
 func mountOf(t *testing.T, c *Cluster, name string) string {
 	t.Helper()
+	_, manifest, _ := strings.Cut(name, "@")
 	for _, im := range lazyImages(t, c) {
-		if slices.Contains(im.Names, name) && len(im.Mounts) == 1 {
+		if slices.ContainsFunc(im.Names, func(n string) bool { return strings.HasSuffix(n, "@"+manifest) }) && len(im.Mounts) == 1 {
 			return im.Mounts[0]
 		}
 	}
