@@ -68,3 +68,27 @@ func TestADoorTellsHowItIs(t *testing.T) {
 		t.Errorf("opened: %s", r.State)
 	}
 }
+
+// While nothing is known of levels a door lets nobody in but the components of the cluster, whatever it is set to; where there are none it stands open.
+func TestADoorThatKnowsNothingIsClosed(t *testing.T) {
+	state := &feed.State{}
+	d := &Door{Kind: Authorizer, State: func() *feed.State { return state }}
+	get := &level.Request{Verb: "get", Resource: "secrets", Namespace: "low", Name: "s"}
+	for user, groups := range map[string][]string{"lois": nil, "system:node:n": nil, "system:serviceaccount:low:default": {"system:serviceaccounts"}} {
+		if v := d.Judge(user, groups, get); !v.Denied || v.Cause != NotKnown || v.Message == "" {
+			t.Errorf("%s: %+v", user, v)
+		}
+	}
+	for user, groups := range map[string][]string{"system:kube-scheduler": nil, "system:node:n": {"system:nodes"}, "system:serviceaccount:kube-system:x": nil, "root": {"system:masters"}} {
+		if v := d.Judge(user, groups, get); v.Against {
+			t.Errorf("%s: %+v", user, v)
+		}
+	}
+	if v := d.Judge("lois", nil, &level.Request{Verb: "get", Path: "/healthz"}); v.Against {
+		t.Errorf("a request about no object: %+v", v)
+	}
+	state = &feed.State{Known: true}
+	if v := d.Judge("lois", nil, get); v.Against {
+		t.Errorf("where there are no levels: %+v", v)
+	}
+}
