@@ -36,7 +36,7 @@ import (
 
 func TestMain(m *testing.M) { kube.Main(m) }
 
-// house is an embedded cluster of a test's own.
+// house is an embedded cluster, as one test sees it.
 type house struct {
 	t   *testing.T
 	dir string
@@ -44,20 +44,29 @@ type house struct {
 }
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, dir: t.TempDir()}
-	h.start()
+	dir := t.TempDir()
+	kube.Own(t, dir)
+	return houseIn(t, dir)
+}
+
+// shared is the cluster that the tests share which put nothing but levels into it; what earlier ones left of clearances is taken away.
+func shared(t *testing.T) *house {
+	h := houseIn(t, filepath.Dir(filepath.Dir(kube.Start(t).Kubeconfig)))
+	h.graded().Install()
+	if err := h.objects().Resource(kindOf("clearances")).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	return h
 }
 
-func (h *house) start() (stop func()) {
-	h.t.Helper()
-	_, stop = kube.Own(h.t, h.dir)
-	var err error
-	if h.own, err = clientcmd.BuildConfigFromFlags("", filepath.Join(h.dir, "cluster", "components", "supervisor.kubeconfig")); err != nil {
-		h.t.Fatal(err)
+func houseIn(t *testing.T, dir string) *house {
+	t.Helper()
+	own, err := clientcmd.BuildConfigFromFlags("", filepath.Join(dir, "cluster", "components", "supervisor.kubeconfig"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	h.own.QPS = -1
-	return stop
+	own.QPS = -1
+	return &house{t, dir, own}
 }
 
 func (h *house) as(user string) kubernetes.Interface {
@@ -109,7 +118,7 @@ func (h *house) levels(setting api.DoorSetting, users ...string) {
 	}
 	for _, label := range []string{"low", "middle", "high"} {
 		_, err := h.as("").CoreV1().Namespaces().Create(h.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: label, Labels: map[string]string{api.LevelLabel: label}}}, metav1.CreateOptions{})
-		if err != nil {
+		if err != nil && !apierrors.IsAlreadyExists(err) {
 			h.t.Fatal(err)
 		}
 	}
@@ -121,7 +130,7 @@ func (h *house) grant(user string) {
 	h.t.Helper()
 	_, err := h.as("").RbacV1().ClusterRoleBindings().Create(h.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user},
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}, Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: user}}}, metav1.CreateOptions{})
-	if err != nil {
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		h.t.Fatal(err)
 	}
 }
@@ -177,7 +186,7 @@ func (h *house) lists(user, namespace string) string {
 }
 
 func TestTheDoorOfTheEmbeddedCluster(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Audit, "alice", "bob")
 	h.clear("bob", "high")
 	h.eventually("audit lets everything through", func() string { return h.lists("alice", "high") + " " + h.lists("alice", "") }, "ok ok")
@@ -314,7 +323,7 @@ func (h *house) acting(user, other string) (kubernetes.Interface, error) {
 
 // TestOpenWatchesAreCut has clearances end while watches are open: the watch ends within two seconds, others go on.
 func TestOpenWatchesAreCut(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Enforce, "alice", "bob")
 	h.clear("alice", "high")
 	h.clear("bob", "high")
@@ -339,7 +348,7 @@ func TestOpenWatchesAreCut(t *testing.T) {
 		t.Fatal("a watch ended by itself")
 	case <-bob:
 		t.Fatal("a watch ended by itself")
-	case <-time.After(time.Second):
+	case <-time.After(300 * time.Millisecond):
 	}
 	revoked := time.Now()
 	h.clear("alice", "low")
@@ -361,7 +370,7 @@ func TestOpenWatchesAreCut(t *testing.T) {
 
 // TestTheRightToActAsAnotherEndsAtOnce ends a clearance by which an account acts as somebody higher. An API server remembers for 10 s that it may.
 func TestTheRightToActAsAnotherEndsAtOnce(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Enforce, "bob")
 	h.clear("bob", "high")
 	clear := func(label string) {
@@ -406,7 +415,7 @@ func TestTheRightToActAsAnotherEndsAtOnce(t *testing.T) {
 
 // TestOffEndsALockOut locks the administrator out, and lets him in again by the file that `weft level off` writes.
 func TestOffEndsALockOut(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Enforce, "alice")
 	h.eventually("locked out", func() string { return h.lists("alice", "high") }, "levels")
 	off := filepath.Join(h.dir, "cluster", control.LevelsOff)
@@ -423,7 +432,7 @@ func TestOffEndsALockOut(t *testing.T) {
 
 // TestKillOpensNothing kills the API server while a user knocks at the door again and again: there is no moment at which it is open.
 func TestKillOpensNothing(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Enforce, "alice")
 	h.eventually("closed", func() string { return h.lists("alice", "high") }, "levels")
 	knocking, stop := context.WithCancel(t.Context())
@@ -473,7 +482,7 @@ func TestKillOpensNothing(t *testing.T) {
 // TestCanAgreesWithTheAPIServer compares random requests as `weft level can` judges them, from what the cluster holds, with what the API
 // server answers.
 func TestCanAgreesWithTheAPIServer(t *testing.T) {
-	h := newHouse(t)
+	h := shared(t)
 	h.levels(api.Enforce)
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 1))
