@@ -174,7 +174,7 @@ func podsOnMountedImages(t *testing.T, c *Cluster, mode lazy.Mode) {
 	folder := fmt.Sprintf("/proc/%d/root%s", c.component(t, "containerd").PID, mountOf(t, c, content.name))
 	for third := range 3 { // the supervisor waits longer each time
 		await(t, "somebody to stand by", func() bool { return lazyView(t, c).StandBy != 0 })
-		before := c.component(t, "snapshotter")
+		before, present := c.component(t, "snapshotter"), presentOf(t, c, content.name)
 		r := content.read(folder, third, 2*time.Millisecond)
 		await(t, "the reader to begin", func() bool { return r.reads.Load() > 10 })
 		if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
@@ -185,6 +185,7 @@ func podsOnMountedImages(t *testing.T, c *Cluster, mode lazy.Mode) {
 			now := c.component(t, "snapshotter")
 			return now.PID != before.PID && now.State == "running"
 		})
+		await(t, "the status to tell what was fetched", func() bool { return presentOf(t, c, content.name) >= present+8<<20 })
 	}
 	if out, err := c.Kubectl(t.Context(), "", "exec", "learned", "--", "sh", "-c", "echo still"); err != nil || strings.TrimSpace(out) != "still" {
 		t.Errorf("exec after the kill: %q, %v", out, err)
@@ -215,18 +216,21 @@ func lazyView(t *testing.T, c *Cluster) *lazy.View {
 	return v
 }
 
-// mountOf is where an image is mounted on the node.
-func mountOf(t *testing.T, c *Cluster, name string) string {
+// imageOf is what the node's snapshotter knows of an image that is mounted once.
+func imageOf(t *testing.T, c *Cluster, name string) lazy.ImageView {
 	t.Helper()
 	_, manifest, _ := strings.Cut(name, "@")
 	for _, im := range lazyImages(t, c) {
 		if slices.ContainsFunc(im.Names, func(n string) bool { return strings.HasSuffix(n, "@"+manifest) }) && len(im.Mounts) == 1 {
-			return im.Mounts[0]
+			return im
 		}
 	}
 	t.Fatalf("%s is not mounted", name)
-	return ""
+	return lazy.ImageView{}
 }
+
+func mountOf(t *testing.T, c *Cluster, name string) string  { return imageOf(t, c, name).Mounts[0] }
+func presentOf(t *testing.T, c *Cluster, name string) int64 { return imageOf(t, c, name).Present }
 
 func lazyImages(t *testing.T, c *Cluster) []lazy.ImageView { return lazyView(t, c).Images }
 
