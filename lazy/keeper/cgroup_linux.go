@@ -5,7 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 )
 
 // cgroups are the folders of a control group below the root of each hierarchy.
@@ -75,26 +78,31 @@ func inheritCPUSet(dir, name string) error {
 	return nil
 }
 
-// removeCgroup removes a control group without processes, if it can be removed.
-func removeCgroup(name string) {
+// removeGroups removes the control groups of a keeper that ends, its own included. Processes that were told to end may take a while, and a worker that is one
+// of them, too. Another keeper of the folder has the groups for itself.
+func (k *keeper) removeGroups() {
+	name := k.options.Cgroup
 	dirs, err := cgroups(name)
 	if err != nil {
 		return
 	}
+	left := make([]string, 0, 3*len(dirs))
 	for _, dir := range dirs {
-		_ = os.Remove(dir) // the kernel removes it only if it is empty
+		root := strings.TrimSuffix(dir, name)
+		_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644) //nolint:gosec // a file of the kernel
+		left = append(left, dir, dir+holderGroup, dir+standByGroup)
+	}
+	for end := time.Now().Add(groupsEnd); len(left) > 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if h, err := readHolder(k.options.Dir); err != nil || h != nil || begins(k.options.Dir) {
+			return
+		}
+		reap()
+		left = slices.DeleteFunc(left, func(dir string) bool {
+			err := os.Remove(dir) // the kernel removes it only if it is empty
+			return err == nil || errors.Is(err, os.ErrNotExist)
+		})
 	}
 }
 
-// leaveCgroup moves this process to the root of each hierarchy, so that its control group can be removed.
-func leaveCgroup(name string) {
-	dirs, err := cgroups(name)
-	if err != nil {
-		return
-	}
-	for _, dir := range dirs {
-		root := dir[:len(dir)-len(name)]
-		_ = os.WriteFile(filepath.Join(root, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0o644) //nolint:gosec // a file of the kernel
-		_ = os.Remove(dir)
-	}
-}
+// groupsEnd is how long that is tried.
+const groupsEnd = 5 * time.Second

@@ -84,7 +84,11 @@ func Run(o Options) error {
 	if err := errors.Join(k.begin(), done()); err != nil {
 		return err
 	}
-	return k.loop()
+	err = k.loop()
+	if o.Cgroup != "" {
+		k.removeGroups()
+	}
+	return err
 }
 
 // begin gets everything from the holder of an earlier keeper, or makes it anew, and starts a holder.
@@ -136,7 +140,11 @@ func (k *keeper) move(pid int, suffix string) {
 	if k.options.Cgroup == "" {
 		return
 	}
-	if err := enterCgroup(k.options.Cgroup+suffix, pid); err != nil {
+	err := enterCgroup(k.options.Cgroup+suffix, pid)
+	if errors.Is(err, os.ErrNotExist) { // a keeper that ends has just removed it
+		err = enterCgroup(k.options.Cgroup+suffix, pid)
+	}
+	if err != nil {
 		k.say("process %d stays in its control group: %v", pid, err)
 	}
 }

@@ -334,7 +334,7 @@ func (k *keeper) keeps() bool {
 	return false
 }
 
-// end ends keeper, holder and stand-by, if there is nothing to be kept. No control group of theirs is left.
+// end ends keeper, holder and stand-by, if there is nothing to be kept.
 func (k *keeper) end(w *worker) {
 	if k.keeps() {
 		reply(w.conn, unix.EBUSY, nil)
@@ -344,10 +344,5 @@ func (k *keeper) end(w *worker) {
 	k.standBy.end()
 	err := errors.Join(os.Remove(holderFile(k.options.Dir)), unix.Kill(k.own.PID, unix.SIGKILL))
 	_, _ = unix.Wait4(k.own.PID, nil, 0, nil)
-	if k.options.Cgroup != "" {
-		removeCgroup(k.options.Cgroup + holderGroup)
-		removeCgroup(k.options.Cgroup + standByGroup)
-		leaveCgroup(k.options.Cgroup)
-	}
 	reply(w.conn, errno(err), nil)
 }

@@ -60,22 +60,34 @@ func Refuse(root string, more ...string) error {
 
 // Users are the mounts that read from lazy mounts whose state or folders lie below a folder: overlays of them, and copies of them elsewhere.
 func Users(root string) ([]string, error) {
+	return targets(func(m Line) bool {
+		if below(m.Target, root) {
+			return false
+		}
+		return (m.Kind == FUSE || m.Kind == "erofs") && below(m.Source, root) ||
+			m.Kind == "overlay" && slices.ContainsFunc(overlayFolders(m.Options), func(dir string) bool { return below(dir, root) })
+	})
+}
+
+// Below are the mounts on folders below a folder.
+func Below(root string) ([]string, error) {
+	return targets(func(m Line) bool { return below(m.Target, root) })
+}
+
+func below(path, root string) bool { return strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") }
+
+func targets(fits func(Line) bool) ([]string, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	below := func(path string) bool { return strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") }
-	var users []string
+	var list []string
 	for line := range strings.Lines(string(b)) {
-		m, ok := Parse(line)
-		if !ok || below(m.Target) {
-			continue
-		}
-		if (m.Kind == FUSE || m.Kind == "erofs") && below(m.Source) || m.Kind == "overlay" && slices.ContainsFunc(overlayFolders(m.Options), below) {
-			users = append(users, m.Target)
+		if m, ok := Parse(line); ok && fits(m) {
+			list = append(list, m.Target)
 		}
 	}
-	return users, nil
+	return list, nil
 }
 
 // lazyMount finds the lazy mount that a path lies on: EROFS of a file in a state folder, Weft's FUSE, or an overlay of one.

@@ -47,7 +47,18 @@ func testKilledSnapshotter(t *testing.T, mode, root string) {
 	if err := os.WriteFile(filepath.Join(root, "config.json"), []byte(login), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := startDaemon(t, root, "--mode", mode, "--background=false", "--attempts=3")
+	group := filepath.Base(root)
+	groups := func() []string {
+		one, _ := filepath.Glob("/sys/fs/cgroup/" + group + "*") // version 2
+		all, _ := filepath.Glob("/sys/fs/cgroup/*/" + group + "*")
+		return append(one, all...)
+	}
+	t.Cleanup(func() { // of a test that failed
+		for _, dir := range groups() {
+			_ = os.Remove(dir)
+		}
+	})
+	d := startDaemon(t, root, "--mode", mode, "--background=false", "--attempts=3", "--keeper-cgroup", group)
 	if !d.mounts(t, ref, layer) {
 		t.Fatal("the image is not mounted")
 	}
@@ -121,7 +132,15 @@ func testKilledSnapshotter(t *testing.T, mode, root string) {
 	if b, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(b), root+"/") {
 		t.Errorf("something is mounted: %v\n%s", err, b)
 	}
-	if err := remove("--files"); err != nil {
+	await(t, "the control groups to be removed", func() bool { return len(groups()) == 0 })
+	other := filepath.Join(root, "snapshots", "other")
+	if err := errors.Join(os.Mkdir(other, 0o755), unix.Mount("tmpfs", other, "tmpfs", 0, "size=1m")); err != nil {
+		t.Fatal(err)
+	}
+	if err := remove("--files"); err == nil || !strings.Contains(err.Error(), other) {
+		t.Errorf("files on a mount of somebody else were removed: %v", err)
+	}
+	if err := errors.Join(unix.Unmount(other, 0), remove("--files")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {

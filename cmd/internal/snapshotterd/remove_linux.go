@@ -43,6 +43,13 @@ func remove(ctx context.Context, root string, keeper []string, files bool, out i
 	if files {
 		left = root
 	}
+	mounts, err := mountinfo.Below(left)
+	if err == nil && len(mounts) > 0 {
+		err = fmt.Errorf("%s is mounted and no image of the snapshotter: unmount it, then remove the files", mounts[0])
+	}
+	if err != nil {
+		return err
+	}
 	if err := os.RemoveAll(left); err != nil {
 		return err
 	}
