@@ -12,7 +12,6 @@ import (
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/output"
-	"github.com/weft-dev/weft/logging/pipeline/record"
 )
 
 // noLimit as a number of retries means without end.
@@ -215,7 +214,7 @@ func (o *outputPart) process(ctx context.Context, c output.Chunk) output.Chunk {
 			return output.Chunk{}
 		}
 	}
-	return output.Chunk{Tag: c.Tag, Data: b.Data, Count: record.Count(b.Data)}
+	return output.Chunk{Tag: c.Tag, Data: b.Data, Count: b.Count}
 }
 
 func (o *outputPart) finish(d *delivery) {

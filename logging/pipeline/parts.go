@@ -309,6 +309,9 @@ func (f *filterPart) apply(ctx context.Context, dst []byte, b *flow.Batch) ([]by
 	if &out[0] == &b.Data[0] && len(out) == len(b.Data) {
 		return out, nil
 	}
+	if _, ok := f.filter.(filter.OneToOne); ok {
+		return out, nil
+	}
 	b.Count = record.Count(out)
 	if b.Count > before {
 		f.added.Add(int64(b.Count - before))

@@ -20,6 +20,14 @@ type Filter interface {
 	Apply(ctx context.Context, dst []byte, b flow.Batch) ([]byte, error)
 }
 
+// OneToOne is a filter that makes one event of each: nobody needs to count what comes out of it.
+type OneToOne interface{ oneToOne() }
+
+func (*modify) oneToOne()         {}
+func (*nest) oneToOne()           {}
+func (*parse) oneToOne()          {}
+func (*recordModifier) oneToOne() {}
+
 // Runner is a filter that has work to do at times, such as to send what it holds back. Run ends with ctx, having sent all.
 type Runner interface {
 	Run(ctx context.Context) error

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -33,7 +34,14 @@ func (j *jsonReader) fail(expected string) error {
 	return fmt.Errorf("JSON, byte %d: expected %s, found %s", j.at+1, expected, found)
 }
 
+// blanks skips them. Mostly there are none.
 func (j *jsonReader) blanks() {
+	if j.at < len(j.text) && j.text[j.at] <= ' ' {
+		j.skipBlanks()
+	}
+}
+
+func (j *jsonReader) skipBlanks() {
 	for j.at < len(j.text) && (j.text[j.at] == ' ' || j.text[j.at] == '\t' || j.text[j.at] == '\n' || j.text[j.at] == '\r') {
 		j.at++
 	}
@@ -145,6 +153,8 @@ func (j *jsonReader) array(dst []byte, depth int) ([]byte, error) {
 	}
 }
 
+var powersOfTen = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
 func (j *jsonReader) number(dst []byte) ([]byte, error) {
 	start := j.at
 	negative := j.text[j.at] == '-'
@@ -152,14 +162,16 @@ func (j *jsonReader) number(dst []byte) ([]byte, error) {
 		j.at++
 	}
 	var n uint64
-	digits := j.at
-	whole := true
+	digits, point := j.at, -1 // where they begin, and where those behind the point do
+	whole, plain := true, true
 	for j.at < len(j.text) {
 		c := j.text[j.at]
 		if c >= '0' && c <= '9' {
 			n = n*10 + uint64(c-'0')
+		} else if c == '.' && point < 0 {
+			whole, point = false, j.at+1
 		} else if c == '.' || c == 'e' || c == 'E' || (c == '+' || c == '-') && (j.text[j.at-1]|0x20) == 'e' {
-			whole = false
+			whole, plain = false, false
 		} else {
 			break
 		}
@@ -170,6 +182,14 @@ func (j *jsonReader) number(dst []byte) ([]byte, error) {
 			return AppendInt(dst, -int64(n)), nil
 		}
 		return AppendUint(dst, n), nil
+	}
+	// A number of 15 digits and a power of ten up to 22 are both exact, and so is the rounding of their quotient.
+	if plain && point > digits+1 && j.at > point && j.at-digits <= 16 {
+		f := float64(n) / powersOfTen[j.at-point]
+		if negative {
+			f = -f
+		}
+		return AppendFloat(dst, f), nil
 	}
 	text := string(j.text[start:j.at])
 	if whole {
@@ -192,12 +212,8 @@ func (j *jsonReader) number(dst []byte) ([]byte, error) {
 func (j *jsonReader) str(dst []byte) ([]byte, error) {
 	j.at++
 	rest := j.text[j.at:]
-	end := bytes.IndexByte(rest, '"')
-	if end < 0 {
-		j.at = len(j.text)
-		return dst, j.fail("a closing quote")
-	}
-	if bytes.IndexByte(rest[:end], '\\') < 0 {
+	end := special(rest)
+	if end < len(rest) && rest[end] == '"' {
 		j.at += end + 1
 		return AppendString(dst, rest[:end]), nil
 	}
@@ -225,6 +241,24 @@ func (j *jsonReader) str(dst []byte) ([]byte, error) {
 	copy(dst[start:], h)
 	j.at += end + 1
 	return dst, nil
+}
+
+// special is where the first quote or backslash stands, len(text) if there is none. It looks at eight bytes at once: a byte of the word is 0 where
+// the character is, and the lowest such byte is the one whose highest bit is left behind by the subtraction of 1.
+func special(text []byte) int {
+	const ones, highest = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; len(text)-i >= 8; i += 8 {
+		word := binary.LittleEndian.Uint64(text[i:])
+		quote, back := word^'"'*ones, word^'\\'*ones
+		if found := ((quote-ones)&^quote | (back-ones)&^back) & highest; found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(text) && text[i] != '"' && text[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 func closingQuote(text []byte) int {

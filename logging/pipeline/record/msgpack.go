@@ -250,41 +250,54 @@ func readLongHead(b []byte, c byte) (Head, error) {
 	return h, nil
 }
 
+// fixed is the size of values by their first byte, where that alone tells it; 0 elsewhere.
+var fixed = fixedSizes()
+
+func fixedSizes() (list [256]uint8) {
+	for c := range list {
+		h, err := ReadHead([]byte{byte(c)})
+		if err == nil && h.Inner == 0 {
+			list[c] = uint8(h.Size + h.Bytes)
+		}
+	}
+	return list
+}
+
 // Skip is the size of the value that begins here.
-func Skip(b []byte) (int, error) {
-	at, depth := 0, 0
-	var left [MaxDepth]int
-	for {
+func Skip(b []byte) (int, error) { return skip(b, 0, 1, 0) }
+
+// skip is where the values end that begin at a place.
+func skip(b []byte, at, values, depth int) (int, error) {
+	for ; values > 0; values-- {
+		if at >= len(b) {
+			return 0, ErrShort
+		}
+		if n := int(fixed[b[at]]); n > 0 {
+			at += n
+			continue
+		}
 		h, err := ReadHead(b[at:])
 		if err != nil {
 			return 0, err
 		}
 		at += h.Size + h.Bytes
-		if at > len(b) {
-			return 0, ErrShort
-		}
-		if h.Inner > 0 {
-			if h.Inner > len(b)-at { // each value has a byte at least
-				return 0, ErrShort
-			}
-			if depth == MaxDepth {
-				return 0, ErrDeep
-			}
-			left[depth] = h.Inner
-			depth++
+		if h.Inner == 0 {
 			continue
 		}
-		for {
-			if depth == 0 {
-				return at, nil
-			}
-			left[depth-1]--
-			if left[depth-1] > 0 {
-				break
-			}
-			depth--
+		if h.Inner > len(b)-at { // each value has a byte at least
+			return 0, ErrShort
+		}
+		if depth == MaxDepth {
+			return 0, ErrDeep
+		}
+		if at, err = skip(b, at, h.Inner, depth+1); err != nil {
+			return 0, err
 		}
 	}
+	if at > len(b) {
+		return 0, ErrShort
+	}
+	return at, nil
 }
 
 // size is Skip for values that were checked before: it never fails, and takes the quick way for short text.

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -140,5 +142,60 @@ func TestFloatsInJSON(t *testing.T) {
 		if got := string(AppendJSON(nil, AppendInt(nil, n))); got != want {
 			t.Errorf("%d: got %s", n, got)
 		}
+	}
+}
+
+// Numbers are those of the standard library to the last bit, whichever way they are read.
+func TestNumbersToTheLastBit(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	texts := []string{"0.1", "-0.0", "9007199254740993.0", "999999999999999.9", "0.000000000000001", "1.", "1.5e3", "123456789012345678.5", "0.1234567890123456789"}
+	for range 20000 {
+		text := strconv.FormatUint(r.Uint64()>>r.UintN(64), 10)
+		if r.UintN(2) == 0 {
+			text = "-" + text
+		}
+		texts = append(texts, text+"."+strconv.FormatUint(r.Uint64()>>r.UintN(64), 10))
+	}
+	for _, text := range texts {
+		want, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, n, err := FromJSON(nil, []byte(text))
+		got, ok := Float(value)
+		if err != nil || n != len(text) || !ok || math.Float64bits(got) != math.Float64bits(want) {
+			t.Fatalf("%s is read as %v (%v), want %v", text, got, err, want)
+		}
+	}
+}
+
+// Strings of every length end at their quote, wherever an escape or a byte of many bits stands.
+func TestStringsOfEveryLength(t *testing.T) {
+	for n := range 70 {
+		for at := range n + 1 {
+			for _, c := range []string{"", `\n`, `\"`, `\\`, "\xff", "\xa2", "\xdc", "#", "]", "!"} {
+				text := strings.Repeat("a", at) + c + strings.Repeat("b", n-at)
+				want := strings.Repeat("a", at) + strings.NewReplacer(`\n`, "\n", `\"`, `"`, `\\`, `\`).Replace(c) + strings.Repeat("b", n-at)
+				value, end, err := FromJSON(nil, []byte(`"`+text+`","next"`))
+				got, _ := Text(value)
+				if err != nil || end != len(text)+2 || string(got) != want {
+					t.Fatalf("%q is read as %q up to %d (%v)", text, got, end, err)
+				}
+			}
+		}
+	}
+}
+
+func TestDepth(t *testing.T) {
+	deep := []byte(strings.Repeat("\x91", MaxDepth) + "\x01")
+	if n, err := Skip(deep); err != nil || n != len(deep) {
+		t.Errorf("%d levels: %d, %v", MaxDepth, n, err)
+	}
+	if _, err := Skip(append([]byte{0x91}, deep...)); !errors.Is(err, ErrDeep) {
+		t.Errorf("%d levels: %v", MaxDepth+1, err)
+	}
+	two := []byte("\x93\x81\xa1a\x92\x01\x02\xd9\x01x\xc0rest")
+	if n, err := Skip(two); err != nil || n != len(two)-4 {
+		t.Errorf("values behind an inner one: %d, %v", n, err)
 	}
 }
