@@ -88,7 +88,11 @@ func findRegistry(objects []manifest.Object) (*Registry, bool, error) {
 	if found == nil {
 		spec, ok := numbered(numbers)
 		if !ok {
-			return nil, false, &manifest.Error{Msg: "there is no Registry among the objects, and labels that are no numbers", Hint: "say which levels there are: kind: Registry, apiVersion: level.weft.dev/v1alpha1, spec.levels with the lowest first"}
+			msg := "there is no Registry among the objects, and labels that are no numbers"
+			if len(numbers) == 0 {
+				msg = "there is no Registry among the objects, and nothing that carries a level"
+			}
+			return nil, false, &manifest.Error{Msg: msg, Hint: "say which levels there are: kind: Registry, apiVersion: level.weft.dev/v1alpha1, spec.levels with the lowest first"}
 		}
 		r, err := NewRegistry(spec)
 		return r, true, err

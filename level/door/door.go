@@ -97,7 +97,7 @@ func (d *Door) Judge(user string, groups []string, r *level.Request) Verdict {
 
 // Remember counts and writes down a request that levels are against.
 func (d *Door) Remember(user string, groups []string, r *level.Request, v Verdict) {
-	if d.tally.add(user, r, "", v.Cause, v.Denied) {
+	if d.tally.add(user, groups, r, "", v.Cause, v.Denied) {
 		d.record(recordOf(eventOf(v.Denied), user, groups, r, v.decision))
 	}
 }
@@ -110,7 +110,7 @@ func (d *Door) RememberWrite(user string, groups []string, r level.Request, find
 	for i := range findings[:min(len(findings), mostFindings)] {
 		f := &findings[i]
 		field := chain.Shorten(f.Field)
-		if !d.tally.add(user, &r, field, f.Cause, denied) {
+		if !d.tally.add(user, groups, &r, field, f.Cause, denied) {
 			continue
 		}
 		decision := f.Decision
@@ -138,6 +138,12 @@ func (d *Door) Denies(user string, groups []string, r *level.Request) bool {
 func (d *Door) Cut(user string, groups []string, r *level.Request) {
 	decision, _, _ := d.decide(user, groups, r)
 	d.record(recordOf("Cut", user, groups, r, decision))
+}
+
+// against says whether levels are against a request now, whatever the door does about it.
+func (d *Door) against(user string, groups []string, r *level.Request) bool {
+	s := d.State()
+	return s.Snapshot == nil || s.Snapshot.Decide(s.Snapshot.Resolve(user, groups), r).Denied
 }
 
 func (d *Door) decide(user string, groups []string, r *level.Request) (decision level.Decision, setting api.DoorSetting, denied bool) {

@@ -2,6 +2,7 @@ package door
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,5 +91,42 @@ func TestADoorThatKnowsNothingIsClosed(t *testing.T) {
 	state = &feed.State{Known: true}
 	if v := d.Judge("lois", nil, get); v.Against {
 		t.Errorf("where there are no levels: %+v", v)
+	}
+}
+
+// What a door tells of is what levels are against now: who was cleared since, or what was lowered, is told of no more.
+func TestWhatIsMendedIsForgotten(t *testing.T) {
+	r, err := level.NewRegistry(api.RegistrySpec{Levels: []api.Level{{Name: "low"}, {Name: "high"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	high := level.Label{Rank: 1}
+	m := &level.Model{Registry: r, Namespaces: []level.Namespace{{Name: "vault", Label: &high}}}
+	state := &feed.State{Known: true, Snapshot: level.NewSnapshot(m, time.Now())}
+	d := &Door{Kind: Authorizer, State: func() *feed.State { return state }}
+	write := level.Request{Verb: "create", Resource: "pods", Namespace: "vault", Name: "p"}
+	for _, user := range []string{"lois", "max"} {
+		d.Remember(user, []string{"ops"}, &write, d.Judge(user, []string{"ops"}, &write))
+	}
+	d.RememberWrite("lois", nil, write, []reference.Finding{{Field: "spec.nodeName", Cause: level.LevelTooLow}}, false)
+	told := func() (all []string) {
+		for _, x := range d.Report().Denied {
+			all = append(all, x.User+x.Field)
+		}
+		slices.Sort(all)
+		return all
+	}
+	if got := told(); !slices.Equal(got, []string{"lois", "loisspec.nodeName", "max"}) {
+		t.Errorf("before: %v", got)
+	}
+	m.Grants = []level.Grant{{Subject: level.SubjectName{Kind: level.User, Name: "lois"}, Label: high}}
+	state = &feed.State{Known: true, Snapshot: level.NewSnapshot(m, time.Now())}
+	if got := told(); !slices.Equal(got, []string{"loisspec.nodeName", "max"}) {
+		t.Errorf("after lois was cleared: %v", got)
+	}
+	m.Grants = []level.Grant{{Subject: level.SubjectName{Kind: level.UserGroup, Name: "ops"}, Label: high}}
+	state = &feed.State{Known: true, Snapshot: level.NewSnapshot(m, time.Now())}
+	if got := told(); !slices.Equal(got, []string{"loisspec.nodeName"}) {
+		t.Errorf("after their group was cleared: %v", got)
 	}
 }

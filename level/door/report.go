@@ -96,7 +96,7 @@ func (d *Door) Report() api.DoorReport {
 	case s.Stale:
 		report.State = api.DoorStale
 	}
-	report.Denied, report.MoreDenied = d.tally.list()
+	report.Denied, report.MoreDenied = d.tally.list(d.against)
 	if d.Chain != nil {
 		head := d.Chain.Saved()
 		report.Audit = &api.AuditHead{Sequence: head.Sequence, Hash: head.Hash}

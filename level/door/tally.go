@@ -17,6 +17,7 @@ const (
 	tallyLimit = 2048        // kinds of denied requests that are remembered
 	shown      = 200         // of these, in a report
 	repeated   = time.Minute // a request that is let through is written down again after this time
+	mostGroups = 100         // of a user, to judge a request again
 )
 
 // tally remembers who was denied what, or would have been. Components of the cluster always find room.
@@ -32,11 +33,13 @@ type tallied struct {
 	count                 int64
 	first, last, recorded time.Time
 	component             bool
+	groups                []string      // of the user, and
+	request               level.Request // what was asked, the first time
 }
 
 // add counts a denial, and says whether it is to be written down: what was denied always is, what was let through the first time in a minute.
 // field is that of an object that reaches too far.
-func (t *tally) add(user string, r *level.Request, field string, cause level.Cause, denied bool) (record bool) {
+func (t *tally) add(user string, groups []string, r *level.Request, field string, cause level.Cause, denied bool) (record bool) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -54,7 +57,11 @@ func (t *tally) add(user string, r *level.Request, field string, cause level.Cau
 		for _, s := range []*string{&key.user, &key.verb, &key.group, &key.resource, &key.subresource, &key.namespace, &key.field} {
 			*s = strings.Clone(*s) // they are parts of the request
 		}
-		one = &tallied{first: now, component: component}
+		one = &tallied{first: now, component: component, request: level.Request{Verb: key.verb, Group: key.group, Resource: key.resource, Subresource: key.subresource,
+			Namespace: key.namespace, Name: strings.Clone(r.Name)}}
+		for _, g := range groups[:min(len(groups), mostGroups)] {
+			one.groups = append(one.groups, strings.Clone(g))
+		}
 		t.seen[key] = one
 	}
 	one.count++
@@ -66,11 +73,16 @@ func (t *tally) add(user string, r *level.Request, field string, cause level.Cau
 	return false
 }
 
-// list is the report's part of the tally: components first, then what came last.
-func (t *tally) list() (denied []api.Denial, more int64) {
+// list is the report's part of the tally: components first, then what came last. What levels are against no more, since somebody was cleared or
+// something got another level, is forgotten; what an object named too far is not judged again.
+func (t *tally) list(against func(user string, groups []string, r *level.Request) bool) (denied []api.Denial, more int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, one := range t.seen {
+		if k.field == "" && !against(k.user, one.groups, &one.request) {
+			delete(t.seen, k)
+			continue
+		}
 		denied = append(denied, api.Denial{User: k.user, Verb: k.verb, Group: k.group, Resource: k.resource, Subresource: k.subresource, Namespace: k.namespace, Field: k.field, Cause: k.cause,
 			Component: one.component, Count: one.count, First: metav1.NewTime(one.first.Truncate(time.Second)), Last: metav1.NewTime(one.last.Truncate(time.Second))})
 	}

@@ -35,7 +35,7 @@ const (
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:path=registries,scope=Cluster,shortName=levels
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
-// +kubebuilder:printcolumn:name="Levels",type=string,JSONPath=`.spec.levels[*].name`
+// +kubebuilder:printcolumn:name="Lowest",type=string,JSONPath=`.spec.levels[0].name`
 // +kubebuilder:printcolumn:name="Door",type=string,JSONPath=`.spec.doors.authorizer`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name == 'cluster'",message="the registry of a cluster is named cluster"
 type Registry struct {

@@ -82,6 +82,21 @@ func (t Tool) status() *cobra.Command {
 	return c
 }
 
+// firstStatus waits a moment for the first word of a door.
+func (d *doors) firstStatus(ctx context.Context) (*status, error) {
+	for deadline := time.Now().Add(catchUp); ; {
+		found, err := d.status(ctx)
+		if err != nil || len(found.Doors) > 0 || time.Now().After(deadline) {
+			return found, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 func (d *doors) status(ctx context.Context) (*status, error) {
 	u, err := d.registry(ctx)
 	if err != nil {
