@@ -65,8 +65,8 @@ func NewLevels(loopback *rest.Config, offFile, auditFile string, exempt []string
 	if err != nil {
 		return nil, err
 	}
-	l := &Levels{Feed: f, usage: usage, ceilings: ceilings, rights: held, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records},
-		Writes: &door.Door{Kind: door.Admission, State: f.State, Chain: records}}
+	l := &Levels{Feed: f, usage: usage, ceilings: ceilings, rights: held, offFile: offFile, Door: &door.Door{Kind: door.Authorizer, State: f.State, Chain: records, Exempt: exempt},
+		Writes: &door.Door{Kind: door.Admission, State: f.State, Chain: records, Exempt: exempt}}
 	l.Streams = NewStreams(l.Door)
 	f.Log, f.Exempt = log, exempt
 	f.Changed = func(*feed.State) { l.Streams.Check() }

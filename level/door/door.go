@@ -45,6 +45,8 @@ type Door struct {
 	State func() *feed.State
 	// Chain takes records of denials; may be nil.
 	Chain *chain.Writer
+	// Exempt are the users of the installation's own programs, for the report: the snapshot knows them.
+	Exempt []string
 
 	off   atomic.Bool
 	tally tally

@@ -86,7 +86,7 @@ func (r *Reporter) Run(ctx context.Context) {
 // Report is how the door is, without the time.
 func (d *Door) Report() api.DoorReport {
 	s := d.State()
-	report := api.DoorReport{Kind: string(d.Kind), Setting: d.Kind.setting(s.Doors), State: api.DoorReady, Registry: s.Registry, Regrades: s.Regrades, Problems: s.Problems}
+	report := api.DoorReport{Kind: string(d.Kind), Setting: d.Kind.setting(s.Doors), State: api.DoorReady, Registry: s.Registry, Regrades: s.Regrades, Problems: s.Problems, Exempt: d.Exempt}
 	if len(report.Problems) > shown {
 		report.Problems = append(report.Problems[:shown:shown], fmt.Sprintf("and %d more", len(s.Problems)-shown))
 	}

@@ -59,7 +59,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	d, writes := &door.Door{Kind: door.Webhook, State: f.State}, &door.Door{Kind: door.Admission, State: f.State}
+	d, writes := &door.Door{Kind: door.Webhook, State: f.State, Exempt: s.Exempt}, &door.Door{Kind: door.Admission, State: f.State, Exempt: s.Exempt}
 	if s.AuditFile != "" {
 		if d.Chain, err = chain.Open(s.AuditFile); err != nil {
 			return fmt.Errorf("opening the audit records: %w", err)

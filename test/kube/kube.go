@@ -33,7 +33,7 @@ import (
 )
 
 // readyTimeout is how long a start may take. An idle machine needs two seconds; many tests may share a busy one.
-const readyTimeout = 3 * time.Minute
+const readyTimeout = 90 * time.Second
 
 // cluster is the one server of this test binary.
 var cluster struct {

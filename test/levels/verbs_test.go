@@ -132,6 +132,10 @@ func (h *house) liveVerbs(expect func(code int, texts []string, args ...string))
 	expect(0, []string{"user bob", "vault", "kube-system"}, "level", "matrix")
 	expect(0, []string{"no longer denied", "user alice", "vault"}, "level", "simulate", "--with", raised)
 	expect(1, []string{"user alice", "ClusterRole cluster-admin"}, "level", "audit")
+	expect(0, []string{"Exempt"}, "level", "can", "weft:agent", "list", "pods", "-A") // a program of the installation's own
+	if _, said := h.weft("level", "audit"); strings.Contains(said, "user weft:") {
+		h.t.Errorf("audit lists the installation's own programs: %s", said)
+	}
 	expect(0, []string{`"user": "alice"`, `"event": "Denied"`}, "level", "audit", "records", "--user", "alice", "-o", "json")
 	h.eventually("the chain is compared with the door's word", func() string {
 		if code, said := h.weft("level", "audit", "records", "--verify"); code != 0 || !strings.Contains(said, "told the cluster of it") {

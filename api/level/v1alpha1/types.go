@@ -337,7 +337,9 @@ type DoorReport struct {
 	Regrades []string `json:"regrades,omitempty"`
 	// Problems are objects that it cannot read, and watches that do not work.
 	Problems []string `json:"problems,omitempty"`
-	// Denied is whom it denied what, or would have, since it started.
+	// Exempt are the users of the installation's own programs, whom this door does not bind.
+	Exempt []string `json:"exempt,omitempty"`
+	// Denied is whom it denied what, or would have, since it started, of what levels are against still.
 	Denied []Denial `json:"denied,omitempty"`
 	// MoreDenied is how many such requests are not among Denied, because they are too many.
 	MoreDenied int64 `json:"moreDenied,omitempty"`

@@ -57,7 +57,11 @@ func (t Tool) audit() *cobra.Command {
 				return err
 			}
 		}
-		s, err := t.compile(objects)
+		exempt, err := t.exempt(cmd.Context(), paths)
+		if err != nil {
+			return err
+		}
+		s, err := t.compile(objects, exempt)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
@@ -48,12 +50,34 @@ func (t Tool) objects(ctx context.Context, paths []string) ([]manifest.Object, e
 	return objects, nil
 }
 
+// exempt are the users of the installation's own programs, as the doors of the cluster tell; none where objects come from paths.
+func (t Tool) exempt(ctx context.Context, paths []string) ([]string, error) {
+	if len(paths) > 0 {
+		return nil, nil
+	}
+	d, err := t.doors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reports, err := d.reports(ctx)
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) { // levels were never enabled; or doors are above who asks
+		return nil, nil
+	}
+	var all []string
+	for i := range reports {
+		all = append(all, reports[i].Report.Exempt...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
 // snapshot compiles objects, and warns of what breaks a rule between objects.
-func (t Tool) compile(objects []manifest.Object) (*level.Snapshot, error) {
+func (t Tool) compile(objects []manifest.Object, exempt []string) (*level.Snapshot, error) {
 	loaded, err := level.Load(objects)
 	if err != nil {
 		return nil, err
 	}
+	loaded.Model.Exempt = append(loaded.Model.Exempt, exempt...)
 	if loaded.Inferred {
 		t.Print().Remark("there is no Registry among the objects; the levels are the numbers that labels hold")
 	}
@@ -68,7 +92,11 @@ func (t Tool) snapshot(ctx context.Context, paths []string) (*level.Snapshot, er
 	if err != nil {
 		return nil, err
 	}
-	return t.compile(objects)
+	exempt, err := t.exempt(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	return t.compile(objects, exempt)
 }
 
 // change compiles objects as they are, and as they are after a change.
@@ -77,7 +105,11 @@ func (t Tool) change(ctx context.Context, paths, with, without []string) (before
 	if err != nil {
 		return nil, nil, err
 	}
-	if before, err = t.compile(objects); err != nil {
+	exempt, err := t.exempt(ctx, paths)
+	if err != nil {
+		return nil, nil, err
+	}
+	if before, err = t.compile(objects, exempt); err != nil {
 		return nil, nil, err
 	}
 	changed := slices.Clone(objects)
@@ -103,6 +135,6 @@ func (t Tool) change(ctx context.Context, paths, with, without []string) (before
 		drop(put)
 		changed = append(changed, put...)
 	}
-	after, err = t.compile(changed)
+	after, err = t.compile(changed, exempt)
 	return before, after, err
 }

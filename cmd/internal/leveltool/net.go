@@ -37,7 +37,7 @@ func (t Tool) network(ctx context.Context, paths []string) (*network.Source, err
 	if err != nil {
 		return nil, err
 	}
-	s, err := t.compile(objects)
+	s, err := t.compile(objects, nil)
 	if err != nil {
 		return nil, err
 	}
