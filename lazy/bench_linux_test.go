@@ -36,8 +36,8 @@ type bench struct {
 	content       string
 }
 
-func newBench(b *testing.B) *bench {
-	needWatch(b)
+func newBench(b *testing.B, mode Mode) *bench {
+	needMode(b, mode)
 	dir := filepath.Join(stateDir(b), "content")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		b.Fatal(err)
@@ -51,7 +51,7 @@ func newBench(b *testing.B) *bench {
 	if _, err := image.Build(b.Context(), to, image.Options{ChunkSize: benchChunk}, image.Folder(dir)); err != nil {
 		b.Fatal(err)
 	}
-	s := openService(b, Options{Root: stateDir(b), Mode: Fanotify, Learn: -1})
+	s := openService(b, Options{Root: stateDir(b), Mode: mode, Learn: -1})
 	b.Cleanup(func() { s.Close() })
 	im, err := s.Prepare(b.Context(), Request{Reference: to})
 	if err != nil {
@@ -232,22 +232,12 @@ func report(b *testing.B, d time.Duration, name string) {
 // microseconds, and ratios to the same reads of the disk's own file system in the same run.
 func BenchmarkReads(b *testing.B) {
 	for b.Loop() {
-		x := newBench(b)
-		var touch []int64
-		for i := range int64(benchSize/benchChunk - 1) {
-			touch = append(touch, i*benchChunk+(i*7%16)*4096)
-		}
-		mathrand.New(mathrand.NewPCG(1, 1)).Shuffle(len(touch), func(i, j int) { touch[i], touch[j] = touch[j], touch[i] })
-		report(b, median(b, x.mounted, touch), "first-µs")
+		x := newBench(b, Fanotify)
+		report(b, median(b, x.mounted, touches()), "first-µs")
 
 		marked(b, x)
 
-		if err := x.image.Fetch(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-		if st := x.image.Stats(); st.Complete != st.Devices {
-			b.Fatalf("the image is not complete: %+v", st)
-		}
+		x.complete(b)
 		forget(b, x.mounted)
 		warm(b, x) // the device, which is dropped from memory when it is complete
 		forget(b, x.mounted)
@@ -256,22 +246,71 @@ func BenchmarkReads(b *testing.B) {
 		// As programs read: in large steps.
 		forget(b, x.mounted)
 		forget(b, x.disk)
-		mounted, disk := openFile(b, x.mounted.Name()), openFile(b, x.disk.Name())
-		whole(b, mounted)
-		whole(b, disk)
-		var random, sequential []float64
-		for i := range 9 {
-			list := pages(4000 + i)
-			random = append(random, ratio(median(b, mounted, list), median(b, disk, list)))
-			sequential = append(sequential, ratio(whole(b, mounted), whole(b, disk)))
-		}
-		mounted.Close()
-		slices.Sort(random)
-		slices.Sort(sequential)
-		b.ReportMetric(random[4], "warm-random/disk")
-		b.ReportMetric(sequential[4], "warm-sequential/disk")
+		x.besideDisk(b, "warm")
 		b.ReportMetric(0, "ns/op")
 	}
+}
+
+// BenchmarkReadsByFUSE measures the same reads where the kernel asks through FUSE: of what is missing, of what is in the cache and not in memory, and of a
+// file that was complete when it was opened, which the kernel reads itself.
+func BenchmarkReadsByFUSE(b *testing.B) {
+	for b.Loop() {
+		x := newBench(b, FUSE)
+		report(b, median(b, x.mounted, touches()), "fuse-first-µs")
+		forget(b, x.mounted)
+		report(b, median(b, x.mounted, pages(3000)), "fuse-cached-µs")
+		x.complete(b)
+		x.mounted.Close() // as long as it is open the server answers
+		for end := time.Now().Add(time.Minute); x.image.Stats().Through == 0; {
+			f := openFile(b, x.mounted.Name())
+			whole(b, f)
+			f.Close()
+			if time.Now().After(end) {
+				b.Fatal("the kernel does not read a complete file itself")
+			}
+		}
+		x.besideDisk(b, "fuse-warm")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// touches is a page of each chunk but the last, in random order.
+func touches() []int64 {
+	var list []int64
+	for i := range int64(benchSize/benchChunk - 1) {
+		list = append(list, i*benchChunk+(i*7%16)*4096)
+	}
+	mathrand.New(mathrand.NewPCG(1, 1)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// complete fetches all of the image.
+func (x *bench) complete(b *testing.B) {
+	if err := x.image.Fetch(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if st := x.image.Stats(); st.Complete != st.Devices {
+		b.Fatalf("the image is not complete: %+v", st)
+	}
+}
+
+// besideDisk compares reads of what is in memory with those of the disk's own file, in pairs.
+func (x *bench) besideDisk(b *testing.B, name string) {
+	mounted, disk := openFile(b, x.mounted.Name()), openFile(b, x.disk.Name())
+	defer mounted.Close()
+	defer disk.Close()
+	whole(b, mounted)
+	whole(b, disk)
+	var random, sequential []float64
+	for i := range 9 {
+		list := pages(4000 + i)
+		random = append(random, ratio(median(b, mounted, list), median(b, disk, list)))
+		sequential = append(sequential, ratio(whole(b, mounted), whole(b, disk)))
+	}
+	slices.Sort(random)
+	slices.Sort(sequential)
+	b.ReportMetric(random[4], name+"-random/disk")
+	b.ReportMetric(sequential[4], name+"-sequential/disk")
 }
 
 func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }

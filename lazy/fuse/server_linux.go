@@ -195,7 +195,10 @@ func (v *Server) read() {
 			return !errors.Is(failed, unix.EAGAIN)
 		})
 		switch {
-		case err != nil: // the server ends
+		case err != nil: // the server ends, or Go's poller has seen nothing but the error that an ended file system is
+			if v.ctx.Err() == nil && v.session.ended() {
+				v.gone.Store(true)
+			}
 			v.give(i)
 			return
 		case errors.Is(failed, unix.EINTR), errors.Is(failed, unix.ENOENT): // or the request has been taken back

@@ -113,6 +113,20 @@ func (s *Session) mapMemory() error {
 	return nil
 }
 
+// ended says whether the file system is nowhere mounted any more, or was aborted.
+func (s *Session) ended() bool {
+	conn, err := s.Device.SyscallConn()
+	if err != nil {
+		return false
+	}
+	fds := []unix.PollFd{{Events: unix.POLLIN}}
+	err = conn.Control(func(fd uintptr) {
+		fds[0].Fd = int32(fd)
+		_, _ = unix.Poll(fds, 0)
+	})
+	return err == nil && fds[0].Revents&unix.POLLERR != 0
+}
+
 // Close lets go of the session. Nobody may serve it any more.
 func (s *Session) Close() error {
 	err := errors.Join(s.Device.Close(), s.Memory.Close())

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -339,8 +340,23 @@ func testConverted(t *testing.T, mode lazy.Mode) {
 					t.Errorf("%d images are still prepared", len(images))
 				}
 				m.stop(t)
+				ended(t, root)
 			})
 		}
+	}
+}
+
+// ended waits until nobody guards readers in a folder any more, for nothing is mounted.
+func ended(t *testing.T, root string) {
+	t.Helper()
+	v, err := lazy.Look(filepath.Join(root, "lazy"), slog.New(slog.DiscardHandler))
+	for end := time.Now().Add(30 * time.Second); err == nil && v.Keeper+v.Holder != 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("the keeper %d and the holder %d go on although nothing is mounted", v.Keeper, v.Holder)
+			_ = errors.Join(unix.Kill(v.Keeper, unix.SIGKILL), unix.Kill(v.Holder, unix.SIGKILL))
+			return
+		}
+		v, err = lazy.Look(filepath.Join(root, "lazy"), slog.New(slog.DiscardHandler))
 	}
 }
 
