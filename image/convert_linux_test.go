@@ -12,14 +12,12 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/image/imagetest"
 	"github.com/weft-dev/weft/image/tree"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
@@ -28,28 +26,13 @@ import (
 // pushed pushes an image of random layers and gives its reference.
 func pushed(t testing.TB, client *registry.Client, host, name string, seed uint64) string {
 	t.Helper()
-	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: "amd64", Config: v1.Config{Env: []string{"A=b"}, Entrypoint: []string{"/run"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	r := rand.New(rand.NewPCG(2, seed))
+	var layers [][]byte
 	for range 3 {
-		b := layerTar(t, randomLayer(r))
-		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if im, err = mutate.AppendLayers(im, l); err != nil {
-			t.Fatal(err)
-		}
+		layers = append(layers, layerTar(t, randomLayer(r)))
 	}
-	ref, err := registry.ParseReference(host + "/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.PushImage(t.Context(), ref, im, registry.PushOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	config := v1.ConfigFile{Architecture: "amd64", Config: v1.Config{Env: []string{"A=b"}, Entrypoint: []string{"/run"}}}
+	imagetest.Push(t, client, host+"/"+name, imagetest.Image(t, config, layers...))
 	return host + "/" + name
 }
 

@@ -1,32 +1,27 @@
 package lazy
 
 import (
-	"archive/tar"
 	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/image/imagetest"
 	"github.com/weft-dev/weft/lazy/fanotify"
 	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/registry"
@@ -132,39 +127,8 @@ func pushWith(t testing.TB, keychain authn.Keychain, ref, dir string, o image.Op
 	t.Helper()
 	client := registry.New(registry.Options{Keychain: keychain})
 	defer client.Close()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.AddFS(os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
-	if err == nil {
-		im, err = mutate.AppendLayers(im, layer)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	parsed, err := registry.ParseReference(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.PushImage(t.Context(), parsed, im, registry.PushOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	place, err := image.OpenPlace(client, ref, t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := image.Convert(t.Context(), place, place, image.ConvertOptions{Options: o, Referrer: true, TempDir: t.TempDir()}); err != nil {
-		t.Fatal(err)
-	}
+	imagetest.Push(t, client, ref, imagetest.Image(t, v1.ConfigFile{}, imagetest.Folder(t, dir)))
+	imagetest.Convert(t, client, ref, o)
 }
 
 // equal compares two trees.
@@ -210,6 +174,15 @@ func openService(t testing.TB, o Options) *Service {
 	return s
 }
 
+func prepared(t testing.TB, s *Service, name string) *Image {
+	t.Helper()
+	im, err := s.Prepare(t.Context(), Request{Reference: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
 func mountImage(t testing.TB, im *Image) string {
 	t.Helper()
 	target := t.TempDir()
@@ -222,20 +195,9 @@ func mountImage(t testing.TB, im *Image) string {
 
 func TestEager(t *testing.T) {
 	needMounts(t)
-	for name, o := range map[string]image.Options{
-		"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
-	} {
+	for name, o := range forms {
 		t.Run(name, func(t *testing.T) {
-			r := registrytest.New(t, registrytest.Config{})
-			dir := content(t, 1, 40, 300<<10)
-			ref := r.Host + "/app:v1"
-			push(t, ref, dir, o)
-			s := openService(t, Options{Root: stateDir(t), Mode: Eager})
-			defer s.Close()
-			im, err := s.Prepare(t.Context(), Request{Reference: ref})
-			if err != nil {
-				t.Fatal(err)
-			}
+			dir, s, im := fromRegistry(t, Eager, o)
 			if st := im.Stats(); st.Fetched != 0 {
 				t.Errorf("Prepare has fetched content: %+v", st)
 			}
@@ -247,12 +209,7 @@ func TestEager(t *testing.T) {
 			if err := s.Remove(t.Context(), im.ID()); err == nil {
 				t.Error("a mounted image was removed")
 			}
-			if err := im.Unmount(t.Context(), target); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Remove(t.Context(), im.ID()); err != nil {
-				t.Fatal(err)
-			}
+			leave(t, s, im, target)
 			if list, err := s.Cached(); err != nil || len(list) != 0 {
 				t.Errorf("left after removal: %v %v", list, err)
 			}
@@ -285,22 +242,42 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestFanotify(t *testing.T) {
-	needWatch(t)
-	for name, o := range map[string]image.Options{
-		"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
-	} {
+// forms are images that are built differently.
+var forms = map[string]image.Options{
+	"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
+}
+
+// fromRegistry pushes an image of a folder and prepares it.
+func fromRegistry(t *testing.T, mode Mode, o image.Options) (dir string, s *Service, im *Image) {
+	t.Helper()
+	r := registrytest.New(t, registrytest.Config{})
+	dir = content(t, 1, 40, 300<<10)
+	ref := r.Host + "/app:v1"
+	push(t, ref, dir, o)
+	s = openService(t, Options{Root: stateDir(t), Mode: mode, Logger: logger(t)})
+	t.Cleanup(func() { s.Close() })
+	return dir, s, prepared(t, s, ref)
+}
+
+// leave unmounts an image and removes it.
+func leave(t *testing.T, s *Service, im *Image, target string) {
+	t.Helper()
+	if err := im.Unmount(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(t.Context(), im.ID()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFanotify(t *testing.T) { filledOnDemand(t, Fanotify) }
+
+// filledOnDemand reads images of which nothing is there when they are mounted.
+func filledOnDemand(t *testing.T, mode Mode) {
+	needMode(t, mode)
+	for name, o := range forms {
 		t.Run(name, func(t *testing.T) {
-			r := registrytest.New(t, registrytest.Config{})
-			dir := content(t, 1, 40, 300<<10)
-			ref := r.Host + "/app:v1"
-			push(t, ref, dir, o)
-			s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Logger: logger(t)})
-			defer s.Close()
-			im, err := s.Prepare(t.Context(), Request{Reference: ref})
-			if err != nil {
-				t.Fatal(err)
-			}
+			dir, s, im := fromRegistry(t, mode, o)
 			target := mountImage(t, im)
 			if st := im.Stats(); st.Fetched != 0 {
 				t.Errorf("mounting has fetched content: %+v", st)
@@ -316,12 +293,7 @@ func TestFanotify(t *testing.T) {
 			if st := im.Stats(); st.Complete != st.Devices {
 				t.Errorf("after all was fetched: %+v", st)
 			}
-			if err := im.Unmount(t.Context(), target); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Remove(t.Context(), im.ID()); err != nil {
-				t.Fatal(err)
-			}
+			leave(t, s, im, target)
 		})
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
-	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/lazy/fuse"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
@@ -50,46 +49,7 @@ func inBothModes(t *testing.T, test func(*testing.T, Mode)) {
 	}
 }
 
-func TestFUSE(t *testing.T) {
-	needMode(t, FUSE)
-	for name, o := range map[string]image.Options{
-		"plain": {}, "zstd": {Codec: chunk.Zstd, Batch: 64 << 10}, "nydus": {Format: image.RAFS, Codec: chunk.LZ4},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := registrytest.New(t, registrytest.Config{})
-			dir := content(t, 1, 40, 300<<10)
-			ref := r.Host + "/app:v1"
-			push(t, ref, dir, o)
-			s := openService(t, Options{Root: stateDir(t), Mode: FUSE, Logger: logger(t)})
-			defer s.Close()
-			im, err := s.Prepare(t.Context(), Request{Reference: ref})
-			if err != nil {
-				t.Fatal(err)
-			}
-			target := mountImage(t, im)
-			if st := im.Stats(); st.Fetched != 0 {
-				t.Errorf("mounting has fetched content: %+v", st)
-			}
-			equal(t, dir, target)
-			st := im.Stats()
-			if st.Events == 0 || st.Failed != 0 || st.Fetched == 0 {
-				t.Errorf("after all was read: %+v", st)
-			}
-			if err := im.Fetch(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if st := im.Stats(); st.Complete != st.Devices {
-				t.Errorf("after all was fetched: %+v", st)
-			}
-			if err := im.Unmount(t.Context(), target); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Remove(t.Context(), im.ID()); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}
+func TestFUSE(t *testing.T) { filledOnDemand(t, FUSE) }
 
 // bigImage is an image of a folder with a large file, a small one, and a program.
 func bigImage(t *testing.T) (name string, want map[string][]byte) {
@@ -117,15 +77,6 @@ func bigImage(t *testing.T) (name string, want map[string][]byte) {
 		t.Fatal(err)
 	}
 	return to, want
-}
-
-func prepared(t *testing.T, s *Service, name string) *Image {
-	t.Helper()
-	im, err := s.Prepare(t.Context(), Request{Reference: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return im
 }
 
 // TestBehind opens files when they are complete: the kernel reads them itself, also when nobody serves them any more.

@@ -315,6 +315,11 @@ func (a *app) mergeTo(to string, keep bool, layers []*image.Opened) (*image.Buil
 	if b := layers[0].Bootstrap; b != nil {
 		o.ChunkSize, o.Codec = int(b.Super.ChunkSize), b.Super.Codec()
 	}
+	if o.Format == image.RAFS && len(layers) > 1 {
+		for _, l := range layers {
+			l.Root.TakeNames()
+		}
+	}
 	im, err := image.Merge(keep, layers...)
 	if err != nil {
 		return nil, err

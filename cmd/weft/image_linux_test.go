@@ -1,14 +1,20 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/weft-dev/weft/image/imagetest"
 )
 
 // imageSource is a folder to make images of.
@@ -137,6 +143,80 @@ func TestNydusPrefetch(t *testing.T) {
 	}
 	if table := nydusImage(t, "", "inspect", at("piped"), "-R", "prefetch"); !strings.Contains(table, `"/zz"`) || !strings.Contains(table, `"/etc"`) {
 		t.Errorf("the table has %s", table)
+	}
+}
+
+// TestNydusConverter calls nydus-image as Nydus's converter does (nydus-snapshotter, pkg/converter/tool): it looks into the help, packs each layer from a pipe into a
+// pipe with everything to be fetched first, and merges what came out of them.
+func TestNydusConverter(t *testing.T) {
+	help := nydusImage(t, "", "create", "-h")
+	for _, feature := range []string{"--type", "tar-rafs", "--batch-size"} {
+		if !strings.Contains(help, feature) {
+			t.Errorf("the converter would not find %s in the help", feature)
+		}
+	}
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	var blobs, digests, sizes []string
+	for i, layer := range [][]byte{
+		imagetest.Layer(t, imagetest.File{Name: "a", Content: strings.Repeat("lower ", 1000)}, imagetest.File{Name: "gone", Content: "gone"}),
+		imagetest.Layer(t, imagetest.File{Name: "b", Content: strings.Repeat("upper ", 1000)}, imagetest.File{Name: "gone", Content: imagetest.Whiteout}),
+	} {
+		from, to := at(fmt.Sprint("from", i)), at(fmt.Sprint("to", i))
+		if err := errors.Join(syscall.Mkfifo(from, 0o600), syscall.Mkfifo(to, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		packed := make(chan []byte)
+		go func() {
+			if err := os.WriteFile(from, layer, 0); err != nil {
+				t.Error(err)
+			}
+		}()
+		go func() {
+			b, err := os.ReadFile(to)
+			if err != nil {
+				t.Error(err)
+			}
+			packed <- b
+		}()
+		nydusImage(t, "/", "create", "--log-level", "warn", "--prefetch-policy", "fs", "--blob", to, "--whiteout-spec", "none", "--fs-version", "6", "--type", "tar-rafs",
+			"--blob-inline-meta", "--features", "blob-toc", "--compressor", "zstd", "--chunk-size", "0x100000", "--batch-size", "0", from)
+		b := <-packed
+		digest := fmt.Sprintf("%x", sha256.Sum256(b))
+		if err := os.WriteFile(at(digest), b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		blobs, digests, sizes = append(blobs, at(digest)), append(digests, digest), append(sizes, fmt.Sprint(len(b)))
+	}
+	args := append([]string{"merge", "--log-level", "warn", "--prefetch-policy", "fs", "--output-json", at("json"), "--bootstrap", at("boot")}, blobs...)
+	nydusImage(t, "/", append(args, "--blob-digests", strings.Join(digests, ","), "--blob-sizes", strings.Join(sizes, ","))...)
+	b, err := os.ReadFile(at("json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made struct{ Blobs []string }
+	if err := json.Unmarshal(b, &made); err != nil || !slices.Equal(made.Blobs, digests) {
+		t.Errorf("the merged layers have the blobs %v, expected %v", made.Blobs, digests)
+	}
+	if table := nydusImage(t, "", "inspect", at("boot"), "-R", "prefetch"); !strings.Contains(table, `["/"]`) {
+		t.Errorf("the table of what to fetch first has %s", table)
+	}
+	nydusImage(t, "", "unpack", "--log-level", "warn", "--bootstrap", at("boot"), "--output", at("tar"))
+	var names []string
+	f, err := os.Open(at("tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err != nil {
+			break
+		}
+		names = append(names, h.Name)
+	}
+	if fmt.Sprint(names) != "[./ a b]" {
+		t.Errorf("the merged layers have %v", names)
 	}
 }
 

@@ -107,6 +107,11 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 				o.ChunkSize, layers[0].Bootstrap.Super.Algorithm())
 		}
 	}
+	if len(layers) > 1 {
+		for _, l := range layers {
+			l.Root.TakeNames()
+		}
+	}
 	im, err := image.Merge(m.parent == "" && len(layers) == 1, layers...)
 	return im, o, err
 }

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"archive/tar"
-	"bytes"
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,43 +11,20 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/imagetest"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 )
 
-// ordinaryImage is an image of one layer with Docker's media types.
+// ordinaryImage is an image of one layer.
 func ordinaryImage(t *testing.T, arch, user string) v1.Image {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for name, content := range map[string]string{"file": strings.Repeat(arch, 10000), "first": "comes first"} {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: arch, Config: v1.Config{User: user}})
-	if err == nil {
-		im, err = mutate.AppendLayers(im, layer)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return im
+	layer := imagetest.Layer(t, imagetest.File{Name: "first", Content: "comes first"}, imagetest.File{Name: "file", Content: strings.Repeat(arch, 10000)})
+	return imagetest.Image(t, v1.ConfigFile{Architecture: arch, Config: v1.Config{User: user}}, layer)
 }
 
 // nydusified is what lies under a name: its media type, and the documents.
@@ -78,14 +52,8 @@ func TestNydusify(t *testing.T) {
 	defer client.Close()
 	push := func(name string, im v1.Image) string {
 		t.Helper()
-		ref, err := registry.ParseReference(reg.Host + "/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := client.PushImage(t.Context(), ref, im, registry.PushOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		return ref.String()
+		imagetest.Push(t, client, reg.Host+"/"+name, im)
+		return reg.Host + "/" + name
 	}
 	work := filepath.Join(t.TempDir(), "work")
 	run := func(want int, text string, args ...string) {

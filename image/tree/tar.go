@@ -129,11 +129,7 @@ func (l *layer) whiteout(dir *Node, name string) error {
 // hide puts the whiteouts in their places: what the layer has itself stays and hides what lies below.
 func (l *layer) hide() {
 	for _, h := range l.hidden {
-		if own, ok := h.dir.Child(h.name); !ok {
-			h.dir.Set(h.name, Whiteout())
-		} else if own.IsDir() {
-			own.Opaque = true
-		}
+		h.dir.hide(h.name)
 	}
 	if l.whiteouts == Overlayfs {
 		l.root.TakeOpaque()

@@ -1,16 +1,13 @@
 package snapshotter
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -19,13 +16,11 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/imagetest"
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/lazy/fanotify"
 	"github.com/weft-dev/weft/lazy/fuse"
@@ -33,7 +28,7 @@ import (
 	"github.com/weft-dev/weft/registry/registrytest"
 )
 
-// file of a layer; with content "-" a whiteout.
+// file of a layer; with the content imagetest.Whiteout it deletes.
 type file struct{ name, content string }
 
 // pushed is an image in the test's registry.
@@ -45,57 +40,21 @@ type pushed struct {
 // push puts an image into a registry. With a format a converted image refers to it.
 func push(t testing.TB, ref string, format image.Format, layers ...[]file) pushed {
 	t.Helper()
-	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var tars [][]byte
 	for _, files := range layers {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
+		var list []imagetest.File
 		for _, f := range files {
-			name, content := f.name, f.content
-			if content == "-" {
-				name, content = filepath.Join(filepath.Dir(name), ".wh."+filepath.Base(name)), ""
-			}
-			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.WriteString(w, content); err != nil {
-				t.Fatal(err)
-			}
+			list = append(list, imagetest.File{Name: f.name, Content: f.content})
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if im, err = mutate.AppendLayers(im, layer); err != nil {
-			t.Fatal(err)
-		}
+		tars = append(tars, imagetest.Layer(t, list...))
 	}
 	client := registry.New(registry.Options{})
 	defer client.Close()
-	parsed, err := registry.ParseReference(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc, err := client.PushImage(t.Context(), parsed, im, registry.PushOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := pushed{name: Name{ref, desc.Digest}}
+	p := pushed{name: Name{ref, imagetest.Push(t, client, ref, imagetest.Image(t, v1.ConfigFile{}, tars...)).Digest}}
 	if format != "" {
-		place, err := image.OpenPlace(client, ref, t.TempDir(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o := image.ConvertOptions{Options: image.Options{Format: format}, Referrer: true, TempDir: t.TempDir()}
-		if _, err := image.Convert(t.Context(), place, place, o); err != nil {
-			t.Fatal(err)
-		}
+		imagetest.Convert(t, client, ref, image.Options{Format: format})
 	}
+	var err error
 	if p.layers, err = readLayers(t.Context(), client, p.name); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +232,7 @@ var big = strings.Repeat("weft mounts before it fetches. ", 5000)
 func base() [][]file {
 	return [][]file{
 		{{"etc/a", "first"}, {"etc/gone", "gone"}, {"big", big}},
-		{{"etc/gone", "-"}, {"etc/b", "second"}},
+		{{"etc/gone", imagetest.Whiteout}, {"etc/b", "second"}},
 	}
 }
 
@@ -368,7 +327,7 @@ func TestOrdinaryImageOnSharedLayers(t *testing.T) {
 			reg := registrytest.New(t, registrytest.Config{})
 			layers := base()
 			lazyOne := push(t, reg.Host+"/app:1", image.EROFS, append(layers, []file{{"app", "app"}})...)
-			plain := push(t, reg.Host+"/plain:1", "", append(layers, []file{{"etc/a", "-"}, {"plain", "plain"}})...)
+			plain := push(t, reg.Host+"/plain:1", "", append(layers, []file{{"etc/a", imagetest.Whiteout}, {"plain", "plain"}})...)
 			m := start(t, disk(t))
 			defer m.stop(t)
 			appTop, n := m.pull(t, lazyOne, rebase)

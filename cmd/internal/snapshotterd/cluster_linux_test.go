@@ -1,19 +1,15 @@
 package snapshotterd
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +21,7 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -39,6 +33,7 @@ import (
 
 	"github.com/weft-dev/weft/cmd/internal/lazytool"
 	"github.com/weft-dev/weft/image"
+	"github.com/weft-dev/weft/image/imagetest"
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/lazy/fanotify"
 	"github.com/weft-dev/weft/registry"
@@ -139,48 +134,16 @@ func pushImage(t *testing.T, keychain authn.Keychain, name string) (ref, layer s
 	t.Helper()
 	content = make([]byte, 1<<20)
 	_, _ = rand.Read(content)
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "file", Mode: 0o644, Size: int64(len(content))})
-	if err == nil {
-		_, err = w.Write(content)
-	}
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	im, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH})
-	if err == nil {
-		im, err = mutate.AppendLayers(im, l)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	diff, err := l.DiffID()
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := imagetest.Layer(t, imagetest.File{Name: "file", Content: string(content)})
 	client := registry.New(registry.Options{Keychain: keychain})
 	defer client.Close()
+	desc := imagetest.Push(t, client, name, imagetest.Image(t, v1.ConfigFile{}, b))
+	imagetest.Convert(t, client, name, image.Options{})
 	parsed, err := registry.ParseReference(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc, err := client.PushImage(t.Context(), parsed, im, registry.PushOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	place, err := image.OpenPlace(client, name, t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := image.Convert(t.Context(), place, place, image.ConvertOptions{Referrer: true, TempDir: t.TempDir()}); err != nil {
-		t.Fatal(err)
-	}
-	return parsed.WithDigest(desc.Digest).String(), diff.String(), content
+	return parsed.WithDigest(desc.Digest).String(), digest.FromBytes(b).String(), content
 }
 
 // mounts says whether the snapshotter mounts an image when containerd wants to unpack its layer.
