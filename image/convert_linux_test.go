@@ -241,6 +241,15 @@ func TestDictionary(t *testing.T) {
 		if known == 0 || written > 0 && (format == image.EROFS || written >= known) {
 			t.Errorf("%s: %d chunks written and %d found in the dictionary, of the same image", format, written, known)
 		}
+		// A dictionary of another form, or with other digests, is refused by its name.
+		for what, other := range map[string]image.Options{
+			"images of":  {Format: map[image.Format]image.Format{image.EROFS: image.RAFS, image.RAFS: image.EROFS}[format], Dicts: o.Dicts},
+			"digests of": {Format: format, Dicts: o.Dicts, Algorithm: chunk.SHA256},
+		} {
+			if _, err := image.Build(t.Context(), t.TempDir(), other, image.Folder(t.TempDir())); err == nil || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), "first") {
+				t.Errorf("%s: a dictionary of another kind: %v", format, err)
+			}
+		}
 		again, err := image.OpenImage(t.Context(), second, "second", nil)
 		if err != nil {
 			t.Fatal(err)
