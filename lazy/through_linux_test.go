@@ -252,6 +252,35 @@ func TestBusyFUSE(t *testing.T) {
 	}
 }
 
+// TestUnmountedMeanwhile unmounts when no worker runs: the next one lets go of the connection, and then nobody is left. Go's poller may tell the end of a
+// file system as an error of its own, so it is done several times.
+func TestUnmountedMeanwhile(t *testing.T) {
+	needMode(t, FUSE)
+	name, _ := bigImage(t)
+	root := stateDir(t)
+	for range 8 {
+		s := openService(t, Options{Root: root, Mode: FUSE, Learn: -1, Logger: logger(t)})
+		im := prepared(t, s, name)
+		target := mountImage(t, im)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Unmount(target, 0); err != nil {
+			t.Fatal(err)
+		}
+		s = openService(t, Options{Root: root, Mode: FUSE, Learn: -1, Logger: logger(t)})
+		client := s.guard.(*watch).client //nolint:forcetypeassert // it is one in this mode
+		for end := time.Now().Add(time.Minute); len(client.Connections()) > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the keeper keeps a connection of what is mounted nowhere")
+			}
+		}
+		if err := errors.Join(s.Images()[0].Unmount(t.Context(), target), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // touch reads a file by mapping it, without read-ahead: then the kernel asks for single pages and cannot leave off by itself.
 func touch(name string) error {
 	f, err := os.Open(name)

@@ -222,24 +222,21 @@ func TestNydusConverter(t *testing.T) {
 
 // TestNydusMerge merges layers of which one has nothing but chunks of the dictionary: what is said of its own blob must not be told of the dictionary's.
 func TestNydusMerge(t *testing.T) {
-	source, dir := imageSource(t), t.TempDir()
+	w, source, dir := newWorld(t), imageSource(t), t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	create := func(name string, args ...string) {
-		nydusImage(t, "", append([]string{"create", "--type", "tar-rafs", "-B", at(name), "-D", dir, "--chunk-size", "0x1000"}, args...)...)
+	create := func(name string, f imagetest.File, args ...string) {
+		t.Helper()
+		if err := os.WriteFile(at(name+".tar"), imagetest.Layer(t, f), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		nydusImage(t, "", append([]string{"create", "--type", "tar-rafs", "-B", at(name), "-D", dir, at(name + ".tar")}, args...)...)
 	}
 	nydusImage(t, "", "create", "-B", at("dict"), "-D", dir, "--chunk-size", "0x1000", source)
-	nydusImage(t, "", "unpack", at("dict"), "--output", at("known.tar"))
-	if err := os.WriteFile(filepath.Join(source, "new"), []byte("a new file, which no dictionary has"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	nydusImage(t, "", "create", "-B", at("all"), "-D", dir, "--chunk-size", "0x1000", source)
-	nydusImage(t, "", "unpack", at("all"), "--output", at("new.tar"))
-	create("known", "--chunk-dict", "bootstrap="+at("dict"), at("known.tar"))
-	create("new.boot", "--chunk-dict", "bootstrap="+at("dict"), at("new.tar"))
+	create("known", imagetest.File{Name: "known", Content: strings.Repeat("many bytes ", 100000)}, "--chunk-size", "0x1000", "--chunk-dict", "bootstrap="+at("dict"))
+	create("new", imagetest.File{Name: "new", Content: "a new file, which no dictionary has"}, "--chunk-size", "0x1000", "--chunk-dict", "bootstrap="+at("dict"))
 	id := func(digit string) string { return strings.Repeat(digit, 64) }
-	ids := strings.Join([]string{id("a"), id("b")}, ",")
-	nydusImage(t, "", "merge", "-B", at("merged"), "--chunk-dict", at("dict"), "--original-blob-ids", ids, "--blob-digests", strings.Join([]string{id("c"), id("d")}, ","),
-		"--blob-sizes", "77,77", "--blob-toc-sizes", "77,77", at("known"), at("new.boot"))
+	nydusImage(t, "", "merge", "-B", at("merged"), "--chunk-dict", at("dict"), "--original-blob-ids", id("a")+","+id("b"), "--blob-digests", id("c")+","+id("d"),
+		"--blob-sizes", "77,77", "--blob-toc-sizes", "77,77", at("known"), at("new"))
 	blobs := nydusImage(t, "", "inspect", at("merged"), "-R", "blobs")
 	dict := nydusImage(t, "", "inspect", at("dict"), "-R", "blobs")
 	var got, want []struct {
@@ -252,11 +249,15 @@ func TestNydusMerge(t *testing.T) {
 	if len(got) != 2 || got[0] != want[0] || got[1].ID != id("d") || got[1].Size != 77 {
 		t.Errorf("blobs of the merged layers: %s; of the dictionary: %s", blobs, dict)
 	}
-	if all := nydusImage(t, "exit\n", "inspect", at("merged")); all == "" {
-		t.Error("no prompt")
-	}
-	if shown := nydusImage(t, "blobs\n", "inspect", at("merged")); !strings.Contains(shown, "ToC Size:               77") {
+	if shown := nydusImage(t, "blobs\nexit\n", "inspect", at("merged")); !strings.Contains(shown, "ToC Size:               77") {
 		t.Errorf("the size of the table of contents is lost:\n%s", shown)
+	}
+	create("larger", imagetest.File{Name: "new", Content: "x"}, "--chunk-size", "0x2000")
+	create("sha256", imagetest.File{Name: "new", Content: "x"}, "--chunk-size", "0x1000", "--digester", "sha256")
+	for _, other := range []string{"larger", "sha256"} {
+		if code, _, errs := w.as("nydus-image", "merge", "-B", at("x"), at("new"), at(other)); code != 2 || !strings.Contains(errs, "do not go together: "+at(other)) {
+			t.Errorf("merging with %s: exit code %d, %s", other, code, errs)
+		}
 	}
 }
 

@@ -77,9 +77,6 @@ func (a *app) nydusMerge(m *nydusMerge) error {
 	return newNydusOutput(name, im.Blobs, o.Codec).write(m.outputJSON, true)
 }
 
-// errInconsistent is the failure for which nydus-image ends with 2.
-var errInconsistent = errors.New("the bootstraps do not go together")
-
 func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 	var o image.Options
 	var layers []*image.Opened
@@ -103,8 +100,8 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 	o = image.Options{Format: image.RAFS, ChunkSize: int(layers[0].Bootstrap.Super.ChunkSize), Codec: layers[0].Bootstrap.Super.Codec()}
 	for _, l := range layers {
 		if s := l.Bootstrap.Super; int(s.ChunkSize) != o.ChunkSize || s.Algorithm() != layers[0].Bootstrap.Super.Algorithm() {
-			return nil, o, fmt.Errorf("%w: %s has chunks of %d bytes with %s, the others of %d with %s", errInconsistent, l.Name, s.ChunkSize, s.Algorithm(),
-				o.ChunkSize, layers[0].Bootstrap.Super.Algorithm())
+			return nil, o, errors.Join(fmt.Errorf("the bootstraps do not go together: %s has chunks of %d bytes with %s, the others of %d with %s", l.Name, s.ChunkSize,
+				s.Algorithm(), o.ChunkSize, layers[0].Bootstrap.Super.Algorithm()), output.Exit{Code: 2}) // as nydus-image ends for this alone
 		}
 	}
 	if len(layers) > 1 {

@@ -142,6 +142,10 @@ func TestNydusifyPlatforms(t *testing.T) {
 			t.Errorf("%s: %s of %+v", args, d.MediaType, made.Manifests)
 		}
 	}
+	if code, out, _ := w.as("nydusify", "check", "--target", name+"-nydus", "--work-dir", t.TempDir(), "--platform", "linux/arm64", "--multi-platform"); code != 1 ||
+		!strings.Contains(out, "no index with both") {
+		t.Errorf("an index with Nydus's images alone: exit code %d, %s", code, out)
+	}
 	code, _, errs := w.as("nydusify", "convert", "--source", name, "--target", name+"-x", "--work-dir", t.TempDir(), "--platform", "linux/riscv64,windows/amd64")
 	if code != 1 || !strings.Contains(errs, "linux/riscv64 or windows/amd64") {
 		t.Errorf("exit code %d: %s", code, errs)
