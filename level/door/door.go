@@ -45,7 +45,7 @@ type Door struct {
 	State func() *feed.State
 	// Chain takes records of denials; may be nil.
 	Chain *chain.Writer
-	// Exempt are the users of the installation's own programs, for the report: the snapshot knows them.
+	// Exempt are the users of the installation's own programs, to be told beside the report: the snapshot knows them.
 	Exempt []string
 
 	off   atomic.Bool

@@ -86,7 +86,7 @@ func (r *Reporter) Run(ctx context.Context) {
 // Report is how the door is, without the time.
 func (d *Door) Report() api.DoorReport {
 	s := d.State()
-	report := api.DoorReport{Kind: string(d.Kind), Setting: d.Kind.setting(s.Doors), State: api.DoorReady, Registry: s.Registry, Regrades: s.Regrades, Problems: s.Problems, Exempt: d.Exempt}
+	report := api.DoorReport{Kind: string(d.Kind), Setting: d.Kind.setting(s.Doors), State: api.DoorReady, Registry: s.Registry, Regrades: s.Regrades, Problems: s.Problems}
 	if len(report.Problems) > shown {
 		report.Problems = append(report.Problems[:shown:shown], fmt.Sprintf("and %d more", len(s.Problems)-shown))
 	}
@@ -122,6 +122,13 @@ func (r *Reporter) write(ctx context.Context, report api.DoorReport, s *feed.Sta
 	u.SetAPIVersion(api.Group + "/" + api.Version)
 	u.SetKind("Door")
 	u.SetName(r.Name)
+	if len(r.Door.Exempt) > 0 { // no part of the report: definitions of an older version refuse fields that they do not know
+		list, err := json.Marshal(r.Door.Exempt)
+		if err != nil {
+			return err
+		}
+		u.SetAnnotations(map[string]string{api.ExemptAnnotation: string(list)})
+	}
 	if s.Snapshot != nil {
 		u.SetLabels(map[string]string{api.LevelLabel: s.Snapshot.Registry().TopName()})
 	}

@@ -28,6 +28,8 @@ const (
 	WorkspaceLabel = "level.weft.dev/workspace" // the Workspace of a namespace
 	KubeSphereWS   = "kubesphere.io/workspace"  // the same under KubeSphere's name
 	RegistryName   = "cluster"                  // the one Registry of a cluster
+
+	ExemptAnnotation = "level.weft.dev/exempt" // of a Door: the users of the installation's own programs, whom it does not bind, as a JSON list
 )
 
 // Registry is the order of levels, the categories and what holds where nothing is said. A cluster has one, named cluster.
@@ -337,8 +339,6 @@ type DoorReport struct {
 	Regrades []string `json:"regrades,omitempty"`
 	// Problems are objects that it cannot read, and watches that do not work.
 	Problems []string `json:"problems,omitempty"`
-	// Exempt are the users of the installation's own programs, whom this door does not bind.
-	Exempt []string `json:"exempt,omitempty"`
 	// Denied is whom it denied what, or would have, since it started, of what levels are against still.
 	Denied []Denial `json:"denied,omitempty"`
 	// MoreDenied is how many such requests are not among Denied, because they are too many.

@@ -4,6 +4,7 @@ package leveltool
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/cmd/internal/output"
 	"github.com/weft-dev/weft/kube/manifest"
 	"github.com/weft-dev/weft/level"
@@ -65,7 +67,15 @@ func (t Tool) exempt(ctx context.Context, paths []string) ([]string, error) {
 	}
 	var all []string
 	for i := range reports {
-		all = append(all, reports[i].Report.Exempt...)
+		text := reports[i].Annotations[api.ExemptAnnotation]
+		if text == "" {
+			continue
+		}
+		var users []string
+		if err := json.Unmarshal([]byte(text), &users); err != nil {
+			return nil, fmt.Errorf("door %s: annotation %s: %w", reports[i].Name, api.ExemptAnnotation, err)
+		}
+		all = append(all, users...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all), err
