@@ -113,7 +113,7 @@ func TestMultiline(t *testing.T) {
 				`{"time":"2024-01-01T00:00:00.5Z","stream":"stdout","_p":"P","log":"one two"}` + "\n" + `{"log":"plain"}` + "\n"},
 		"docker": {"    multiline.parser docker\n", `{"log":"a","stream":"stdout"}` + "\n" + `{"log":"b\n","stream":"stdout"}` + "\n", `{"log":"ab\n","stream":"stdout"}` + "\n"},
 		"java": {"    multiline.parser java\n", "x\nException in thread: java.lang.Error: no\n    at a.b(C.java:1)\n    at d\ny\n",
-			`{"log":"x"}` + "\n" + `{"log":"Exception in thread: java.lang.Error: no\n    at a.b(C.java:1)\n    at d\n"}` + "\n" + `{"log":"y"}` + "\n"},
+			`{"log":"x\n"}` + "\n" + `{"log":"Exception in thread: java.lang.Error: no\n    at a.b(C.java:1)\n    at d\n"}` + "\n" + `{"log":"y\n"}` + "\n"},
 		"rules": {"    multiline.parser mine\n", "1 a\n + b\n2 c\n", `{"log":"1 a\n + b\n"}` + "\n" + `{"log":"2 c\n"}` + "\n"},
 		"older": {"    Multiline on\n    Parser_Firstline first\n", "1 a\n + b\n2 c\n", `{"n":"1","text":"a\n + b"}` + "\n" + `{"n":"2","text":"c"}` + "\n"},
 	} {

@@ -211,7 +211,7 @@ func TestHTTPOutputs(t *testing.T) {
 		"opensearch": {"    Name opensearch\n    Index i\n    ID_KEY log\n    Write_Operation upsert\n    Path /p\n    Pipeline q\n", "/p/_bulk/?pipeline=q",
 			`{"update":{"_index":"i","_type":"_doc","_id":"hello"}}` + "\n" + `{"doc_as_upsert":true,"doc":{"@timestamp":"1970-01-01T00:00:05.500Z","k":{"app":"web","x.y":"z"},"log":"hello"}}` + "\n"},
 		"loki": {"    Name loki\n    Host 127.0.0.1\n    labels job=fb, $k['app']\n    remove_keys $k\n    drop_single_key on\n    tenant_id me\n", "/loki/api/v1/push",
-			`{"streams":[{"stream":{"job":"fb","app":"web"},"values":[["5500000000","\"hello\""]]}]}`},
+			`{"streams":[{"stream":{"job":"fb","k_app":"web"},"values":[["5500000000","\"hello\""]]}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t)

@@ -63,8 +63,13 @@ func (r *grepRule) matches(body []byte) bool {
 
 func (g *grep) keeps(body []byte) bool {
 	if g.op == "legacy" {
+		// The first Regex decides; rules of Exclude before it may drop.
 		for i := range g.rules {
-			if g.rules[i].matches(body) == g.rules[i].exclude {
+			found := g.rules[i].matches(body)
+			switch {
+			case !g.rules[i].exclude:
+				return found
+			case found:
 				return false
 			}
 		}

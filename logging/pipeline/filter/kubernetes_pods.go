@@ -157,6 +157,22 @@ func (s *podSource) describe(p place, found *pod) []byte {
 			n++
 		}
 	}
+	addOwners := func() {
+		if len(found.Metadata.OwnerReferences) == 0 {
+			return
+		}
+		b = record.AppendArrayHead(record.AppendString(b, "ownerReferences"), len(found.Metadata.OwnerReferences))
+		for _, o := range found.Metadata.OwnerReferences {
+			b = record.AppendMapHead(b, 6)
+			b = record.AppendString(record.AppendString(b, "apiVersion"), o.APIVersion)
+			b = record.AppendString(record.AppendString(b, "kind"), o.Kind)
+			b = record.AppendString(record.AppendString(b, "name"), o.Name)
+			b = record.AppendString(record.AppendString(b, "uid"), o.UID)
+			b = record.AppendBool(record.AppendString(b, "controller"), o.Controller)
+			b = record.AppendBool(record.AppendString(b, "blockOwnerDeletion"), o.BlockOwnerDeletion)
+		}
+		n++
+	}
 	add("pod_name", p.pod)
 	add("namespace_name", p.namespace)
 	var status containerStatus
@@ -167,6 +183,9 @@ func (s *podSource) describe(p place, found *pod) []byte {
 		}
 		if s.annotations {
 			addMap("annotations", found.Metadata.Annotations)
+		}
+		if s.owners {
+			addOwners()
 		}
 		add("host", found.Spec.NodeName)
 		add("pod_ip", found.Status.PodIP)
@@ -180,19 +199,6 @@ func (s *podSource) describe(p place, found *pod) []byte {
 	add("docker_id", p.id)
 	add("container_hash", strings.TrimPrefix(status.ImageID, "docker-pullable://"))
 	add("container_image", status.Image)
-	if found != nil && s.owners && len(found.Metadata.OwnerReferences) > 0 {
-		b = record.AppendArrayHead(record.AppendString(b, "ownerReferences"), len(found.Metadata.OwnerReferences))
-		for _, o := range found.Metadata.OwnerReferences {
-			b = record.AppendMapHead(b, 6)
-			b = record.AppendString(record.AppendString(b, "apiVersion"), o.APIVersion)
-			b = record.AppendString(record.AppendString(b, "kind"), o.Kind)
-			b = record.AppendString(record.AppendString(b, "name"), o.Name)
-			b = record.AppendString(record.AppendString(b, "uid"), o.UID)
-			b = record.AppendBool(record.AppendString(b, "controller"), o.Controller)
-			b = record.AppendBool(record.AppendString(b, "blockOwnerDeletion"), o.BlockOwnerDeletion)
-		}
-		n++
-	}
 	return record.CloseMap(b, 0, n)
 }
 

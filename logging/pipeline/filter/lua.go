@@ -32,6 +32,7 @@ type luaScript struct {
 	mu    sync.Mutex
 	state *lua.LState
 	flb   *lua.LTable // flb_null stands for nil in records
+	array *lua.LTable // the metatable of arrays that came from records: they stay arrays when they are empty
 }
 
 // scriptTime bounds one call: a script that does not end must not stop the pipeline.
@@ -72,7 +73,7 @@ func newLua(o *options.Set, h Host) Filter {
 // load makes a state. Scripts have Lua's own libraries, as in the engine: who writes a configuration may do what the agent may.
 func (l *luaScript) load(code string) error {
 	l.state = lua.NewState(lua.Options{RegistryMaxSize: 1 << 20, CallStackSize: 256, RegistryGrowStep: 64})
-	l.flb = l.state.NewTable()
+	l.flb, l.array = l.state.NewTable(), l.state.NewTable()
 	l.state.SetGlobal("flb_null", l.flb)
 	ctx, cancel := context.WithTimeout(context.Background(), scriptTime)
 	defer cancel()
@@ -203,6 +204,7 @@ func (l *luaScript) push(v []byte) lua.LValue {
 		return lua.LString(t)
 	case record.Array:
 		t := l.state.NewTable()
+		t.Metatable = l.array
 		for i := record.ItemsOf(v); i.Next(); {
 			t.Append(l.push(i.Value))
 		}
@@ -232,7 +234,7 @@ func (l *luaScript) value(dst []byte, v lua.LValue, key string, depth int) ([]by
 	case lua.LBool:
 		return record.AppendBool(dst, bool(x)), nil
 	case lua.LNumber:
-		if f := float64(x); f == math.Trunc(f) && math.Abs(f) < 1<<63 && (slices.Contains(l.ints, key) || math.Abs(f) < 1<<53) {
+		if f := float64(x); math.Abs(f) < 1<<63 && (f == math.Trunc(f) || slices.Contains(l.ints, key)) {
 			return record.AppendInt(dst, int64(f)), nil
 		}
 		return record.AppendFloat(dst, float64(x)), nil
@@ -251,7 +253,7 @@ func (l *luaScript) table(dst []byte, t *lua.LTable, key string, depth int) ([]b
 	if depth > maxLuaDepth {
 		return dst, errors.New("tables lie too deep inside of each other")
 	}
-	if n := t.Len(); n > 0 || slices.Contains(l.arrays, key) && depth > 0 {
+	if n := t.Len(); n > 0 || (t.Metatable == l.array || slices.Contains(l.arrays, key)) && depth > 0 {
 		dst = record.AppendArrayHead(dst, n)
 		var err error
 		for i := 1; i <= n && err == nil; i++ {

@@ -3,6 +3,7 @@ package filter
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/weft-dev/weft/logging/config"
@@ -44,8 +45,7 @@ func newModify(o *options.Set, _ Host) Filter {
 				m.conditions = append(m.conditions, c)
 			}
 		case "set", "add", "rename", "hard_rename", "copy", "hard_copy":
-			key, value := o.Pair(p)
-			key, value = unquoted(key), unquoted(value)
+			key, value := quotedPair(o, p)
 			m.rules = append(m.rules, modifyRule{kind: kind, key: key, rawKey: text(key), name: value, rawName: text(value), value: text(value)})
 		case "remove", "remove_wildcard", "move_to_start", "move_to_end":
 			m.rules = append(m.rules, modifyRule{kind: kind, key: unquoted(strings.TrimSpace(p.Value))})
@@ -67,6 +67,19 @@ func unquoted(s string) string {
 		return s[1 : len(s)-1]
 	}
 	return s
+}
+
+// quotedPair is a key and a value with a blank between them; either may stand in quotes.
+func quotedPair(o *options.Set, p config.Property) (key, value string) {
+	text := strings.TrimSpace(p.Value)
+	if strings.HasPrefix(text, `"`) {
+		if end := strings.IndexByte(text[1:], '"'); end >= 0 && strings.HasPrefix(text[end+2:], " ") {
+			o.Pair(p) // tells what is missing
+			return text[1 : end+1], unquoted(strings.TrimSpace(text[end+2:]))
+		}
+	}
+	key, value = o.Pair(p)
+	return unquoted(key), unquoted(value)
 }
 
 func newCondition(o *options.Set, p config.Property) (condition, bool) {
@@ -115,11 +128,10 @@ func (c *condition) holds(body []byte) bool {
 	case "key_value_equals", "key_value_does_not_equal":
 		v, ok := c.path.Find(body)
 		t, isText := record.Text(v)
-		return (ok && isText && string(t) == c.value) == (c.kind == "key_value_equals")
+		return ok && (isText && string(t) == c.value) == (c.kind == "key_value_equals")
 	case "key_value_matches", "key_value_does_not_match":
 		v, ok := c.path.Find(body)
-		t, isText := record.Text(v)
-		return (ok && isText && c.values.Match(t)) == (c.kind == "key_value_matches")
+		return ok && matches(c.values, v) == (c.kind == "key_value_matches")
 	}
 	found, all := false, true
 	for f := record.FieldsOf(body); f.Next(); {
@@ -128,8 +140,7 @@ func (c *condition) holds(body []byte) bool {
 		}
 		found = true
 		if c.values != nil {
-			t, isText := record.Text(f.Value)
-			all = all && isText && c.values.Match(t)
+			all = all && matches(c.values, f.Value)
 		}
 	}
 	switch c.kind {
@@ -141,6 +152,19 @@ func (c *condition) holds(body []byte) bool {
 		return all
 	}
 	return !all
+}
+
+// matches tells whether a value is text that matches, or a truth value whose name does.
+func matches(r *regex.Regexp, value []byte) bool {
+	switch record.KindOf(value) {
+	case record.String:
+		t, _ := record.Text(value)
+		return r.Match(t)
+	case record.Bool:
+		b, _ := record.Truth(value)
+		return r.Match(strconv.AppendBool(nil, b))
+	}
+	return false
 }
 
 func (m *modify) Apply(_ context.Context, dst []byte, b flow.Batch) ([]byte, error) {
@@ -162,12 +186,9 @@ func (m *modify) Apply(_ context.Context, dst []byte, b flow.Batch) ([]byte, err
 
 func (r *modifyRule) apply(p *pairs) bool {
 	switch r.kind {
-	case "set":
-		if i := p.find(r.key); i >= 0 {
-			p.all[i].value = r.value
-		} else {
-			p.all = append(p.all, pair{r.rawKey[len(r.rawKey)-len(r.key):], r.rawKey, r.value})
-		}
+	case "set": // at the end, also what was there
+		p.remove(func(x *pair) bool { return x.key != nil && string(x.key) == r.key })
+		p.all = append(p.all, pair{r.rawKey[len(r.rawKey)-len(r.key):], r.rawKey, r.value})
 		return true
 	case "add":
 		if p.find(r.key) >= 0 {
@@ -195,7 +216,8 @@ func (r *modifyRule) apply(p *pairs) bool {
 		if !r.free(p, r.kind == "hard_copy") {
 			return false
 		}
-		p.all = append(p.all, pair{r.rawName[len(r.rawName)-len(r.name):], r.rawName, value})
+		i = p.find(r.key) // may have moved
+		p.all = slices.Insert(p.all, i+1, pair{r.rawName[len(r.rawName)-len(r.name):], r.rawName, value})
 		return true
 	case "remove":
 		return p.remove(func(x *pair) bool { return string(x.key) == r.key && x.key != nil })
@@ -224,7 +246,7 @@ func (r *modifyRule) free(p *pairs, force bool) bool {
 func (r *modifyRule) move(p *pairs) bool {
 	var chosen, others []pair
 	for _, x := range p.all {
-		if x.key != nil && wildcard(r.key, x.key) {
+		if x.key != nil && strings.HasPrefix(string(x.key), strings.TrimSuffix(r.key, "*")) {
 			chosen = append(chosen, x)
 		} else {
 			others = append(others, x)

@@ -178,10 +178,10 @@ func (f *joinLines) sendPartial(s *lineStream, name string, p *partial) {
 	pairs := pairsPool.Get().(*pairs)
 	defer pairsPool.Put(pairs)
 	pairs.load(p.body)
-	pairs.remove(func(x *pair) bool { return strings.HasPrefix(string(x.key), "partial_") })
-	if i := pairs.find(f.key); i >= 0 {
-		pairs.all[i].value = record.AppendString(nil, p.text)
-	}
+	pairs.remove(func(x *pair) bool {
+		return strings.HasPrefix(string(x.key), "partial_") || x.key != nil && string(x.key) == f.key
+	})
+	pairs.all = append(pairs.all, pair{[]byte(f.key), text(f.key), record.AppendString(nil, p.text)})
 	s.out = record.AppendEventHead(s.out, p.time, p.meta)
 	s.out = pairs.appendTo(s.out)
 	s.count++

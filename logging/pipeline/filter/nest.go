@@ -61,7 +61,10 @@ func (n *nest) renamed(x pair) pair {
 }
 
 func (n *nest) chosen(x *pair) bool {
-	return x.key != nil && slices.ContainsFunc(n.wildcards, func(w string) bool { return wildcard(w, x.key) })
+	return x.key != nil && slices.ContainsFunc(n.wildcards, func(w string) bool {
+		before, star := strings.CutSuffix(w, "*") // elsewhere a star is a star
+		return string(x.key) == w || star && strings.HasPrefix(string(x.key), before)
+	})
 }
 
 func (n *nest) nested(p *pairs, _ *record.Event) bool {
@@ -80,20 +83,16 @@ func (n *nest) nested(p *pairs, _ *record.Event) bool {
 }
 
 func (n *nest) lifted(p *pairs, _ *record.Event) bool {
-	var out []pair
-	changed := false
-	for _, x := range p.all {
+	var inner []pair
+	changed := p.remove(func(x *pair) bool {
 		if string(x.key) != n.under || x.key == nil || record.KindOf(x.value) != record.Map {
-			out = append(out, x)
-			continue
+			return false
 		}
-		changed = true
 		for f := record.FieldsOf(x.value); f.Next(); {
-			out = append(out, n.renamed(pair{f.Key, f.Raw[:len(f.Raw)-len(f.Value)], f.Value}))
+			inner = append(inner, n.renamed(pair{f.Key, f.Raw[:len(f.Raw)-len(f.Value)], f.Value}))
 		}
-	}
-	if changed {
-		p.all = out
-	}
+		return true
+	})
+	p.all = append(p.all, inner...)
 	return changed
 }

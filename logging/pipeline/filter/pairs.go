@@ -1,7 +1,6 @@
 package filter
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/weft-dev/weft/logging/pipeline/record"
@@ -60,15 +59,6 @@ func (p *pairs) remove(drop func(*pair) bool) bool {
 	changed := len(kept) != len(p.all)
 	p.all = kept
 	return changed
-}
-
-// wildcard tells whether a key fits a pattern that may end with *; the engine looks at nothing behind the star.
-func wildcard(pattern string, key []byte) bool {
-	before, _, star := strings.Cut(pattern, "*")
-	if !star {
-		return string(key) == pattern
-	}
-	return strings.HasPrefix(string(key), before)
 }
 
 // mapEvents rewrites the body of each event; change says whether it did.

@@ -24,7 +24,10 @@ func newParse(o *options.Set, h Host) Filter {
 	if err != nil {
 		o.Failf("key_name", "Key_Name: %v", err)
 	}
-	f.path, f.key = path, path.First()
+	f.path = path
+	if keys, ok := path.Keys(); ok && len(keys) == 1 {
+		f.key = keys[0] // what lies deeper stays where it is
+	}
 	for _, p := range o.All("parser") {
 		found := h.Parsers[p.Value]
 		if found == nil {

@@ -23,8 +23,7 @@ type recordModifier struct {
 func newRecordModifier(o *options.Set, _ Host) Filter {
 	m := &recordModifier{uuid: o.String("uuid_key")}
 	for _, p := range o.All("record") {
-		key, value := o.Pair(p)
-		key, value = unquoted(key), unquoted(value)
+		key, value := quotedPair(o, p)
 		m.records = append(m.records, pair{[]byte(key), text(key), text(value)})
 	}
 	list := func(keys ...string) []string {
@@ -49,15 +48,23 @@ func (m *recordModifier) Apply(_ context.Context, dst []byte, b flow.Batch) ([]b
 		changed := len(m.records) > 0 || m.uuid != ""
 		switch {
 		case len(m.remove) > 0:
-			changed = p.remove(func(x *pair) bool { return x.key != nil && slices.Contains(m.remove, string(x.key)) }) || changed
+			changed = p.remove(func(x *pair) bool { return named(m.remove, x.key) }) || changed
 		case len(m.allow) > 0:
-			changed = p.remove(func(x *pair) bool { return x.key == nil || !slices.Contains(m.allow, string(x.key)) }) || changed
+			changed = p.remove(func(x *pair) bool { return !named(m.allow, x.key) }) || changed
 		}
 		p.all = append(p.all, m.records...)
 		if m.uuid != "" {
 			p.all = append(p.all, pair{[]byte(m.uuid), text(m.uuid), text(newUUID())})
 		}
 		return changed
+	})
+}
+
+// named tells whether a key is in the list, in any case of letters; a name with a star at its end stands for what begins with it.
+func named(list []string, key []byte) bool {
+	return key != nil && slices.ContainsFunc(list, func(name string) bool {
+		before, star := strings.CutSuffix(name, "*")
+		return strings.EqualFold(string(key), before) || star && len(key) >= len(before) && strings.EqualFold(string(key[:len(before)]), before)
 	})
 }
 

@@ -2,7 +2,6 @@ package filter
 
 import (
 	"context"
-	"strconv"
 	"strings"
 
 	"github.com/weft-dev/weft/logging/config"
@@ -22,18 +21,8 @@ type rewriteTag struct {
 type tagRule struct {
 	path  record.Path
 	regex *regex.Regexp
-	tag   tagTemplate
+	tag   record.Template
 	keep  bool
-}
-
-// tagTemplate is text with $0 to $9 (groups of the expression), $TAG, $TAG[n] and $field['inner'].
-type tagTemplate []tagPiece
-
-type tagPiece struct {
-	text  string
-	group int // -1 if it is none
-	part  int // of the tag, -2 for the whole tag, -1 if it is none
-	path  *record.Path
 }
 
 func newRewriteTag(o *options.Set, h Host) Filter {
@@ -65,7 +54,7 @@ func newTagRule(o *options.Set, p config.Property) (tagRule, bool) {
 		o.Fail(p, "%v", err)
 		return r, false
 	}
-	if r.tag, err = parseTagTemplate(parts[2]); err != nil {
+	if r.tag, err = record.ParseTemplate(parts[2]); err != nil {
 		o.Fail(p, "%v", err)
 		return r, false
 	}
@@ -74,90 +63,6 @@ func newTagRule(o *options.Set, p config.Property) (tagRule, bool) {
 		return r, false
 	}
 	return r, true
-}
-
-func parseTagTemplate(text string) (tagTemplate, error) {
-	var t tagTemplate
-	for text != "" {
-		i := strings.IndexByte(text, '$')
-		if i < 0 || i == len(text)-1 {
-			return append(t, tagPiece{text: text, group: -1, part: -1}), nil
-		}
-		if i > 0 {
-			t = append(t, tagPiece{text: text[:i], group: -1, part: -1})
-		}
-		text = text[i:]
-		switch {
-		case text[1] >= '0' && text[1] <= '9':
-			t = append(t, tagPiece{group: int(text[1] - '0'), part: -1})
-			text = text[2:]
-		case strings.HasPrefix(text, "$TAG"):
-			piece := tagPiece{group: -1, part: -2}
-			text = text[4:]
-			if inner, after, ok := strings.Cut(text, "]"); ok && strings.HasPrefix(inner, "[") {
-				if n, err := strconv.Atoi(inner[1:]); err == nil && n >= 0 {
-					piece.part, text = n, after
-				}
-			}
-			t = append(t, piece)
-		default:
-			end := pathEnd(text)
-			p, err := record.ParsePath(text[:end])
-			if err != nil {
-				return nil, err
-			}
-			t = append(t, tagPiece{group: -1, part: -1, path: &p})
-			text = text[end:]
-		}
-	}
-	return t, nil
-}
-
-// pathEnd is where a path inside of a text ends: at the first byte that is no letter, digit, _ or -, outside of brackets.
-func pathEnd(text string) int {
-	i := 1
-	for i < len(text) {
-		c := text[i]
-		switch {
-		case c == '[':
-			end := strings.IndexByte(text[i:], ']')
-			if end < 0 {
-				return len(text)
-			}
-			i += end + 1
-		case c == '_' || c == '-' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z':
-			i++
-		default:
-			return i
-		}
-	}
-	return i
-}
-
-func (t tagTemplate) append(b []byte, tag string, body, value []byte, groups []int) []byte {
-	for i := range t {
-		p := &t[i]
-		switch {
-		case p.group >= 0:
-			if 2*p.group+1 < len(groups) && groups[2*p.group] >= 0 {
-				b = append(b, value[groups[2*p.group]:groups[2*p.group+1]]...)
-			}
-		case p.part == -2:
-			b = append(b, tag...)
-		case p.part >= 0:
-			words := strings.Split(tag, ".")
-			if p.part < len(words) {
-				b = append(b, words[p.part]...)
-			}
-		case p.path != nil:
-			if v, ok := p.path.Find(body); ok {
-				b = record.AppendText(b, v)
-			}
-		default:
-			b = append(b, p.text...)
-		}
-	}
-	return b
 }
 
 // emission is records under one new tag.
@@ -187,7 +92,7 @@ func (f *rewriteTag) Apply(ctx context.Context, dst []byte, b flow.Batch) ([]byt
 				continue
 			}
 			groups = found
-			tag = r.tag.append(tag[:0], b.Tag, e.Body, text, groups)
+			tag, _ = r.tag.Append(tag[:0], record.Scope{Tag: b.Tag, Body: e.Body, Value: text, Groups: groups})
 			if len(tag) == 0 {
 				continue
 			}

@@ -67,7 +67,7 @@ func newForward(b *builder, p *part) target {
 // common is what connections to all servers have.
 func (f *forward) common() output.ForwardSettings {
 	p, o := f.part, f.part.set
-	c := output.ForwardSettings{Ack: o.Bool("require_ack_response"), AckTime: o.Duration("ack_response_timeout"), SendTime: o.Duration("send_timeout"), WholeSeconds: o.Bool("time_as_integer"),
+	c := output.ForwardSettings{Tell: true, Ack: o.Bool("require_ack_response"), AckTime: o.Duration("ack_response_timeout"), SendTime: o.Duration("send_timeout"), WholeSeconds: o.Bool("time_as_integer"),
 		Compress: strings.ToLower(o.String("compress")), Idle: o.Duration("keepalive_timeout")}
 	if c.AckTime < time.Second {
 		o.Failf("ack_response_timeout", "ack_response_timeout must be a second or more")

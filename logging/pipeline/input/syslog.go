@@ -74,7 +74,10 @@ func (s *syslog) Run(ctx context.Context, sink flow.Sink) error {
 	}
 	s.host.Log.Info("listening", "address", listener.Addr())
 	return transport.Serve(ctx, listener, s.host.Log, func(ctx context.Context, conn net.Conn) {
-		source := addressOf(conn)
+		source := ""
+		if s.mode == "tcp" {
+			source = "tcp://" + conn.RemoteAddr().String()
+		}
 		err := readAll(conn, s.limit, func(data []byte, last bool) (int, error) { return s.stream(ctx, sink, data, last, source) })
 		if err != nil && ctx.Err() == nil {
 			s.host.Log.Error("a connection is closed", "from", conn.RemoteAddr(), "error", err)
@@ -123,9 +126,7 @@ func (s *syslog) packets(ctx context.Context, sink flow.Sink) error {
 		}
 		source := ""
 		if from != nil {
-			if source, _, err = net.SplitHostPort(from.String()); err != nil {
-				source = from.String()
-			}
+			source = network + "://" + from.String()
 		}
 		batch, count := s.message(nil, bytes.TrimRight(buffer[:n], "\r\n\x00"), source)
 		if count > 0 {

@@ -157,8 +157,11 @@ func (t *tcp) records(data []byte, last bool, source string) (batch []byte, coun
 				size = len(rest)
 			}
 			value, _, err := record.FromJSON(nil, rest[:size])
-			if err != nil || record.KindOf(value) != record.Map {
-				return batch, count, used, errors.New("a record is not a JSON object")
+			if err == nil && record.KindOf(value) != record.Map {
+				value = append(record.AppendString(record.AppendMapHead(nil, 1), "msg"), value...)
+			}
+			if err != nil {
+				return batch, count, used, errors.New("what was sent is not JSON")
 			}
 			used += size
 			batch = record.AppendEvent(batch, now, nil, t.sourced(value, source))

@@ -151,6 +151,11 @@ func (s *Stream) plain(line, body, meta []byte, moment record.Time) {
 	if body == nil {
 		s.body = append(s.body[:0], 0x81)
 		s.body = record.AppendString(s.body, s.key)
+		if len(s.parsers) == 1 && s.parsers[0].parser == nil {
+			line = append(s.scratch[:0], line...)
+			line = append(line, '\n') // as Fluent Bit has it, if no other parser was asked
+			s.scratch = line
+		}
 		s.body = record.AppendString(s.body, line)
 		body = s.body
 	}

@@ -3,9 +3,9 @@ package output
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +20,8 @@ type elasticsearch struct {
 	index, kind                             string
 	logstash                                bool
 	prefix, separator, date                 string
-	prefixKey                               *record.Path
+	prefixKey                               *record.Template
+	indexKey                                *record.Template // the index, if it is made of records
 	timeKey, timeFormat                     string
 	nanos                                   bool
 	tagKey                                  string // "" without Include_Tag_Key
@@ -41,18 +42,23 @@ func newElasticsearch(o *options.Set, h Host) Output {
 	if o.Bool("include_tag_key") {
 		e.tagKey = tagKey
 	}
-	path := func(key string) *record.Path {
-		text := o.String(key)
-		if text == "" {
-			return nil
-		}
-		p, err := record.ParsePath(text)
+	template := func(key, text string) *record.Template {
+		t, err := record.ParseTemplate(text)
 		if err != nil {
 			o.Failf(key, "%s: %v", key, err)
 		}
-		return &p
+		return &t
 	}
-	e.prefixKey, e.idKey = path("logstash_prefix_key"), path("id_key")
+	if text := o.String("logstash_prefix_key"); text != "" {
+		if !strings.HasPrefix(text, "$") {
+			text = "$" + text
+		}
+		e.prefixKey = template("logstash_prefix_key", text)
+	}
+	if o.Plugin.Name == "opensearch" && strings.Contains(e.index, "$") {
+		e.indexKey = template("index", e.index)
+	}
+	e.idKey = pathOption(o, "id_key")
 	switch e.operation {
 	case "create", "index":
 	case "update", "upsert":
@@ -70,7 +76,10 @@ func newElasticsearch(o *options.Set, h Host) Output {
 	}
 	uri := strings.TrimSuffix(o.String("path"), "/") + "/_bulk"
 	if p := o.String("pipeline"); p != "" {
-		uri += "/?pipeline=" + p
+		if o.Plugin.Name == "opensearch" {
+			uri += "/"
+		}
+		uri += "?pipeline=" + p
 	}
 	e.request.url += uri
 	o.Ignore("buffer_size")
@@ -105,6 +114,11 @@ func (e *elasticsearch) append(b []byte, c Chunk) []byte {
 			at = now
 		}
 		doc := e.document(c.Tag, at, &r.Event)
+		id, ok := e.id(doc, r.Body)
+		if !ok {
+			e.host.Log.Warn("a record without a text at Id_Key that can be an id is left out: it could update nothing", "tag", c.Tag)
+			continue
+		}
 		action := e.operation
 		if action == "upsert" {
 			action = "update"
@@ -117,11 +131,12 @@ func (e *elasticsearch) append(b []byte, c Chunk) []byte {
 			b = append(b, `,"_type":`...)
 			b = record.AppendJSONString(b, e.kind)
 		}
-		if id := e.id(doc, r.Body); id != "" {
+		if id != "" {
 			b = append(b, `,"_id":`...)
 			b = record.AppendJSONString(b, id)
 		}
 		b = append(b, "}}\n"...)
+		doc = record.AppendJSON(nil, doc)
 		switch e.operation {
 		case "update":
 			b = append(append(append(b, `{"doc":`...), doc...), "}\n"...)
@@ -134,81 +149,106 @@ func (e *elasticsearch) append(b []byte, c Chunk) []byte {
 	return b
 }
 
+// maxPrefix is how many bytes of a field become the prefix of an index.
+const maxPrefix = 128
+
 func (e *elasticsearch) indexOf(tag string, at, now time.Time, body []byte) string {
 	if !e.logstash {
+		if e.indexKey != nil {
+			if text, _ := e.indexKey.Append(nil, record.Scope{Tag: tag, Body: body}); isName(text) {
+				return string(text)
+			}
+			return e.index
+		}
 		return strftime(e.index, now)
 	}
 	prefix := e.prefix
 	if e.prefixKey != nil {
-		if v, ok := e.prefixKey.Find(body); ok {
-			if text, ok := record.Text(v); ok && len(text) > 0 {
-				prefix = string(text[:min(len(text), 128)])
-			}
+		if text, _ := e.prefixKey.Append(nil, record.Scope{Tag: tag, Body: body}); len(text) > 0 && isName(text) {
+			prefix = string(text[:min(len(text), maxPrefix)])
 		}
 	}
 	return prefix + e.separator + strftime(e.date, at)
 }
 
-func (e *elasticsearch) id(doc, body []byte) string {
-	if e.generateID {
-		sum := sha256.Sum256(doc)
-		h := hex.EncodeToString(sum[:16])
-		return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-	}
-	if e.idKey == nil {
-		return ""
-	}
-	v, ok := e.idKey.Find(body)
-	if !ok {
-		return ""
-	}
-	return string(record.AppendText(nil, v))
+// isName tells whether text can be an index or an id: it has neither quotes nor backslashes nor control characters.
+func isName(text []byte) bool {
+	return !slices.ContainsFunc(text, func(c byte) bool { return c < ' ' || c == '"' || c == '\\' })
 }
 
+// id is the record's id, "" if the server shall make one. It is not ok if the record cannot go without.
+func (e *elasticsearch) id(doc, body []byte) (id string, ok bool) {
+	if e.generateID {
+		id = contentID(doc)
+	}
+	if e.idKey == nil {
+		return id, true
+	}
+	if v, found := e.idKey.Find(body); found && record.KindOf(v) == record.String {
+		if text, _ := record.Text(v); isName(text) {
+			return string(text), true
+		}
+	}
+	needed := e.operation == "update" || e.operation == "upsert"
+	return id, e.generateID || !needed
+}
+
+// contentID is a UUID made of a document's content. Fluent Bit takes other hashes: what it sent has other ids.
+func contentID(document []byte) string {
+	sum := sha256.Sum256(document)
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// document is the record as it is indexed, a map of MessagePack with its time and tag.
 func (e *elasticsearch) document(tag string, at time.Time, r *record.Event) []byte {
-	b := append([]byte{}, '{')
-	b = record.AppendJSONString(b, e.timeKey)
-	b = append(b, ':')
+	fields := record.FieldsOf(r.Body)
+	n := fields.Count + 1
+	if e.tagKey != "" {
+		n++
+	}
+	b := record.AppendMapHead(nil, n)
 	text := strftime(e.timeFormat, at)
 	if e.nanos {
 		text += fmt.Sprintf(".%09dZ", at.Nanosecond())
 	} else {
 		text += fmt.Sprintf(".%03dZ", at.Nanosecond()/1e6)
 	}
-	b = record.AppendJSONString(b, text)
+	b = record.AppendString(record.AppendString(b, e.timeKey), text)
 	if e.tagKey != "" {
-		b = append(b, ',')
-		b = record.AppendJSONString(b, e.tagKey)
-		b = append(b, ':')
-		b = record.AppendJSONString(b, tag)
+		b = record.AppendString(record.AppendString(b, e.tagKey), tag)
 	}
-	for f := record.FieldsOf(r.Body); f.Next(); {
-		b = append(b, ',')
-		b = e.appendField(b, &f)
+	if !e.replaceDots {
+		for fields.Next() {
+			b = append(b, fields.Raw...)
+		}
+		return b
 	}
-	return append(b, '}')
+	return e.appendFields(b, &fields)
 }
 
-func (e *elasticsearch) appendField(b []byte, f *record.Fields) []byte {
-	if !e.replaceDots {
-		b = record.AppendJSONKey(b, f)
-		b = append(b, ':')
-		return record.AppendJSON(b, f.Value)
+func (e *elasticsearch) appendFields(b []byte, fields *record.Fields) []byte {
+	for fields.Next() {
+		b = record.AppendString(b, strings.ReplaceAll(string(fields.Key), ".", "_"))
+		b = e.appendValue(b, fields.Value)
 	}
-	b = record.AppendJSONString(b, strings.ReplaceAll(string(f.Key), ".", "_"))
-	b = append(b, ':')
-	if record.KindOf(f.Value) != record.Map {
-		return record.AppendJSON(b, f.Value)
-	}
-	b = append(b, '{')
-	first := true
-	for inner := record.FieldsOf(f.Value); inner.Next(); first = false {
-		if !first {
-			b = append(b, ',')
+	return b
+}
+
+// appendValue appends a value with the dots in keys replaced.
+func (e *elasticsearch) appendValue(b, value []byte) []byte {
+	switch record.KindOf(value) {
+	case record.Map:
+		inner := record.FieldsOf(value)
+		return e.appendFields(record.AppendMapHead(b, inner.Count), &inner)
+	case record.Array:
+		items := record.ItemsOf(value)
+		b = record.AppendArrayHead(b, items.Count)
+		for items.Next() {
+			b = e.appendValue(b, items.Value)
 		}
-		b = e.appendField(b, &inner)
+		return b
 	}
-	return append(b, '}')
+	return append(b, value...)
 }
 
 // judge reads the answer to a bulk request.

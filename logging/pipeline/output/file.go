@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -15,10 +16,11 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/record"
 )
 
-// file appends records to a file named by the options or by the tag.
+// file appends records to files named by the options, by the tag or by the records.
 type file struct {
+	host           Host
 	mu             sync.Mutex
-	path, name     string
+	to             destination
 	format         string
 	delimiter      string
 	labelDelimiter string
@@ -33,17 +35,17 @@ type file struct {
 	buf            []byte
 }
 
+// templatePart is text, or what stands in braces.
 type templatePart struct {
-	text string // literal, if key is empty
-	path record.Path
+	text string // with its braces, if it is a field
+	path *record.Path
 	time bool
-	key  bool
 }
 
 var delimiters = map[string]string{"\\t": "\t", "tab": "\t", "space": " ", "comma": ","}
 
-func newFile(o *options.Set, _ Host) Output {
-	f := &file{path: o.String("path"), name: o.String("file"), format: strings.ToLower(o.StringOr("format", "out_file")), mkdir: o.Bool("mkdir"),
+func newFile(o *options.Set, h Host) Output {
+	f := &file{host: h, to: newDestination(o), format: strings.ToLower(o.StringOr("format", "out_file")), mkdir: o.Bool("mkdir"),
 		columns: o.Bool("csv_column_names"), headed: map[string]bool{}, rotate: o.Bool("rotate"), rotateSize: o.Size("rotate_max_size"),
 		rotateFiles: o.Int("rotate_max_files"), rotateGzip: o.Bool("rotate_gzip")}
 	named := func(key, other string) string {
@@ -62,7 +64,7 @@ func newFile(o *options.Set, _ Host) Output {
 	case "template":
 		var err error
 		if f.template, err = parseTemplate(o.String("template")); err != nil {
-			o.Failf("template", "%v", err)
+			o.Failf("template", "Template: %v", err)
 		}
 	default:
 		o.Failf("format", "there is no format %q; there are out_file, plain, csv, ltsv, msgpack and template", f.format)
@@ -79,53 +81,56 @@ func newFile(o *options.Set, _ Host) Output {
 	return f
 }
 
-// parseTemplate reads "{time} {message}": {name} and {$path} stand for fields, {time} for the time.
+// parseTemplate reads "{time} {message}": {name} and {$path} stand for fields, {time} for the time. Braces that are not closed are text.
 func parseTemplate(text string) ([]templatePart, error) {
 	text = strings.Trim(text, `"`)
 	var parts []templatePart
 	for text != "" {
-		i := strings.IndexByte(text, '{')
-		if i < 0 {
+		end := strings.IndexByte(text, '}')
+		begin := strings.LastIndexByte(text[:max(end, 0)], '{')
+		if end < 0 {
 			return append(parts, templatePart{text: text}), nil
 		}
-		if i > 0 {
-			parts = append(parts, templatePart{text: text[:i]})
-		}
-		end := strings.IndexByte(text[i:], '}')
-		if end < 0 {
-			return nil, fmt.Errorf("template: the brace at %q is not closed", text[i:])
-		}
-		key := text[i+1 : i+end]
-		text = text[i+end+1:]
-		if key == "time" {
-			parts = append(parts, templatePart{time: true})
+		if begin < 0 {
+			parts, text = append(parts, templatePart{text: text[:end+1]}), text[end+1:]
 			continue
 		}
-		p, err := record.ParsePath(key)
-		if err != nil {
-			return nil, err
+		part := templatePart{text: text[begin : end+1]}
+		if key := text[begin+1 : end]; key == "time" {
+			part.time = true
+		} else {
+			p, err := record.ParsePath(key)
+			if err != nil {
+				return nil, err
+			}
+			part.path = &p
 		}
-		parts = append(parts, templatePart{path: p, key: true})
+		parts = append(parts, templatePart{text: text[:begin]}, part)
+		text = text[end+1:]
 	}
 	return parts, nil
-}
-
-// target is the file for a tag. A tag never leads out of the folder.
-func (f *file) target(tag string) string {
-	name := f.name
-	if name == "" {
-		name = strings.NewReplacer("/", "_", "\x00", "_").Replace(tag)
-		if name == "." || name == ".." || name == "" {
-			name = "_"
-		}
-	}
-	return filepath.Join(f.path, name)
 }
 
 func (f *file) Write(_ context.Context, c Chunk) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	name := f.target(c.Tag)
+	if !f.to.dynamic {
+		return f.write(f.to.name(c.Tag), c)
+	}
+	names, parts, err := f.to.split(c, f.host)
+	if err != nil {
+		return Hopeless(err) // records that no try will place
+	}
+	for i, name := range names {
+		if err := f.write(name, parts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write appends records to one file.
+func (f *file) write(name string, c Chunk) error {
 	if f.mkdir {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return err
@@ -176,29 +181,32 @@ func (f *file) appendChunk(b []byte, name string, c Chunk) []byte {
 			b = appendDecimalTime(b, r.Time)
 			b = append(b, ", "...)
 			b = record.AppendJSON(b, r.Body)
-			b = append(b, ']')
+			b = append(b, ']', '\n')
 		case "plain":
-			b = record.AppendJSON(b, r.Body)
+			b = append(record.AppendJSON(b, r.Body), '\n')
 		case "csv":
 			b = f.appendCSV(b, name, &r.Event)
 		case "ltsv":
 			b = f.appendLTSV(b, &r.Event)
 		case "template":
-			b = f.appendTemplate(b, &r.Event)
+			b = append(f.appendTemplate(b, &r.Event), '\n')
 		}
-		b = append(b, '\n')
 	}
 	return b
 }
 
+// appendCSV appends a line, none for a record without fields. Quotes in text are doubled (RFC 4180).
 func (f *file) appendCSV(b []byte, name string, e *record.Event) []byte {
+	if record.FieldsOf(e.Body).Count == 0 {
+		return b
+	}
 	if f.columns && !f.headed[name] {
 		f.headed[name] = true
 		if info, err := os.Stat(name); err != nil || info.Size() == 0 {
 			b = append(b, "timestamp"...)
 			for fields := record.FieldsOf(e.Body); fields.Next(); {
 				b = append(b, f.delimiter...)
-				b = record.AppendJSONKey(b, &fields)
+				b = appendCell(b, keyOf(&fields))
 			}
 			b = append(b, '\n')
 		}
@@ -206,39 +214,58 @@ func (f *file) appendCSV(b []byte, name string, e *record.Event) []byte {
 	b = appendDecimalTime(b, e.Time)
 	for fields := record.FieldsOf(e.Body); fields.Next(); {
 		b = append(b, f.delimiter...)
-		b = record.AppendJSON(b, fields.Value)
+		b = appendCell(b, fields.Value)
+	}
+	return append(b, '\n')
+}
+
+func appendCell(b, value []byte) []byte {
+	start := len(b)
+	b = appendText(b, value)
+	if n := bytes.Count(b[start:], []byte{'"'}); n > 2 && record.KindOf(value) == record.String {
+		inner := bytes.ReplaceAll(b[start+1:len(b)-1], []byte{'"'}, []byte{'"', '"'})
+		b = append(append(b[:start+1], inner...), '"')
 	}
 	return b
 }
 
+// keyOf is the key of a pair as it stands.
+func keyOf(f *record.Fields) []byte { return f.Raw[:len(f.Raw)-len(f.Value)] }
+
 func (f *file) appendLTSV(b []byte, e *record.Event) []byte {
+	if record.FieldsOf(e.Body).Count == 0 {
+		return b
+	}
 	b = append(b, `"time"`...)
 	b = append(b, f.labelDelimiter...)
 	b = strconv.AppendFloat(b, e.Time.Float(), 'f', 6, 64)
 	for fields := record.FieldsOf(e.Body); fields.Next(); {
 		b = append(b, f.delimiter...)
-		b = record.AppendJSONKey(b, &fields)
+		b = appendText(b, keyOf(&fields))
 		b = append(b, f.labelDelimiter...)
-		b = record.AppendJSON(b, fields.Value)
+		b = appendText(b, fields.Value)
 	}
-	return b
+	return append(b, '\n')
 }
 
 func (f *file) appendTemplate(b []byte, e *record.Event) []byte {
 	for i := range f.template {
 		p := &f.template[i]
-		switch {
-		case p.time:
+		if p.time {
 			b = strconv.AppendFloat(b, e.Time.Float(), 'f', 6, 64)
-		case !p.key:
-			b = append(b, p.text...)
-		default:
+			continue
+		}
+		if p.path != nil {
 			if v, ok := p.path.Find(e.Body); ok {
-				b = record.AppendText(b, v)
-			} else {
-				b = append(b, "{"+p.path.String()+"}"...)
+				if text, ok := record.Text(v); ok {
+					b = append(b, text...)
+				} else {
+					b = appendText(b, v)
+				}
+				continue
 			}
 		}
+		b = append(b, p.text...)
 	}
 	return b
 }

@@ -64,7 +64,7 @@ func (s jsonStyle) appendRecord(b []byte, e *record.Event) []byte {
 		b = s.appendTime(b, e.Time)
 		first = false
 	}
-	for f := record.FieldsOf(e.Body); f.Next(); first = false {
+	for f := record.FieldsOf(record.Distinct(e.Body)); f.Next(); first = false {
 		if !first {
 			b = append(b, ',')
 		}

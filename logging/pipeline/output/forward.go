@@ -21,7 +21,8 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/transport"
 )
 
-// Forward speaks Fluentd's forward protocol (github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1.5), in its mode PackedForward.
+// Forward speaks Fluentd's forward protocol (github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1.5), in its modes
+// PackedForward, Forward for events with metadata, and Message if tags are made of records.
 type Forward struct {
 	ForwardSettings
 	mu   sync.Mutex
@@ -31,8 +32,8 @@ type Forward struct {
 // ForwardSettings say what is sent, and to whom.
 type ForwardSettings struct {
 	Client         *transport.Client
-	Tag            string // "" for that of the chunk
-	Secure         bool   // a handshake is made
+	Tag            *record.Template // nil for that of the chunk
+	Secure         bool             // a handshake is made
 	SharedKey      string
 	Hostname       string // "" for the machine's
 	User, Password string
@@ -41,6 +42,8 @@ type ForwardSettings struct {
 	SendTime, AckTime time.Duration
 	Compress          string // gzip, zstd or ""
 	WholeSeconds      bool   // of times
+	Metadata          bool   // of events goes along, if they have some
+	Tell              bool   // options go along: of how many records, and which
 	Options           [][2]string
 	Idle              time.Duration // how old a connection that waits may be, 0 for any age
 }
@@ -52,9 +55,16 @@ type forwardConn struct {
 }
 
 func newForward(o *options.Set, _ Host) Output {
-	f := &Forward{ForwardSettings: ForwardSettings{Client: transport.NewClient(o, "127.0.0.1", 24224), Tag: o.String("tag"), SharedKey: o.String("shared_key"),
+	f := &Forward{ForwardSettings: ForwardSettings{Client: transport.NewClient(o, "127.0.0.1", 24224), SharedKey: o.String("shared_key"),
 		Hostname: o.String("self_hostname"), User: o.String("username"), Password: o.String("password"), Ack: o.Bool("require_ack_response"),
-		Compress: strings.ToLower(o.String("compress")), WholeSeconds: o.Bool("time_as_integer")}}
+		Compress: strings.ToLower(o.String("compress")), WholeSeconds: o.Bool("time_as_integer"), Metadata: o.Bool("retain_metadata_in_forward_mode"), Tell: o.Bool("send_options")}}
+	if text := o.String("tag"); text != "" {
+		t, err := record.ParseTemplate(text)
+		if err != nil {
+			o.Failf("tag", "Tag: %v", err)
+		}
+		f.Tag = &t
+	}
 	f.Secure = f.SharedKey != "" || o.Bool("empty_shared_key")
 	if path := o.String("unix_path"); path != "" {
 		f.Client.Unix(path)
@@ -70,13 +80,21 @@ func newForward(o *options.Set, _ Host) Output {
 		k, v := o.Pair(p)
 		f.Options = append(f.Options, [2]string{k, v})
 	}
-	o.Ignore("send_options", "retain_metadata_in_forward_mode", "fluentd_compat")
+	// Servers need the options to acknowledge and to unpack.
+	f.Tell = f.Tell || f.Ack || f.Compress != "" || len(f.Options) > 0
+	switch {
+	case f.Compress != "" && f.Tag != nil && f.Tag.OfRecord():
+		o.Failf("compress", "Compress %s and a Tag made of records do not go together: each record is sent alone", f.Compress)
+	case !f.Secure && (f.User != "" || f.Password != ""):
+		o.Failf("username", "Username and Password are part of a handshake: set Shared_Key, or Empty_Shared_Key on")
+	}
+	o.Ignore("fluentd_compat") // of metrics and traces, which are not sent
 	return f
 }
 
 // Write sends a chunk.
 func (f *Forward) Write(ctx context.Context, c Chunk) error {
-	message, id, err := f.message(c)
+	all, err := f.messages(c)
 	if err != nil {
 		return err
 	}
@@ -84,7 +102,7 @@ func (f *Forward) Write(ctx context.Context, c Chunk) error {
 	if err != nil {
 		return err
 	}
-	err = f.exchange(ctx, conn, message, id)
+	err = f.exchange(ctx, conn, all)
 	if err != nil && reused {
 		// The server may have closed a connection that waited. Without an answer nothing is known of the first try: it is made again.
 		conn.Close()
@@ -92,7 +110,7 @@ func (f *Forward) Write(ctx context.Context, c Chunk) error {
 		if conn, _, err = f.connect(ctx); err != nil {
 			return err
 		}
-		err = f.exchange(ctx, conn, message, id)
+		err = f.exchange(ctx, conn, all)
 	}
 	if err != nil || !f.Client.Keeps() {
 		conn.Close()
@@ -152,7 +170,7 @@ func (f *Forward) Try(ctx context.Context) error {
 // answerTime is how long the server may take to answer, unless something else is said.
 const answerTime = 30 * time.Second
 
-func (f *Forward) exchange(ctx context.Context, conn *forwardConn, message []byte, id string) error {
+func (f *Forward) exchange(ctx context.Context, conn *forwardConn, all []message) error {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	send, answer := answerTime, answerTime
@@ -162,73 +180,128 @@ func (f *Forward) exchange(ctx context.Context, conn *forwardConn, message []byt
 	if f.AckTime > 0 {
 		answer = f.AckTime
 	}
-	if err := conn.SetWriteDeadline(time.Now().Add(send)); err != nil {
-		return err
-	}
-	if _, err := conn.Write(message); err != nil {
-		return err
-	}
-	if id == "" {
-		return conn.SetDeadline(time.Time{})
-	}
-	if err := conn.SetReadDeadline(time.Now().Add(answer)); err != nil {
-		return err
-	}
-	said, err := readValue(conn.in, 4096)
-	if err != nil {
-		return fmt.Errorf("no acknowledgement from %s: %w", f.Client.Address, err)
-	}
-	got, _ := record.Get(said, "ack")
-	if text, _ := record.Text(got); string(text) != id {
-		return fmt.Errorf("%s acknowledged another chunk", f.Client.Address)
+	for _, m := range all {
+		if err := conn.SetWriteDeadline(time.Now().Add(send)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(m.data); err != nil {
+			return err
+		}
+		if m.id == "" {
+			continue
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(answer)); err != nil {
+			return err
+		}
+		said, err := readValue(conn.in, 4096)
+		if err != nil {
+			return fmt.Errorf("no acknowledgement from %s: %w", f.Client.Address, err)
+		}
+		got, _ := record.Get(said, "ack")
+		if text, _ := record.Text(got); string(text) != m.id {
+			return fmt.Errorf("%s acknowledged another chunk", f.Client.Address)
+		}
 	}
 	return conn.SetDeadline(time.Time{})
 }
 
-// message is a chunk as [tag, entries, options]; id is "" if no acknowledgement is wanted.
-func (f *Forward) message(c Chunk) (message []byte, id string, err error) {
-	tag := c.Tag
-	if f.Tag != "" {
-		tag = f.Tag
+// message is what is sent at once; id is "" if no acknowledgement is wanted.
+type message struct {
+	data []byte
+	id   string
+}
+
+// messages are a chunk as [tag, entries, options], or as [tag, time, record, options] for each record if tags are made of records.
+func (f *Forward) messages(c Chunk) ([]message, error) {
+	tag := []byte(c.Tag)
+	if f.Tag != nil {
+		if f.Tag.OfRecord() {
+			var all []message
+			for r := record.NewReader(c.Data); r.Next(); {
+				tag, _ = f.Tag.Append(tag[:0], record.Scope{Tag: c.Tag, Body: r.Body})
+				b := record.AppendString([]byte{0x94}, tag)
+				b = append(f.appendTime(b, r.Time), r.Body...)
+				all = append(all, f.close(b, 0, r.Meta))
+			}
+			return all, nil
+		}
+		tag, _ = f.Tag.Append(tag[:0], record.Scope{Tag: c.Tag})
 	}
-	entries := make([]byte, 0, len(c.Data))
+	entries, metadata := make([]byte, 0, len(c.Data)), false
 	for r := record.NewReader(c.Data); r.Next(); {
-		entries = append(entries, 0x92)
-		if f.WholeSeconds {
-			entries = record.AppendInt(entries, r.Time.Sec)
-		} else {
-			entries = record.AppendTime(entries, r.Time)
+		if f.Metadata && !f.WholeSeconds && record.FieldsOf(r.Meta).Count > 0 {
+			metadata = true
+			entries = append(record.AppendEventHead(entries, r.Time, r.Meta), r.Body...)
+			continue
 		}
-		entries = append(entries, r.Body...)
+		entries = append(f.appendTime(append(entries, 0x92), r.Time), r.Body...)
 	}
-	n := 1 + len(f.Options)
-	if f.Compress != "" {
-		if entries, err = compressed(f.Compress, entries); err != nil {
-			return nil, "", err
-		}
+	b := record.AppendString([]byte{0x92 + btoi(f.Tell)}, tag)
+	if metadata && f.Compress == "" {
+		// Fluentd knows metadata in the mode Forward only.
+		b = append(record.AppendArrayHead(b, c.Count), entries...)
+		return []message{f.close(b, c.Count, nil)}, nil
+	}
+	entries, err := compressed(f.Compress, entries)
+	if err != nil {
+		return nil, err
+	}
+	b = record.AppendBinary(b, entries)
+	return []message{f.close(b, c.Count, nil)}, nil
+}
+
+func btoi(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (f *Forward) appendTime(b []byte, t record.Time) []byte {
+	if f.WholeSeconds {
+		return record.AppendInt(b, t.Sec)
+	}
+	return record.AppendTime(b, t)
+}
+
+// close appends the options of a message with so many entries, 0 for a single record, whose metadata they hold.
+func (f *Forward) close(b []byte, entries int, meta []byte) message {
+	if !f.Tell && entries > 0 {
+		return message{data: b}
+	}
+	m := message{}
+	options, n := []byte{0x80}, 0
+	add := func(key string) {
+		options = record.AppendString(options, key)
 		n++
 	}
 	if f.Ack {
 		var random [16]byte
 		rand.Read(random[:])
-		id = base64.StdEncoding.EncodeToString(random[:])
-		n++
+		m.id = base64.StdEncoding.EncodeToString(random[:])
+		add("chunk")
+		options = record.AppendString(options, m.id)
 	}
-	message = append(message, 0x93)
-	message = record.AppendString(message, tag)
-	message = record.AppendBinary(message, entries)
-	message = record.AppendMapHead(message, n)
-	message = record.AppendInt(record.AppendString(message, "size"), int64(c.Count))
-	if f.Compress != "" {
-		message = record.AppendString(record.AppendString(message, "compressed"), f.Compress)
+	if entries > 0 {
+		add("size")
+		options = record.AppendInt(options, int64(entries))
+		if f.Compress != "" {
+			add("compressed")
+			options = record.AppendString(options, f.Compress)
+		}
 	}
-	if f.Ack {
-		message = record.AppendString(record.AppendString(message, "chunk"), id)
-	}
+	add("fluent_signal") // what is sent are logs
+	options = record.AppendInt(options, 0)
 	for _, o := range f.Options {
-		message = record.AppendString(record.AppendString(message, o[0]), o[1])
+		add(o[0])
+		options = record.AppendString(options, o[1])
 	}
-	return message, id, nil
+	if record.FieldsOf(meta).Count > 0 {
+		add("metadata")
+		options = append(options, meta...)
+	}
+	m.data = append(b, record.CloseMap(options, 0, n)...)
+	return m
 }
 
 // handshake answers the server's HELO with PING and checks its PONG.

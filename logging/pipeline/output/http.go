@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
 	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/record"
 	"github.com/weft-dev/weft/logging/pipeline/transport"
 )
 
@@ -22,6 +23,8 @@ type request struct {
 	url        string
 	method     string
 	headers    [][2]string
+	once       bool // a header that is set twice is sent once, as it was set last
+	brief      bool // errors tell nothing of the answer's text
 	user, pass string
 	bearer     string
 	compress   string
@@ -107,7 +110,9 @@ func (r *request) send(ctx context.Context, url, contentType string, body []byte
 	if err != nil {
 		return nil, Hopeless(err)
 	}
-	req.Header.Set("Content-Type", contentType)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	req.Header.Set("User-Agent", "Fluent-Bit")
 	if r.compress != "" {
 		req.Header.Set("Content-Encoding", r.compress)
@@ -123,8 +128,10 @@ func (r *request) send(ctx context.Context, url, contentType string, body []byte
 			req.Host = h[1]
 			continue
 		}
-		req.Header.Add(h[0], h[1])
-		if strings.EqualFold(h[0], "content-type") || strings.EqualFold(h[0], "user-agent") || strings.EqualFold(h[0], "authorization") {
+		if !r.once {
+			req.Header.Add(h[0], h[1])
+		}
+		if r.once || strings.EqualFold(h[0], "content-type") || strings.EqualFold(h[0], "user-agent") || strings.EqualFold(h[0], "authorization") {
 			req.Header.Set(h[0], h[1])
 		}
 	}
@@ -137,7 +144,10 @@ func (r *request) send(ctx context.Context, url, contentType string, body []byte
 	if resp.StatusCode >= 200 && resp.StatusCode <= 205 {
 		return answer, err
 	}
-	failure := fmt.Errorf("%s: HTTP status %d: %s", url, resp.StatusCode, excerpt(answer))
+	failure := fmt.Errorf("%s: HTTP status %d", url, resp.StatusCode)
+	if !r.brief {
+		failure = fmt.Errorf("%w: %s", failure, excerpt(answer))
+	}
 	if r.hopeless(resp.StatusCode) {
 		return nil, Hopeless(failure)
 	}
@@ -153,13 +163,19 @@ type httpOutput struct {
 	request   *request
 	format    string
 	style     jsonStyle
+	gelf      gelf
 	tagHeader string
+	host      Host
+	body      *record.Path // the field whose text is sent, a request for each record
+	fields    *record.Path // the map of its headers
 }
 
-func newHTTP(o *options.Set, _ Host) Output {
+func newHTTP(o *options.Set, host Host) Output {
 	limit := o.Duration("http.response_timeout")
 	h := &httpOutput{request: newRequest(o, 80, limit, o.String("proxy")), format: strings.ToLower(o.StringOr("format", "json")), tagHeader: o.String("header_tag")}
+	h.host = host
 	h.request.readHeaders(o)
+	h.request.once, h.request.brief = !o.Bool("allow_duplicated_headers"), !o.Bool("log_response_payload")
 	uri := o.StringOr("uri", "/")
 	if !strings.HasPrefix(uri, "/") {
 		uri = "/" + uri
@@ -173,16 +189,40 @@ func newHTTP(o *options.Set, _ Host) Output {
 		o.Failf("http_method", "http_method must be POST or PUT")
 	}
 	switch h.format {
-	case "msgpack", "json", "json_lines", "json_stream":
+	case "msgpack", "json", "json_lines", "json_stream", "gelf":
 	default:
-		o.Failf("format", "the format %q is not built into logagent; there are msgpack, json, json_lines and json_stream", h.format)
+		o.Failf("format", "there is no format %q; there are msgpack, json, json_lines, json_stream and gelf", h.format)
 	}
-	h.style = newJSONStyle(o, h.format)
-	o.Ignore("allow_duplicated_headers", "log_response_payload", "http.read_idle_timeout")
+	h.style, h.gelf = newJSONStyle(o, h.format), newGELF(o)
+	h.body, h.fields = pathOption(o, "body_key"), pathOption(o, "headers_key")
+	if (h.body == nil) != (h.fields == nil) {
+		o.Failf("body_key", "body_key and headers_key go together")
+	}
+	o.Ignore("http.read_idle_timeout")
 	return h
 }
 
+// pathOption is a field that an option names; nil if it is not set.
+func pathOption(o *options.Set, key string) *record.Path {
+	text := o.String(key)
+	if text == "" {
+		return nil
+	}
+	p, err := record.ParsePath(text)
+	if err != nil {
+		o.Failf(key, "%s: %v", key, err)
+	}
+	return &p
+}
+
 func (h *httpOutput) Write(ctx context.Context, c Chunk) error {
+	var more [][2]string
+	if h.tagHeader != "" {
+		more = append(more, [2]string{h.tagHeader, strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(c.Tag)})
+	}
+	if h.body != nil {
+		return h.writeBodies(ctx, c, more)
+	}
 	contentType, body := "application/json", c.Data
 	switch h.format {
 	case "msgpack":
@@ -190,15 +230,47 @@ func (h *httpOutput) Write(ctx context.Context, c Chunk) error {
 	case "json_lines":
 		contentType = "application/x-ndjson"
 		body = h.style.appendChunk(nil, c.Data)
+	case "gelf":
+		body = nil
+		for r := record.NewReader(c.Data); r.Next(); {
+			line, ok := h.gelf.appendRecord(body, &r.Event)
+			if !ok {
+				h.host.Log.Warn("a record without short message is left out; gelf_short_message_key names the field that has it", "tag", c.Tag)
+				continue
+			}
+			body = append(line, '\n')
+		}
+		if len(body) == 0 {
+			return nil
+		}
 	default:
 		body = h.style.appendChunk(nil, c.Data)
 	}
-	var more [][2]string
-	if h.tagHeader != "" {
-		more = append(more, [2]string{h.tagHeader, strings.NewReplacer("\r", "", "\n", "", "\x00", "").Replace(c.Tag)})
-	}
 	_, err := h.request.send(ctx, h.request.url, contentType, body, more...)
 	return err
+}
+
+// writeBodies makes a request of each record: one field is the body, another one has the headers.
+func (h *httpOutput) writeBodies(ctx context.Context, c Chunk, more [][2]string) error {
+	for r := record.NewReader(c.Data); r.Next(); {
+		v, _ := h.body.Find(r.Body)
+		body, ok := record.Text(v)
+		m, _ := h.fields.Find(r.Body)
+		if !ok || record.KindOf(m) != record.Map {
+			h.host.Log.Warn("a record without a text at body_key and a map at headers_key is left out", "tag", c.Tag)
+			continue
+		}
+		headers := append([][2]string{}, more...)
+		for f := record.FieldsOf(m); f.Next(); {
+			if text, ok := record.Text(f.Value); ok && validHeader(string(f.Key), string(text)) {
+				headers = append(headers, [2]string{string(f.Key), string(text)})
+			}
+		}
+		if _, err := h.request.send(ctx, h.request.url, "", body, headers...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (h *httpOutput) Close() error {

@@ -1,6 +1,7 @@
 package output
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os"
@@ -64,7 +65,8 @@ func (s *stdout) Write(_ context.Context, c Chunk) error {
 	return err
 }
 
-// appendText prints a value as MessagePack's own library for C does: {"key"=>"value"}, with control characters escaped.
+// appendText prints a value as MessagePack's own library for C does: {"key"=>"value"}. Unlike there control characters in text are escaped, so that
+// no record can look like two, or speak to a terminal.
 func appendText(b, value []byte) []byte {
 	switch record.KindOf(value) {
 	case record.Map:
@@ -95,12 +97,19 @@ func appendText(b, value []byte) []byte {
 	case record.Nil:
 		return append(b, "nil"...)
 	case record.String, record.Binary:
-		return record.AppendJSONString(b, first(record.Text(value)))
+		text, _ := record.Text(value)
+		b = append(b, '"')
+		for _, c := range text {
+			if c < ' ' || c == 0x7f {
+				b = append(b, bytes.Trim(record.AppendJSONString(nil, []byte{c}), `"`)...)
+			} else {
+				b = append(b, c)
+			}
+		}
+		return append(b, '"')
 	}
 	return record.AppendJSON(b, value)
 }
-
-func first(b []byte, _ bool) []byte { return b }
 
 // TakesMetrics says that metrics are printed, in their text form whatever the format is.
 func (s *stdout) TakesMetrics() {}

@@ -100,7 +100,7 @@ func (d *decoder) run(text []byte) ([]byte, bool) {
 	switch d.kind {
 	case "json":
 		trimmed := bytes.TrimSpace(text)
-		if len(trimmed) == 0 || trimmed[0] != '{' && trimmed[0] != '[' {
+		if len(trimmed) == 0 || trimmed[0] != '{' {
 			return nil, false
 		}
 		out, n, err := record.FromJSON(nil, trimmed)

@@ -46,9 +46,6 @@ func (p *Parser) parseLTSV(dst, text []byte) ([]byte, record.Time, bool) {
 		if !found || len(key) == 0 {
 			continue
 		}
-		if len(value) == 0 && p.skipEmpty {
-			continue
-		}
 		if p.time != nil && string(key) == p.timeKey {
 			moment, ok := p.readTime(value)
 			if ok {

@@ -55,7 +55,7 @@ func TestParsers(t *testing.T) {
 		{[]string{"format", "regex", "regex", `^(?<time>.*)$`, "time_format", "%Y", "time_keep", "on"}, "x", `0.000000000 {}`},
 		{[]string{"format", "regex", "regex", criExpression, "time_format", "%Y-%m-%dT%H:%M:%S.%L%z"}, "2024-01-01T00:00:00.123456789+02:00 stderr F a b", `1704060000.123456789 {"stream":"stderr","logtag":"F","message":"a b"}`},
 		{[]string{"format", "regex", "regex", criExpression}, "x stdoutF a", "no"},
-		{[]string{"format", "ltsv"}, "a:1\tb:x:y\tc:\r\n", `0.000000000 {"a":"1","b":"x:y"}`},
+		{[]string{"format", "ltsv"}, "a:1\tb:x:y\tc:\r\n", `0.000000000 {"a":"1","b":"x:y","c":""}`},
 		{[]string{"format", "logfmt"}, `a=1 b="x \"y\"" c d= e=""`, `0.000000000 {"a":"1","b":"x \"y\"","c":true,"d":true,"e":""}`},
 		{[]string{"format", "logfmt", "logfmt_no_bare_keys", "on"}, `a=1 b`, "no"},
 	} {

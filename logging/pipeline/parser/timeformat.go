@@ -127,9 +127,14 @@ func (f *TimeFormat) Parse(text []byte, now time.Time) (record.Time, bool) {
 	}
 	m := moment{year: math.MinInt, century: -1, yearDay: -1}
 	at := 0
-	for _, op := range f.ops {
+	for i := 0; i < len(f.ops); i++ {
+		op := f.ops[i]
 		switch op.kind {
 		case 0:
+			if op.b == '.' && i+1 < len(f.ops) && f.ops[i+1].kind == 'L' && (at >= len(text) || text[at] != '.') {
+				i++ // a whole second may be written without a fraction
+				continue
+			}
 			if at >= len(text) || text[at] != op.b {
 				return record.Time{}, false
 			}
@@ -167,14 +172,13 @@ func (f *TimeFormat) parseISO(b []byte) (record.Time, bool) {
 	at := 19
 	var nsec uint32
 	if f.iso == 2 {
-		if at >= len(b) || b[at] != '.' {
-			return record.Time{}, false
+		if at < len(b) && b[at] == '.' {
+			n := 0
+			if nsec, n = fraction(b[20:]); n == 0 {
+				return record.Time{}, false
+			}
+			at += 1 + n
 		}
-		n := 0
-		if nsec, n = fraction(b[20:]); n == 0 {
-			return record.Time{}, false
-		}
-		at += 1 + n
 	}
 	zone := f.offset
 	if f.isoZone {

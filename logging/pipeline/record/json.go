@@ -346,7 +346,7 @@ func hex4(text []byte) rune {
 }
 
 // AppendJSON appends a value as JSON. Bytes that are not UTF-8 become U+FFFD, binary bytes are treated as text, extensions are
-// base64, NaN and infinities null. A malformed value becomes null.
+// base64, NaN and infinities null. A malformed value becomes null. Of pairs with the same key the last one is written.
 func AppendJSON(dst, value []byte) []byte {
 	switch KindOf(value) {
 	case Bool:
@@ -377,7 +377,7 @@ func AppendJSON(dst, value []byte) []byte {
 	case Map:
 		dst = append(dst, '{')
 		first := true
-		for f := FieldsOf(value); f.Next(); first = false {
+		for f := FieldsOf(Distinct(value)); f.Next(); first = false {
 			if !first {
 				dst = append(dst, ',')
 			}

@@ -66,6 +66,19 @@ func (p Path) First() string {
 	return p.steps[0].key
 }
 
+// Name is the path's keys and numbers with a separator between them.
+func (p Path) Name(separator string) string {
+	var words []string
+	for _, s := range p.steps {
+		if s.index >= 0 {
+			words = append(words, strconv.Itoa(s.index))
+		} else {
+			words = append(words, s.key)
+		}
+	}
+	return strings.Join(words, separator)
+}
+
 // Keys are the steps as keys; ok is false if one is an index.
 func (p Path) Keys() (keys []string, ok bool) {
 	for _, s := range p.steps {
