@@ -144,25 +144,7 @@ func TestKilledLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, s := t.TempDir(), newSink(t)
 			conf := configure(t, dir, s.port(), strings.ReplaceAll(c[0], "DIR", dir), c[1])
-			written := make(chan int)
-			go func() { written <- writeAndRotate(t, filepath.Join(dir, "a.log")) }()
-			total := 0
-			for kill := 0; total == 0 || kill < 5; kill++ {
-				cmd := agentCommand("-c", conf)
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				if kill%2 == 1 {
-					s.answer(503)
-				}
-				select {
-				case total = <-written:
-				case <-time.After(time.Duration(200+kill*60) * time.Millisecond):
-				}
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait()
-				s.answer(200)
-			}
+			total := killedWhileWriting(t, s, conf, filepath.Join(dir, "a.log"), 200*time.Millisecond)
 			last := agentCommand("-c", conf)
 			if err := last.Start(); err != nil {
 				t.Fatal(err)
@@ -176,6 +158,31 @@ func TestKilledLosesNothing(t *testing.T) {
 			t.Logf("%d lines, none lost, %d more than once", total, again)
 		})
 	}
+}
+
+// killedWhileWriting writes lines and rotates their file while the agent is killed again and again, each time after a little longer, and its server fails every
+// other time. It gives the number of lines.
+func killedWhileWriting(t *testing.T, s *sink, conf, name string, lives time.Duration) (total int) {
+	t.Helper()
+	written := make(chan int)
+	go func() { written <- writeAndRotate(t, name) }()
+	for kill := 0; total == 0 || kill < 5; kill++ {
+		cmd := agentCommand("-c", conf)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if kill%2 == 1 {
+			s.answer(503)
+		}
+		select {
+		case total = <-written:
+		case <-time.After(lives + time.Duration(kill)*60*time.Millisecond):
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		s.answer(200)
+	}
+	return total
 }
 
 func writeAndRotate(t *testing.T, name string) int {

@@ -58,25 +58,7 @@ func TestFluentdKilledLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, s := t.TempDir(), newSink(t)
 			conf := configureFluentd(t, dir, s.port(), buffer)
-			written := make(chan int)
-			go func() { written <- writeAndRotate(t, filepath.Join(dir, "a.log")) }()
-			total := 0
-			for kill := 0; total == 0 || kill < 5; kill++ {
-				cmd := agentCommand("-c", conf)
-				if err := cmd.Start(); err != nil {
-					t.Fatal(err)
-				}
-				if kill%2 == 1 {
-					s.answer(503)
-				}
-				select { // long enough for positions to be written
-				case total = <-written:
-				case <-time.After(time.Duration(800+kill*60) * time.Millisecond):
-				}
-				_ = cmd.Process.Kill()
-				_ = cmd.Wait()
-				s.answer(200)
-			}
+			total := killedWhileWriting(t, s, conf, filepath.Join(dir, "a.log"), 800*time.Millisecond) // long enough for positions to be written
 			last := agentCommand("-c", conf)
 			if err := last.Start(); err != nil {
 				t.Fatal(err)

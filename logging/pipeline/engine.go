@@ -5,7 +5,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -95,43 +94,19 @@ func (e *Engine) Run(ctx context.Context) error {
 
 // bring runs the inputs and flushes at intervals until all inputs have ended.
 func (e *Engine) bring(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var mu sync.Mutex
-	var failed error
-	var running sync.WaitGroup
+	var sources []input.Source
 	for _, in := range e.inputs {
-		if in.input == nil {
-			continue // an emitter
+		if in.input != nil { // not an emitter
+			sources = append(sources, input.Source{Input: in.input, Sink: in, Log: in.log, Name: in.title()})
 		}
-		running.Go(func() {
-			in.log.Debug("started")
-			err := in.input.Run(ctx, in)
-			if errors.Is(err, input.ErrEnd) {
-				stop()
-				return
-			}
-			if err != nil && ctx.Err() == nil {
-				in.log.Error("the input stopped", "error", err)
-				mu.Lock()
-				failed = errors.Join(failed, fmt.Errorf("input %s: %w", in.title(), err))
-				mu.Unlock()
-				stop()
-			}
-		})
 	}
-	ended := make(chan struct{})
-	go func() {
-		running.Wait()
-		close(ended)
-	}()
+	ended := make(chan error, 1)
+	go func() { ended <- input.Bring(ctx, sources) }()
 	ticker := time.NewTicker(e.service.flush)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ended:
-			mu.Lock()
-			defer mu.Unlock()
+		case failed := <-ended:
 			return failed
 		case <-ticker.C:
 			e.flush()

@@ -26,7 +26,9 @@ func (b *builder) fluentd() {
 	}
 	o := fluentd.Options{Log: b.options.Log, Env: b.options.Env, Now: b.options.Now, Positions: b.options.Positions, Stdout: os.Stdout, Grace: grace,
 		Records: b.options.Records, Catch: b.options.Catch,
-		Logger: func(part string) *slog.Logger { return partLogger(b.options.Log, part, "") }}
+		Logger: func(part, level string) *slog.Logger {
+			return partLogger(b.options.Log, part, strings.Replace(level, "fatal", "error", 1))
+		}}
 	if o.Env == nil {
 		o.Env = os.LookupEnv
 	}

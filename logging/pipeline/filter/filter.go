@@ -5,6 +5,7 @@ package filter
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
@@ -59,14 +60,7 @@ func makers() map[string]maker {
 }
 
 // Names are the filters that are built in.
-func Names() []string {
-	var names []string
-	for name := range makers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Names() []string { return slices.Sorted(maps.Keys(makers())) }
 
 // New makes the filter of a section. Faults are in the options.
 func New(name string, o *options.Set, h Host) (Filter, error) {

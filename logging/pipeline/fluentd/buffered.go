@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -81,8 +78,8 @@ type buffered struct {
 	wait      time.Duration // timekey_wait
 	threads   int
 	overflow  string
-	atEnd     bool // flush_at_shutdown
-	backup    string
+	atEnd     bool    // flush_at_shutdown
+	backup    *backup // nil: chunks that can never be delivered are dropped
 	slow      time.Duration
 	now       func() time.Time
 
@@ -378,22 +375,14 @@ func (o *buffered) hopeless(ctx context.Context, c *buffer.Chunk, data []byte, s
 	}
 	o.dropped.Add(int64(c.Count))
 	kept := ""
-	if o.backup != "" {
-		kept = filepath.Join(o.backup, strings.ReplaceAll(o.name, "/", "_"), c.ID+".log")
-		if err := keep(kept, data); err != nil {
+	if o.backup != nil {
+		var err error
+		if kept, err = o.backup.keep(c.ID+".log", data); err != nil {
 			o.log.Error("the chunk cannot be kept", "error", err)
-			kept = ""
 		}
 	}
 	o.log.Error("got unrecoverable error; the chunk is not tried again", "error", err, "records", c.Count, "kept", kept)
 	o.done(c)
-}
-
-func keep(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o600)
 }
 
 // again puts the chunk back, and gives up all that is queued if there were too many failures.

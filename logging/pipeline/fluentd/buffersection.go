@@ -1,7 +1,6 @@
 package fluentd
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -40,29 +39,30 @@ func (b *builder) buffered(p *part, d bufferDefaults) *buffered {
 	b.bufferFlush(made, o, kind == "memory", d)
 	made.policy = retryPolicy(o)
 	if !o.Bool("disable_chunk_backup") {
-		made.backup = filepath.Join(os.TempDir(), "fluent", "backup", "worker0")
-		if b.root != "" {
-			made.backup = filepath.Join(b.root, "backup", "worker0")
-		}
+		made.backup = newBackup(b.root, p.name)
 	}
-	o.Ignore("@id", "@log_level", "delayed_commit_timeout", "flush_thread_interval", "flush_thread_burst_interval", "calc_num_records", "chunk_format",
-		"decompression_size_limit", "file_permission", "dir_permission", "path_suffix")
-	if compress := o.String("compress"); compress == "gzip" {
-		o.Ignore("compress") // a chunk is compressed on its way, not while it waits
+	o.Ignore("@id", "@log_level", "compress")
+	o.Pass("delayed_commit_timeout", "flush_thread_interval", "flush_thread_burst_interval", "calc_num_records", "chunk_format", "decompression_size_limit", "file_permission",
+		"dir_permission", "path_suffix")
+	if o.String("compress") != "text" {
+		o.Pass("compress") // a chunk is compressed on its way, not while it waits
 	}
 	for _, child := range s.Sections {
 		o.FailAt(child.Pos, "<%s> is not built into logagent inside of <buffer>", child.Kind)
 	}
-	if err := o.Done(); err != nil {
-		p.set.Join(err)
-	}
+	p.finish(o)
 	return made
+}
+
+// chunkKeys are the words of the argument of a <buffer>.
+func chunkKeys(arg string) []string {
+	return options.New(&config.Section{Properties: []config.Property{{Key: "keys", Value: arg}}}, plugin.Fluentd().Groups["parse"], nil).Array("keys")
 }
 
 // chunking reads the argument of <buffer> and the timekey.
 func (b *builder) chunking(o *options.Set, s *config.Section, d bufferDefaults) *chunking {
 	c := &chunking{zone: time.Local}
-	keys := options.New(&config.Section{Properties: []config.Property{{Key: "keys", Value: s.Arg}}}, plugin.Fluentd().Groups["parse"], nil).Array("keys")
+	keys := chunkKeys(s.Arg)
 	if strings.TrimSpace(s.Arg) == "" {
 		keys = d.keys
 	}

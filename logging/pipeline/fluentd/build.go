@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,8 +24,8 @@ import (
 // Options are what an engine takes besides its configuration.
 type Options struct {
 	Log       *slog.Logger
-	Logger    func(part string) *slog.Logger // for one part, such as output:stdout:stdout.0
-	Level     func(name string)              // called with log_level of <system>; may be nil
+	Logger    func(part, level string) *slog.Logger // for one part, such as output:stdout:stdout.0; level is its @log_level, "" for that of all
+	Level     func(name string)                     // called with log_level of <system>; may be nil
 	Env       func(string) (string, bool)
 	Now       func() time.Time
 	Positions *input.Positions
@@ -43,6 +44,7 @@ type worker struct {
 
 type builder struct {
 	options Options
+	logger  func(part, level, prefix string) *slog.Logger
 	out     io.Writer
 	engine  *Engine
 	root    string // root_dir
@@ -57,8 +59,11 @@ type builder struct {
 
 // New makes an engine of a configuration. The error joins all faults, each a *config.Error with its place.
 func New(file *config.File, o Options) (*Engine, error) {
-	b := &builder{options: o, out: o.Stdout, counts: map[string]int{}, paths: map[string]*part{}, positions: map[string]*part{}, ids: map[string]config.Position{},
-		engine: &Engine{log: o.Log, now: o.Now, grace: o.Grace, positions: o.Positions}}
+	events := &logEvents{queue: make(chan flow.Batch, mostLogEvents)}
+	plain := o.Logger
+	o.Log = events.logger(o.Log, "")
+	b := &builder{options: o, out: o.Stdout, logger: func(part, level, prefix string) *slog.Logger { return events.logger(plain(part, level), prefix) }, counts: map[string]int{}, paths: map[string]*part{}, positions: map[string]*part{}, ids: map[string]config.Position{},
+		engine: &Engine{log: o.Log, events: events, now: o.Now, grace: o.Grace, positions: o.Positions}}
 	sections := evaluator{env: o.Env}.evaluated(file.Sections, b.fail)
 	name := ""
 	if len(file.Read) > 0 {
@@ -131,8 +136,11 @@ func (b *builder) build(sections []*config.Section, file string) {
 		f()
 	}
 	if b.options.Records != nil {
-		b.replay(workers[0], sections)
-	} else if sources == 0 {
+		b.replay(workers[0], sections) // the log makes no events: a test would find them among its own
+	} else {
+		b.engine.logTo = b.engine.events.destination(workers[0], b.options.Log)
+	}
+	if b.options.Records == nil && sources == 0 {
 		b.fail(config.Position{File: file}, "the configuration has no <source>")
 	}
 }
@@ -181,7 +189,7 @@ func (b *builder) router(w *worker, label string) {
 	if name == "" {
 		name = "@ROOT"
 	}
-	r := &router{name: label, part: &part{kind: "router", plugin: "router", name: name, log: b.options.Logger("router:" + name), worker: w}}
+	r := &router{name: label, part: &part{kind: "router", plugin: "router", name: name, log: b.logger("router:"+name, "", ""), worker: w}}
 	w.labels[label] = r
 	b.engine.routers = append(b.engine.routers, r)
 }
@@ -247,10 +255,15 @@ func (b *builder) system(sections []*config.Section) int {
 				} else if b.options.Level != nil {
 					b.options.Level(p.Value)
 				}
+			case "with_source_only":
+				if on, err := config.ParseBool(p.Value); err != nil || on || p.Value == "" {
+					b.fail(p.ValuePos, "with_source_only is not built into logagent")
+				}
 			case "process_name", "suppress_repeated_stacktrace", "emit_error_log_interval", "suppress_config_dump", "log_event_verbose", "ignore_repeated_log_interval",
 				"ignore_same_log_interval", "enable_input_metrics", "enable_size_metrics", "enable_msgpack_time_support", "strict_config_value", "disable_shared_socket",
-				"file_permission", "dir_permission", "enable_get_dump", "restart_worker_interval", "config_include_dir", "with_source_only":
+				"file_permission", "dir_permission", "enable_get_dump", "restart_worker_interval", "config_include_dir":
 				// they tune the process or its own log in ways that have no meaning here
+				b.options.Log.Info("the option changes nothing here", "option", p.Key, "at", p.Pos.String())
 			case "rpc_endpoint": // the operator's configurations all have it; a reload comes by SIGHUP or by a changed file
 				b.options.Log.Info("rpc_endpoint is not served; SIGHUP reads the configuration anew", "at", p.Pos.String())
 			default:
@@ -260,7 +273,9 @@ func (b *builder) system(sections []*config.Section) int {
 		for _, inner := range s.Sections {
 			if inner.Kind != "log" && inner.Kind != "metrics" {
 				b.fail(inner.Pos, "<%s> is not built into logagent inside of <system>", inner.Kind)
+				continue
 			}
+			b.options.Log.Info("the section changes nothing here: the log goes to standard error, metrics are always served", "section", inner.Kind, "at", inner.Pos.String())
 		}
 	}
 	return count
@@ -302,8 +317,12 @@ func (b *builder) newPart(s *config.Section, kind, name string, table *plugin.Pl
 		b.ids[id] = s.Pos
 		p.name = id
 	}
-	p.set.Ignore("@id", "@label", "@log_level", "type")
-	p.log = b.options.Logger(kind + ":" + name + ":" + p.name)
+	prefix := ""
+	if s.Value("@id") != "" {
+		prefix = "[" + p.name + "] "
+	}
+	p.set.Ignore("@id", "@label", "type")
+	p.log = b.logger(kind+":"+name+":"+p.name, p.set.String("@log_level"), prefix)
 	b.engine.parts = append(b.engine.parts, p)
 	return p
 }
@@ -313,14 +332,7 @@ func Names() (inputsBuilt, filtersBuilt, outputsBuilt []string) {
 	return names(inputs()), names(filters()), names(outputs())
 }
 
-func names[T any](built map[string]T) []string {
-	var all []string
-	for name := range built {
-		all = append(all, name)
-	}
-	slices.Sort(all)
-	return all
-}
+func names[T any](built map[string]T) []string { return slices.Sorted(maps.Keys(built)) }
 
 func (b *builder) filter(s *config.Section, w *worker) *filterPart {
 	p := b.find(s, config.Filter, names(filters()), w)
@@ -371,6 +383,8 @@ func (b *builder) parser(p *part, other string) *parse.Parser {
 	made, err := parse.New(s, other, b.options.Now)
 	if err != nil {
 		p.set.Join(err)
+	} else {
+		p.tell(made.Passed)
 	}
 	return made
 }
@@ -379,6 +393,8 @@ func (b *builder) formatter(p *part, other string) *format.Formatter {
 	made, err := format.New(p.child("format"), other)
 	if err != nil {
 		p.set.Join(err)
+	} else {
+		p.tell(made.Passed)
 	}
 	return made
 }

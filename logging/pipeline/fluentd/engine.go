@@ -5,8 +5,6 @@ package fluentd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,6 +20,8 @@ type Engine struct {
 	grace     time.Duration
 	positions *input.Positions
 	stdout    sync.Mutex
+	events    *logEvents
+	logTo     *router // takes the events of the log; nil if nothing does
 
 	workers []*worker
 	routers []*router
@@ -94,7 +94,18 @@ func (e *Engine) Run(ctx context.Context) error {
 	for _, o := range e.buffers {
 		delivering.Go(func() { o.run(outputs) })
 	}
-	failed := e.bring(ctx)
+	stopEvents := func() {}
+	if e.logTo != nil {
+		stopEvents = e.events.run(outputs, e.logTo)
+	}
+	e.log.Info("fluentd worker is now running", "worker", 0)
+	sources := make([]input.Source, 0, len(e.sources))
+	for _, s := range e.sources {
+		sources = append(sources, input.Source{Input: s.input, Sink: s, Log: s.log, Name: s.name})
+	}
+	failed := input.Bring(ctx, sources)
+	e.log.Info("fluentd worker is now stopping", "worker", 0)
+	stopEvents()
 	for _, o := range e.buffers {
 		o.end()
 	}
@@ -117,33 +128,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.positions.Save(); err != nil {
 		e.log.Error("positions are not saved", "error", err)
 	}
-	return failed
-}
-
-// bring runs the inputs until all have ended.
-func (e *Engine) bring(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	var mu sync.Mutex
-	var failed error
-	var running sync.WaitGroup
-	for _, s := range e.sources {
-		running.Go(func() {
-			err := s.input.Run(ctx, s)
-			if errors.Is(err, input.ErrEnd) {
-				stop()
-				return
-			}
-			if err != nil && ctx.Err() == nil {
-				s.log.Error("the input stopped", "error", err)
-				mu.Lock()
-				failed = errors.Join(failed, fmt.Errorf("input %s: %w", s.name, err))
-				mu.Unlock()
-				stop()
-			}
-		})
-	}
-	running.Wait()
 	return failed
 }
 

@@ -48,7 +48,7 @@ func newForwardInput(b *builder, p *part) (input.Input, fullPolicy) {
 	f.Peer = peers(o)
 	p.only("transport", "security")
 	f.Security = p.forwardSecurity()
-	server := &transport.Server{Address: f.address, TLS: p.serverTLS()}
+	server := &transport.Server{Address: f.address, TLS: p.serverTLS(b.options.Now())}
 	f.Listen = server.Listen
 	o.Pass("linger_timeout", "backlog", "blocking_timeout", "send_keepalive_packet")
 	return f, refuse

@@ -63,7 +63,7 @@ func newHTTPInput(b *builder, p *part) (input.Input, fullPolicy) {
 	if h.fields, err = parse.New(&config.Section{Kind: "parse", Properties: []config.Property{{Key: "estimate_current_event", Value: "false"}}}, "json", b.options.Now); err != nil {
 		p.set.Join(err)
 	}
-	h.secure = p.serverTLS()
+	h.secure = p.serverTLS(b.options.Now())
 	if h.unpacked, h.tells = 256<<20, o.Bool("dump_error_log"); o.Has("decompression_size_limit") {
 		h.unpacked = o.Size("decompression_size_limit")
 	}

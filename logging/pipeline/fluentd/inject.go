@@ -1,6 +1,8 @@
 package fluentd
 
 import (
+	"slices"
+
 	"github.com/weft-dev/weft/logging/pipeline/clock"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
@@ -22,9 +24,13 @@ func (b *builder) injector(p *part) *injector {
 	o := options.New(s, plugin.Fluentd().Groups["inject"], nil)
 	i := &injector{hostKey: o.String("hostname_key"), host: o.StringOr("hostname", hostname()), workerKey: o.String("worker_id_key"), tagKey: o.String("tag_key"),
 		timeKey: o.String("time_key"), worker: p.worker.id, times: clock.Writer{Settings: clock.Read(o, "float")}}
-	if err := o.Done(); err != nil {
-		p.set.Join(err)
+	if buffer := p.child("buffer"); buffer != nil && i.hostKey != "" && slices.Contains(chunkKeys(buffer.Arg), i.hostKey) {
+		o.Failf("hostname_key", "%s is a chunk key as well: chunks are made of what records have before <inject>; add it by a filter", i.hostKey)
 	}
+	if i.timeKey == "" {
+		o.Pass("time_format")
+	}
+	p.finish(o)
 	return i
 }
 

@@ -38,7 +38,7 @@ type labelRule struct {
 func newLabelRouter(b *builder, p *part) target {
 	r := &labelRouter{part: p}
 	p.only("route")
-	p.set.Ignore("emit_mode", "sticky_tags", "metrics", "registry_labels") // how fast it is and what it counts, but not where records go
+	p.set.Pass("emit_mode", "sticky_tags", "metrics", "registry_labels") // each record goes by its own metadata, in batches; metrics are those of all outputs
 	for _, s := range p.section.Sections {
 		if s.Kind == "route" {
 			r.routes = append(r.routes, b.labelRoute(p, s))
@@ -59,7 +59,8 @@ func (b *builder) labelRoute(p *part, s *config.Section) *labelRoute {
 	route := &labelRoute{}
 	o := options.New(s, plugin.Fluentd().Groups["route"], b.options.Env)
 	route.tag = o.String("tag")
-	o.Ignore("@label", "metrics_labels")
+	o.Ignore("@label")
+	o.Pass("metrics_labels")
 	if label, ok := s.Get("@label"); ok {
 		b.later = append(b.later, func() { route.to = b.label(p, label) })
 	} else {
@@ -72,9 +73,7 @@ func (b *builder) labelRoute(p *part, s *config.Section) *labelRoute {
 		}
 		route.rules = append(route.rules, b.labelRule(o, m))
 	}
-	if err := o.Done(); err != nil {
-		p.set.Join(err)
-	}
+	p.finish(o)
 	return route
 }
 

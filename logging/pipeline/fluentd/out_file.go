@@ -26,8 +26,10 @@ type fileWriter struct {
 	inject *injector
 	add    bool // to a file that is there
 	gzip   bool
-	link   *template // "" for none
-	mu     sync.Mutex
+	link   *template // nil for none
+	// relative says that the link leads to the file from where it lies.
+	relative bool
+	mu       sync.Mutex
 }
 
 const day = 24 * time.Hour
@@ -55,7 +57,8 @@ func newFileWriter(b *builder, p *part, keys *chunking) writer {
 	default:
 		o.Failf("compress", "the compression %q is not built into logagent; there are text and gzip", how)
 	}
-	o.Ignore("recompress", "symlink_path_use_relative")
+	f.relative = o.Bool("symlink_path_use_relative")
+	o.Pass("recompress") // chunks are not compressed while they wait
 	path := o.String("path")
 	if path == "" {
 		o.Failf("", "file needs the option path")
@@ -222,6 +225,15 @@ func (f *fileWriter) symlink(c *buffer.Chunk, path string) error {
 	fresh := link + ".tmp"
 	if err := os.Remove(fresh); err != nil && !os.IsNotExist(err) {
 		return err
+	}
+	if f.relative {
+		from, err := filepath.Abs(filepath.Dir(link))
+		if err != nil {
+			return err
+		}
+		if path, err = filepath.Rel(from, path); err != nil {
+			return err
+		}
 	}
 	if err := os.Symlink(path, fresh); err != nil {
 		return err

@@ -104,7 +104,7 @@ sample {"n":1}
 rate 1
 auto_increment_key id
 </source>
-<match **>
+<match a>
 @type http
 endpoint `+s.URL+`
 <buffer>
@@ -346,7 +346,7 @@ func TestForwardBothWays(t *testing.T) {
 }
 
 func TestHTTPInput(t *testing.T) {
-	x := start(t, "<source>\n@type http\nport "+freePort(t)+"\nbind 127.0.0.1\nadd_http_headers true\nadd_remote_addr true\n</source>\n<filter **>\n@type record_transformer\nremove_keys HTTP_USER_AGENT,HTTP_ACCEPT_ENCODING,HTTP_CONTENT_LENGTH,HTTP_CONTENT_TYPE\n</filter>\n<match **>\n@type stdout\n</match>")
+	x := start(t, "<source>\n@type http\nport "+freePort(t)+"\nbind 127.0.0.1\nadd_http_headers true\nadd_remote_addr true\n</source>\n<filter **>\n@type record_transformer\nremove_keys HTTP_USER_AGENT,HTTP_ACCEPT_ENCODING,HTTP_CONTENT_LENGTH,HTTP_CONTENT_TYPE\n</filter>\n<match {a,c,d,e,f,g}.**>\n@type stdout\n</match>")
 	base := "http://" + x.address(t)
 	post := func(path, kind, body string) int {
 		resp, err := http.Post(base+path, kind, strings.NewReader(body))

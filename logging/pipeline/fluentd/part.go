@@ -59,15 +59,23 @@ func (p *part) finish(o *options.Set) {
 			p.set.Join(err)
 		}
 	}
-	for _, passed := range o.Passed() {
-		p.log.Info("the option changes nothing here", "option", passed.Key, "at", passed.Pos.String())
+	p.tell(o.Passed())
+}
+
+// tell says which options change nothing, each with its place.
+func (p *part) tell(passed []config.Property) {
+	for _, option := range passed {
+		p.log.Info("the option changes nothing here", "option", option.Key, "at", option.Pos.String())
 	}
 }
+
+// errorLabel takes records that a part cannot deal with.
+const errorLabel = "@ERROR"
 
 // reject hands a record that a part cannot deal with to the label @ERROR, or to the log.
 func (p *part) reject(ctx context.Context, b flow.Batch, t record.Time, body []byte, why error) error {
 	p.errors.Add(1)
-	if label := p.worker.labels["@ERROR"]; label != nil && b.Depth < maxDepth {
+	if label := p.worker.labels[errorLabel]; label != nil && b.Depth < maxDepth {
 		return label.emit(ctx, flow.Batch{Tag: b.Tag, Data: record.AppendEvent(nil, t, nil, body), Count: 1, Ack: b.Ack, Depth: b.Depth})
 	}
 	p.dropped.Add(1)

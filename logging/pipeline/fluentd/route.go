@@ -83,8 +83,9 @@ func (r *router) emit(ctx context.Context, b flow.Batch) error {
 	p := r.find(b.Tag)
 	for _, f := range p.filters {
 		var err error
+		before := b
 		if b.Data, b.Count, err = f.run(ctx, b); err != nil {
-			return err
+			return r.failed(ctx, before, err)
 		}
 		if b.Count == 0 {
 			return nil
@@ -99,5 +100,18 @@ func (r *router) emit(ctx context.Context, b flow.Batch) error {
 		r.part.dropped.Add(int64(b.Count))
 		return nil
 	}
-	return p.output.emit(ctx, b)
+	if err := p.output.emit(ctx, b); err != nil {
+		return r.failed(ctx, b, err)
+	}
+	return nil
+}
+
+// failed hands records that a filter or an output did not take to the label @ERROR; without one the sender is told.
+func (r *router) failed(ctx context.Context, b flow.Batch, why error) error {
+	label := r.part.worker.labels[errorLabel]
+	if label == nil || label == r || ctx.Err() != nil {
+		return why
+	}
+	r.part.log.Warn("send an error event stream to @ERROR:", "error", why, "tag", b.Tag)
+	return label.emit(ctx, b)
 }

@@ -77,7 +77,7 @@ func (b *builder) replay(w *worker, sections []*config.Section) {
 		}
 		return ways[i].to
 	}
-	p := &part{kind: "input", plugin: "lib", name: "lib.0", log: b.options.Logger("input:lib:lib.0"), worker: w}
+	p := &part{kind: "input", plugin: "lib", name: "lib.0", log: b.logger("input:lib:lib.0", "", ""), worker: w}
 	b.engine.sources = []*source{{part: p, input: &replay{b.options.Records, to}, to: w.labels[""]}}
 }
 

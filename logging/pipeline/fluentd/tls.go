@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/transport"
@@ -12,7 +13,7 @@ import (
 )
 
 // serverTLS reads <transport> of an input (lib/fluent/plugin_helper/server.rb, cert_option.rb): nil is a connection in the clear.
-func (p *part) serverTLS() *tls.Config {
+func (p *part) serverTLS(now time.Time) *tls.Config {
 	s := p.child("transport")
 	if s == nil {
 		return nil
@@ -32,17 +33,19 @@ func (p *part) serverTLS() *tls.Config {
 		o.FailAt(s.Pos, "<transport %s> is not built into logagent; there are tcp and tls", s.Arg)
 		return nil
 	}
-	if o.Bool("insecure") {
-		o.Failf("insecure", "insecure, which makes a certificate that nobody knows, is not built into logagent; name cert_path and private_key_path")
-	}
 	if o.Bool("ensure_fips") {
 		o.Failf("ensure_fips", "ensure_fips is not built into logagent")
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	certificate(o, c, "cert_path", "private_key_path")
-	if len(c.Certificates) == 0 {
-		o.FailAt(s.Pos, "<transport tls> needs cert_path and private_key_path")
+	if certificate(o, c, "cert_path", "private_key_path"); len(c.Certificates) == 0 && !o.Has("cert_path") {
+		made, ok := p.madeCertificate(o, now)
+		if !ok {
+			o.FailAt(s.Pos, "<transport tls> needs cert_path and private_key_path, or ca_cert_path and ca_private_key_path, or insecure true")
+		}
+		c.Certificates = []tls.Certificate{made}
 	}
+	o.Pass("insecure", "ca_cert_path", "ca_private_key_path", "generate_private_key_length", "generate_cert_digest", "generate_cert_country", "generate_cert_state", "generate_cert_locality",
+		"generate_cert_common_name", "generate_cert_expiration")
 	switch ca := o.String("ca_path"); {
 	case !o.Bool("client_cert_auth"):
 	case ca == "": // as upstream, nobody would be let in

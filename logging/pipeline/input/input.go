@@ -5,6 +5,7 @@ package input
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -50,14 +51,7 @@ func makers() map[string]maker {
 }
 
 // Names are the inputs that are built in.
-func Names() []string {
-	var names []string
-	for name := range makers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Names() []string { return slices.Sorted(maps.Keys(makers())) }
 
 // New makes the input of a section. Faults are in the options.
 func New(name string, o *options.Set, h Host) (Input, error) {

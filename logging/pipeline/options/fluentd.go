@@ -3,10 +3,29 @@ package options
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/weft-dev/weft/logging/config"
 )
+
+// Chosen finds what the @type of a section names among what is built in; other is meant if the section names none. what is how such a plugin is called.
+func Chosen[T any](s *config.Section, what, other string, built map[string]T) (name string, found T, err error) {
+	if name = s.Plugin(); name == "" {
+		name = other
+	}
+	found, ok := built[name]
+	if !ok {
+		pos := s.Pos
+		if p, ok := s.Get("@type"); ok {
+			pos = p.ValuePos
+		}
+		err = &config.Error{Pos: pos, Message: fmt.Sprintf("the %s %q is not built into logagent, which has %s", what, name, strings.Join(slices.Sorted(maps.Keys(built)), ", "))}
+	}
+	return name, found, err
+}
 
 // Array is a list as Fluentd writes it: a JSON array, or words separated by commas.
 func (s *Set) Array(key string) []string {

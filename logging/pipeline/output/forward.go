@@ -197,6 +197,9 @@ func (f *Forward) exchange(ctx context.Context, conn *forwardConn, all []message
 		if err != nil {
 			return fmt.Errorf("no acknowledgement from %s: %w", f.Client.Address, err)
 		}
+		if words := items(said); len(words) > 0 && text(words[0]) == "HELO" {
+			return fmt.Errorf("%s asks for a shared key, and none is set", f.Client.Address)
+		}
 		got, _ := record.Get(said, "ack")
 		if text, _ := record.Text(got); string(text) != m.id {
 			return fmt.Errorf("%s acknowledged another chunk", f.Client.Address)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
@@ -80,14 +81,7 @@ func makers() map[string]maker {
 }
 
 // Names are the outputs that are built in.
-func Names() []string {
-	var names []string
-	for name := range makers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Names() []string { return slices.Sorted(maps.Keys(makers())) }
 
 // New makes the output of a section. Faults are in the options.
 func New(name string, o *options.Set, h Host) (Output, error) {

@@ -3,7 +3,7 @@ package format
 
 import (
 	"bytes"
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +18,7 @@ import (
 // Formatter writes records. It may be used by several goroutines.
 type Formatter struct {
 	Type   string
+	Passed []config.Property // options of the section that change nothing
 	append func(b []byte, tag string, t record.Time, body []byte) []byte
 }
 
@@ -29,31 +30,16 @@ func makers() map[string]maker {
 }
 
 // Names are the formatters that are built in.
-func Names() []string {
-	var names []string
-	for name := range makers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Names() []string { return slices.Sorted(maps.Keys(makers())) }
 
 // New makes the formatter of a <format> section, or of none (nil); other is its type if the section names none.
 func New(s *config.Section, other string) (*Formatter, error) {
 	if s == nil {
 		s = &config.Section{Kind: "format"}
 	}
-	name := s.Plugin()
-	if name == "" {
-		name = other
-	}
-	make := makers()[name]
-	if make == nil {
-		pos := s.Pos
-		if p, ok := s.Get("@type"); ok {
-			pos = p.ValuePos
-		}
-		return nil, &config.Error{Pos: pos, Message: fmt.Sprintf("the formatter %q is not built into logagent, which has %s", name, strings.Join(Names(), ", "))}
+	name, make, err := options.Chosen(s, "formatter", other, makers())
+	if err != nil {
+		return nil, err
 	}
 	o := options.New(s, plugin.Fluentd().Groups["format"], nil)
 	newline := "\n"
@@ -67,8 +53,9 @@ func New(s *config.Section, other string) (*Formatter, error) {
 	if !o.Bool("add_newline") && o.Has("add_newline") && name != "out_file" && name != "stdout" {
 		newline = ""
 	}
-	o.Ignore("@id", "@log_level", "json_parser")
-	f := &Formatter{Type: name, append: make(o, newline)}
+	o.Ignore("@id", "@log_level")
+	o.Pass("json_parser")
+	f := &Formatter{Type: name, append: make(o, newline), Passed: o.Passed()}
 	for _, child := range s.Sections {
 		o.FailAt(child.Pos, "<%s> is not built into logagent inside of <format>", child.Kind)
 	}

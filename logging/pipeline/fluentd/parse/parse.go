@@ -4,9 +4,8 @@ package parse
 
 import (
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/weft-dev/weft/logging/config"
@@ -29,9 +28,10 @@ type Parsed struct {
 
 // Parser reads text. It may be used by several goroutines.
 type Parser struct {
-	Type  string
-	First func(line []byte) bool // multiline: tells whether a line begins a record; nil if the parser does not say
-	parse func(text []byte) ([]Parsed, error)
+	Type   string
+	Passed []config.Property      // options of the section that change nothing
+	First  func(line []byte) bool // multiline: tells whether a line begins a record; nil if the parser does not say
+	parse  func(text []byte) ([]Parsed, error)
 
 	types     map[string]func(value []byte) []byte
 	null      *regex.Regexp
@@ -53,28 +53,13 @@ func makers() map[string]maker {
 }
 
 // Names are the parsers that are built in.
-func Names() []string {
-	var names []string
-	for name := range makers() {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func Names() []string { return slices.Sorted(maps.Keys(makers())) }
 
 // New makes the parser of a <parse> section; other is its type if the section names none. The error joins all faults of the section.
 func New(s *config.Section, other string, now func() time.Time) (*Parser, error) {
-	name := s.Plugin()
-	if name == "" {
-		name = other
-	}
-	make := makers()[name]
-	if make == nil {
-		pos := s.Pos
-		if p, ok := s.Get("@type"); ok {
-			pos = p.ValuePos
-		}
-		return nil, &config.Error{Pos: pos, Message: fmt.Sprintf("the parser %q is not built into logagent, which has %s", name, strings.Join(Names(), ", "))}
+	name, make, err := options.Chosen(s, "parser", other, makers())
+	if err != nil {
+		return nil, err
 	}
 	o := options.New(s, plugin.Fluentd().Groups["parse"], nil)
 	p := &Parser{Type: name, timeKey: o.String("time_key"), keepTime: o.Bool("keep_time_key"), estimate: o.Bool("estimate_current_event"), nullEmpty: o.Bool("null_empty_string"), now: now}
@@ -83,7 +68,9 @@ func New(s *config.Section, other string, now func() time.Time) (*Parser, error)
 	}
 	settings := clock.Read(o, "string")
 	p.types = converters(o, settings, now)
-	o.Ignore("timeout", "@id", "@log_level", "json_parser", "stream_buffer_size", "parser_engine", "parser_type")
+	o.Ignore("@id", "@log_level")
+	o.Pass("timeout", "json_parser", "stream_buffer_size", "parser_engine", "parser_type") // every expression ends by itself, and there is one engine of each parser
+	p.Passed = o.Passed()
 	make(p, o, settings)
 	for _, child := range s.Sections {
 		o.FailAt(child.Pos, "<%s> is not built into logagent inside of <parse>", child.Kind)
