@@ -93,8 +93,11 @@ func newKafka(b *builder, p *part) target {
 		o.Failf("brokers", "kafka2 needs brokers, such as broker-1:9092,broker-2:9092")
 		return made
 	}
+	// A broker that cannot be reached is tried as often as upstream would; then the chunk waits for its next try.
+	connect := time.Duration(max(o.IntOr("connect_timeout", 10), 1)) * time.Second
+	delivery := connect * time.Duration(max(o.IntOr("max_send_retries", 2), 0)+1)
 	settings := append([]kgo.Opt{kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kafkaPartitioner(o)), kgo.RequestTimeoutOverhead(time.Duration(o.IntOr("socket_timeout", 10)) * time.Second),
-		kgo.DialTimeout(time.Duration(o.IntOr("connect_timeout", 10)) * time.Second), kgo.RecordDeliveryTimeout(30 * time.Second), kgo.MaxBufferedRecords(100_000), kgo.AllowAutoTopicCreation(),
+		kgo.DialTimeout(connect), kgo.RecordDeliveryTimeout(delivery), kgo.MaxBufferedRecords(100_000), kgo.AllowAutoTopicCreation(),
 		kgo.AllowIdempotentProduceCancellation(), kgo.ClientID(o.StringOr("client_id", "fluentd"))}, kafkaSettings(o)...)
 	settings = append(settings, kafkaSecurity(o)...)
 	// All brokers' addresses are tried, one client serves all threads, and with required_acks -1 it is idempotent.
