@@ -193,7 +193,7 @@ func TestForwardOutputsOptions(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	began := time.Now()
 	_, said := play(t, "<match **>\n@type forward\nrequire_ack_response true\nack_response_timeout 1s\n<server>\nhost 127.0.0.1\nport "+port+"\n</server>\n<buffer tag>\nretry_max_times 0\n</buffer>\n</match>", `a {"n":1}`)
-	if took := time.Since(began); !strings.Contains(said, "no acknowledgement") || took < time.Second || took > 15*time.Second {
+	if took := time.Since(began); !strings.Contains(said, "no acknowledgement") || !strings.Contains(said, "i/o timeout") || took < time.Second {
 		t.Errorf("%s, %s", took, said)
 	}
 }

@@ -12,6 +12,10 @@ import (
 	"github.com/weft-dev/weft/logging/plugin"
 )
 
+// making are the options for a certificate that is made at the start.
+var making = []string{"insecure", "ca_cert_path", "ca_private_key_path", "generate_private_key_length", "generate_cert_digest", "generate_cert_country", "generate_cert_state",
+	"generate_cert_locality", "generate_cert_common_name", "generate_cert_expiration"}
+
 // serverTLS reads <transport> of an input (lib/fluent/plugin_helper/server.rb, cert_option.rb): nil is a connection in the clear.
 func (p *part) serverTLS(now time.Time) *tls.Config {
 	s := p.child("transport")
@@ -37,15 +41,14 @@ func (p *part) serverTLS(now time.Time) *tls.Config {
 		o.Failf("ensure_fips", "ensure_fips is not built into logagent")
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if certificate(o, c, "cert_path", "private_key_path"); len(c.Certificates) == 0 && !o.Has("cert_path") {
-		made, ok := p.madeCertificate(o, now)
-		if !ok {
-			o.FailAt(s.Pos, "<transport tls> needs cert_path and private_key_path, or ca_cert_path and ca_private_key_path, or insecure true")
-		}
+	if certificate(o, c, "cert_path", "private_key_path"); o.Has("cert_path") || o.Has("private_key_path") {
+		o.Pass(making...)
+	} else if made, ok := p.madeCertificate(o, now); ok {
 		c.Certificates = []tls.Certificate{made}
+	} else {
+		o.Pass(making...)
+		o.FailAt(s.Pos, "<transport tls> needs cert_path and private_key_path, or ca_cert_path and ca_private_key_path, or insecure true")
 	}
-	o.Pass("insecure", "ca_cert_path", "ca_private_key_path", "generate_private_key_length", "generate_cert_digest", "generate_cert_country", "generate_cert_state", "generate_cert_locality",
-		"generate_cert_common_name", "generate_cert_expiration")
 	switch ca := o.String("ca_path"); {
 	case !o.Bool("client_cert_auth"):
 	case ca == "": // as upstream, nobody would be let in
