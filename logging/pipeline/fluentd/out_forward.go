@@ -58,7 +58,7 @@ func newForward(b *builder, p *part) target {
 		o.FailAt(p.section.Pos, "forward needs at least one <server>")
 	}
 	// Connections are tried when there is something to send, to all addresses of a name; whether a server lives is learned from that.
-	o.Pass("heartbeat_type", "heartbeat_interval", "phi_failure_detector", "phi_threshold", "hard_timeout", "expire_dns_cache", "dns_round_robin",
+	o.Pass("heartbeat_type", "heartbeat_interval", "phi_failure_detector", "phi_threshold", "expire_dns_cache", "dns_round_robin",
 		"ignore_network_errors_at_startup", "read_interval_msec", "read_length", "send_keepalive_packet", "tls_cert_use_enterprise_store")
 	made.writer = f
 	return made
@@ -67,7 +67,7 @@ func newForward(b *builder, p *part) target {
 // common is what connections to all servers have.
 func (f *forward) common() output.ForwardSettings {
 	p, o := f.part, f.part.set
-	c := output.ForwardSettings{Tell: true, Ack: o.Bool("require_ack_response"), AckTime: o.Duration("ack_response_timeout"), SendTime: o.Duration("send_timeout"), WholeSeconds: o.Bool("time_as_integer"),
+	c := output.ForwardSettings{Tell: true, Ack: o.Bool("require_ack_response"), AckTime: o.Duration("ack_response_timeout"), SendTime: o.Duration("send_timeout"), HandshakeTime: o.Duration("hard_timeout"), WholeSeconds: o.Bool("time_as_integer"),
 		Compress: strings.ToLower(o.String("compress")), Idle: o.Duration("keepalive_timeout")}
 	if c.AckTime < time.Second {
 		o.Failf("ack_response_timeout", "ack_response_timeout must be a second or more")

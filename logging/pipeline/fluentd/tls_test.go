@@ -311,7 +311,7 @@ func TestForwardSecurity(t *testing.T) {
 				security = "<security>\nself_hostname out\nshared_key " + c.out + "\n</security>\n"
 			}
 			if strings.HasPrefix(name, "a key") {
-				security += "ack_response_timeout 1s\nsend_timeout 1s\n"
+				security += "hard_timeout 1s\n" // the client waits for a word that does not come
 			}
 			_, said := play(t, "<match **>\n@type forward\nrequire_ack_response true\n"+security+"<server>\nhost "+host+"\nport "+port+"\n"+c.server+
 				"\n</server>\n<buffer tag>\nretry_max_times 0\n</buffer>\n</match>", `a {"n":"hello"}`)

@@ -38,14 +38,14 @@ type ForwardSettings struct {
 	Hostname       string // "" for the machine's
 	User, Password string
 	Ack            bool // the server must say that it has a chunk
-	// How long sending a chunk, and the answer, may take; 0 for half a minute.
-	SendTime, AckTime time.Duration
-	Compress          string // gzip, zstd or ""
-	WholeSeconds      bool   // of times
-	Metadata          bool   // of events goes along, if they have some
-	Tell              bool   // options go along: of how many records, and which
-	Options           [][2]string
-	Idle              time.Duration // how old a connection that waits may be, 0 for any age
+	// How long the handshake, sending a chunk, and the answer may take; 0 for half a minute.
+	HandshakeTime, SendTime, AckTime time.Duration
+	Compress                         string // gzip, zstd or ""
+	WholeSeconds                     bool   // of times
+	Metadata                         bool   // of events goes along, if they have some
+	Tell                             bool   // options go along: of how many records, and which
+	Options                          [][2]string
+	Idle                             time.Duration // how old a connection that waits may be, 0 for any age
 }
 
 type forwardConn struct {
@@ -309,7 +309,11 @@ func (f *Forward) close(b []byte, entries int, meta []byte) message {
 
 // handshake answers the server's HELO with PING and checks its PONG.
 func (f *Forward) handshake(conn *forwardConn) error {
-	if err := conn.SetDeadline(time.Now().Add(answerTime)); err != nil {
+	limit := answerTime
+	if f.HandshakeTime > 0 {
+		limit = f.HandshakeTime
+	}
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	hostname := f.Hostname
