@@ -34,6 +34,7 @@ import (
 var plane struct {
 	once   sync.Once
 	client kubernetes.Interface
+	config *rest.Config
 	err    error
 	stop   func()
 }
@@ -111,6 +112,7 @@ func startAPI() (kubernetes.Interface, error) {
 		return nil, err
 	}
 	config.QPS = -1
+	plane.config = config
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -172,6 +174,7 @@ type fixture struct {
 	space   string
 	options Options
 	table   *network.Table
+	cluster []*network.ClusterPolicy // that are to be in force
 
 	mu     sync.Mutex
 	status Status
@@ -294,6 +297,9 @@ func (f *fixture) wanted() *network.Ruleset {
 	}
 	for i := range policies.Items {
 		c.SetPolicy(&policies.Items[i])
+	}
+	for _, p := range f.cluster {
+		c.SetClusterPolicy(p)
 	}
 	return c.Ruleset()
 }
