@@ -168,11 +168,10 @@ func (p *place) reads(user, namespace string) string {
 func (p *place) eventually(what string, try func() string, want string) {
 	p.t.Helper()
 	got := ""
-	for range 600 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) { // a try can take seconds where a webhook is down
 		if got = try(); got == want {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	p.t.Fatalf("%s: got %q, want %q", what, got, want)
 }

@@ -158,11 +158,10 @@ func (h *house) door() report {
 func (h *house) eventually(what string, try func() string, want string) {
 	h.t.Helper()
 	got := ""
-	for range 3000 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if got = try(); got == want {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	h.t.Fatalf("%s: got %q, want %q", what, got, want)
 }
