@@ -53,7 +53,7 @@ func (n *nydusCreate) options() nydusOptions {
 		{name: "disable-check", bare: true, accepted: "what was written is not read again"},
 		{name: "encrypt", short: "E", bare: true, refused: "images are not encrypted: keep them in a registry that asks for credentials"},
 		{name: "external-blob", refused: noExternal}, {name: "attributes", refused: noExternal},
-		{name: "blob-cache-dir", refused: "caches are filled by `weft image mount` and by the snapshotter"},
+		{name: "blob-cache-dir", refused: "caches are filled by \"weft image mount\" and by the snapshotter"},
 		{name: "blob-offset", initial: "0", refused: "a blob begins at the start of its file"},
 		{name: "blob-data-size", refused: "it belongs to --type stargz_index, which is not made"},
 		configOption("--chunk-dict and --parent-bootstrap need no blobs"),

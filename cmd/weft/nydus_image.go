@@ -164,7 +164,7 @@ func (a *app) nydusUnpackCommand() *cobra.Command {
 	options := append(nydusOptions{
 		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs (default: that of the bootstrap)"),
 		{name: "blob", short: "b", to: &blob, usage: "`file` of the only blob"}, {name: "output", to: &to, usage: "tar `file`; - is standard output"},
-	}, backendOptions("", "blobs are read from files: name them with --blob or --blob-dir, or unpack an image in a registry with `weft image unpack`")...)
+	}, backendOptions("", "blobs are read from files: name them with --blob or --blob-dir, or unpack an image in a registry with \"weft image unpack\"")...)
 	return a.nydusVerb(c, options, func(cmd *cobra.Command, args []string) error {
 		switch {
 		case to == "":
