@@ -183,54 +183,82 @@ var snapshotterKeys = map[string]effect{
 	"system.debug.daemon_cpu_profile_duration_secs":   ignored(noDaemons),
 }
 
+// backendKeys are those of the storage of blobs in nydusd's configuration (nydus-snapshotter, config/daemonconfig).
+var backendKeys = map[string]effect{
+	"dir":                  ignored(notFiles),
+	"blob_file":            ignored(notFiles),
+	"readahead":            ignored(notFiles),
+	"readahead_sec":        ignored(notFiles),
+	"endpoint":             ignored(notFiles),
+	"access_key_id":        ignored(notFiles),
+	"access_key_secret":    ignored(notFiles),
+	"bucket_name":          ignored(notFiles),
+	"object_prefix":        ignored(notFiles),
+	"region":               ignored(notFiles),
+	"timeout":              number(func(c *Config, n int64) { c.Timeout = time.Duration(n) * time.Second }),
+	"connect_timeout":      ignored("the time limit of requests holds for connecting too"),
+	"retry_limit":          number(func(c *Config, n int64) { c.Attempts = int(n) + 1 }),
+	"scheme":               {set: scheme},
+	"host":                 ignored("the image's name says it"),
+	"repo":                 ignored("the image's name says it"),
+	"skip_verify":          refused("say skip_verify of one registry in its hosts.toml"),
+	"ca_cert_files":        refused("say ca of one registry in its hosts.toml"),
+	"auth":                 refused("credentials do not belong into this file: use docker login"),
+	"registry_token":       refused("credentials do not belong into this file: use docker login"),
+	"blob_redirected_host": refused("redirects of the registry are followed as they are"),
+	"blob_url_scheme":      ignored("redirects of the registry are followed as they are"),
+	"proxy.url":            refused("say the proxy as HTTPS_PROXY or as a mirror in a hosts.toml"),
+	"proxy.fallback":       ignored("there is no proxy"),
+	"proxy.ping_url":       ignored("there is no proxy"),
+	"proxy.check_interval": ignored("there is no proxy"),
+	"proxy.use_http":       ignored("there is no proxy"),
+}
+
+// notFiles is why keys of other storages change nothing: their type is refused.
+const notFiles = "blobs come from registries"
+
 // daemonKeys are the keys of nydusd's configuration of the forms for FUSE and fscache (nydus-snapshotter, config/daemonconfig).
-var daemonKeys = map[string]effect{
-	"device.backend.type":                        oneOf("registry"),
-	"device.backend.config.dir":                  ignored("blobs come from registries"),
-	"device.backend.config.timeout":              number(func(c *Config, n int64) { c.Timeout = time.Duration(n) * time.Second }),
-	"device.backend.config.connect_timeout":      ignored("the time limit of requests holds for connecting too"),
-	"device.backend.config.retry_limit":          number(func(c *Config, n int64) { c.Attempts = int(n) + 1 }),
-	"device.backend.config.scheme":               {set: scheme},
-	"device.backend.config.host":                 ignored("the image's name says it"),
-	"device.backend.config.repo":                 ignored("the image's name says it"),
-	"device.backend.config.skip_verify":          refused("say skip_verify of one registry in its hosts.toml"),
-	"device.backend.config.auth":                 refused("credentials do not belong into this file: use docker login"),
-	"device.backend.config.registry_token":       refused("credentials do not belong into this file: use docker login"),
-	"device.backend.config.blob_redirected_host": refused("redirects of the registry are followed as they are"),
-	"device.backend.config.blob_url_scheme":      ignored("redirects of the registry are followed as they are"),
-	"device.backend.config.proxy.url":            refused("say the proxy as HTTPS_PROXY or as a mirror in a hosts.toml"),
-	"device.backend.config.proxy.fallback":       ignored("there is no proxy"),
-	"device.backend.config.proxy.ping_url":       ignored("there is no proxy"),
-	"device.backend.config.proxy.check_interval": ignored("there is no proxy"),
-	"device.cache.type":                          oneOf("", "blobcache", "filecache", "fscache"),
-	"device.cache.compressed":                    ignored("what is fetched is kept decoded"),
-	"device.cache.config.work_dir":               ignored("what is fetched lies below the snapshotter's root"),
-	"device.cache.config.disable_indexed_map":    ignored("what is there is always known"),
-	"mode":                                  oneOf("", "direct", "cached"),
-	"digest_validate":                       ignored("every chunk is verified"),
-	"iostats_files":                         ignored("metrics count by image"),
-	"enable_xattr":                          ignored("attributes are always there"),
-	"access_pattern":                        ignored("what a start reads is always learned"),
-	"latest_read_files":                     ignored("metrics count by image"),
-	"amplify_io":                            number(func(c *Config, n int64) { c.ReadAhead = int(min(n, 64<<20)) }),
-	"fs_prefetch.enable":                    {set: background},
-	"fs_prefetch.prefetch_all":              ignored("with prefetching everything is fetched in the end"),
-	"fs_prefetch.threads_count":             ignored("it is chosen here"),
-	"fs_prefetch.merging_size":              ignored("it is chosen here"),
-	"fs_prefetch.bandwidth_rate":            refused("limit all fetching with --limit"),
-	"type":                                  oneOf("bootstrap"),
-	"config.backend_type":                   oneOf("registry"),
-	"config.cache_type":                     oneOf("", "fscache", "filecache", "blobcache"),
-	"config.backend_config.timeout":         number(func(c *Config, n int64) { c.Timeout = time.Duration(n) * time.Second }),
-	"config.backend_config.connect_timeout": ignored("the time limit of requests holds for connecting too"),
-	"config.backend_config.retry_limit":     number(func(c *Config, n int64) { c.Attempts = int(n) + 1 }),
-	"config.backend_config.scheme":          {set: scheme},
-	"config.backend_config.auth":            refused("credentials do not belong into this file: use docker login"),
-	"config.backend_config.skip_verify":     refused("say skip_verify of one registry in its hosts.toml"),
-	"config.prefetch_config.enable":         {set: background},
-	"config.prefetch_config.threads_count":  ignored("it is chosen here"),
-	"config.prefetch_config.merging_size":   ignored("it is chosen here"),
-	"config.prefetch_config.bandwidth_rate": refused("limit all fetching with --limit"),
+func daemonKeys() map[string]effect {
+	keys := map[string]effect{
+		"device.id":                               ignored("the image's name says it"),
+		"device.backend.type":                     oneOf("registry"),
+		"device.cache.type":                       oneOf("", "blobcache", "filecache", "fscache"),
+		"device.cache.compressed":                 ignored("what is fetched is kept decoded"),
+		"device.cache.config.work_dir":            ignored("what is fetched lies below the snapshotter's root"),
+		"device.cache.config.disable_indexed_map": ignored("what is there is always known"),
+		"mode":                                  oneOf("", "direct", "cached"),
+		"digest_validate":                       ignored("every chunk is verified"),
+		"iostats_files":                         ignored("metrics count by image"),
+		"enable_xattr":                          ignored("attributes are always there"),
+		"access_pattern":                        ignored("what a start reads is always learned"),
+		"latest_read_files":                     ignored("metrics count by image"),
+		"warmup":                                ignored("what a start reads is always learned"),
+		"id_mapping":                            refused("owners are mapped by the kernel, as containerd asks for each snapshot"),
+		"amplify_io":                            number(func(c *Config, n int64) { c.ReadAhead = int(min(n, 64<<20)) }),
+		"fs_prefetch.enable":                    {set: background},
+		"fs_prefetch.prefetch_all":              ignored("with prefetching everything is fetched in the end"),
+		"fs_prefetch.stream_prefetch":           ignored("it is chosen here"),
+		"fs_prefetch.threads_count":             ignored("it is chosen here"),
+		"fs_prefetch.merging_size":              ignored("it is chosen here"),
+		"fs_prefetch.bandwidth_rate":            refused("limit all fetching with --limit"),
+		"type":                                  oneOf("bootstrap"),
+		"id":                                    ignored("the image's name says it"),
+		"domain_id":                             ignored("what images share is shared always"),
+		"config.id":                             ignored("the image's name says it"),
+		"config.metadata_path":                  ignored("the image's name says it"),
+		"config.backend_type":                   oneOf("registry"),
+		"config.cache_type":                     oneOf("", "fscache", "filecache", "blobcache"),
+		"config.cache_config.work_dir":          ignored("what is fetched lies below the snapshotter's root"),
+		"config.prefetch_config.enable":         {set: background},
+		"config.prefetch_config.prefetch_all":   ignored("with prefetching everything is fetched in the end"),
+		"config.prefetch_config.threads_count":  ignored("it is chosen here"),
+		"config.prefetch_config.merging_size":   ignored("it is chosen here"),
+		"config.prefetch_config.bandwidth_rate": refused("limit all fetching with --limit"),
+	}
+	for name, e := range backendKeys {
+		keys["device.backend.config."+name], keys["config.backend_config."+name] = e, e
+	}
+	return keys
 }
 
 func scheme(c *Config, v any) error {
@@ -320,7 +348,7 @@ func (c *Config) Nydusd(file string, b []byte) error {
 		}
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return c.apply(file, jsonLine(b), tree, daemonKeys)
+	return c.apply(file, jsonLine(b), tree, daemonKeys())
 }
 
 // apply gives each key its effect, all errors at once, in the order of the keys.

@@ -64,6 +64,9 @@ func TestBadConfigurations(t *testing.T) {
 		"tarfs":         {toml: "version = 1\n[experimental.tarfs]\nenable_tarfs = true\n", want: "f:3: experimental.tarfs.enable_tarfs: this is not supported"},
 		"backend":       {json: "{\n\"device\": {\"backend\": {\"type\": \"oss\"}}}", want: "f:2: device.backend.type: \"oss\" is none of registry"},
 		"secret":        {json: `{"device": {"backend": {"config": {"auth": "secret"}}}}`, want: "use docker login"},
+		"authorities":   {json: "{\"device\": {\"backend\": {\"config\": {\n\"ca_cert_files\": [\"/ca.pem\"]}}}}", want: "f:2: device.backend.config.ca_cert_files: this is not supported: say ca of one registry"},
+		"fscache proxy": {json: `{"config": {"backend_config": {"proxy": {"url": "http://p"}}}}`, want: "config.backend_config.proxy.url: this is not supported"},
+		"owners":        {json: `{"id_mapping": [0, 100000, 65536]}`, want: "id_mapping: this is not supported"},
 		"negative":      {json: `{"amplify_io": -1}`, want: "a whole number from 0"},
 		"broken":        {json: "{\n\"mode\": }", want: "f:2: "},
 	} {
