@@ -25,7 +25,7 @@ func (b *builder) fluentd() {
 		grace = e.service.grace
 	}
 	o := fluentd.Options{Log: b.options.Log, Env: b.options.Env, Now: b.options.Now, Positions: b.options.Positions, Stdout: os.Stdout, Grace: grace,
-		Records: b.options.Records, Catch: b.options.Catch,
+		Records: b.options.Records, Catch: b.options.Catch, Tap: b.options.Tap,
 		Logger: func(part, level string) *slog.Logger {
 			return partLogger(b.options.Log, part, strings.Replace(level, "fatal", "error", 1))
 		}}

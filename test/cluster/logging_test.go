@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,6 +30,7 @@ spec:
   image: weft.local/logagent:1
   fluentBitConfigName: NS
   namespaceFluentBitCfgSelector: {matchLabels: {for: NS}}
+  args: [--config=/fluent-bit/config, --tap=/tmp/tap]
   configCheck: {}
   positionDB: {emptyDir: {}}
   volumes: [{name: out, persistentVolumeClaim: {claimName: out}}]
@@ -95,6 +97,7 @@ kind: Fluentd
 metadata: {name: fluentd, labels: {aggregates: fluentd}}
 spec:
   image: weft.local/logagent:1
+  args: [--config=/fluentd/etc, --tap=/tmp/tap]
   globalInputs: [{sample: {tag: s, sample: '{"kubernetes":{"namespace_name":"NS"}}'}}]
   fluentdCfgSelector: {matchLabels: {for: NS}}
   buffer: {pvc: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}}}
@@ -232,6 +235,17 @@ func TestLogging(t *testing.T) {
 	}
 	agent := p.agentPod(t)
 
+	t.Run("live records are watched in a pod", func(t *testing.T) {
+		points := p.tap(t, agent.Name)
+		_, rest, found := strings.Cut("\n"+points, "\noutput/")
+		if !found {
+			t.Fatalf("no output among the points: %s", points)
+		}
+		point, _, _ := strings.Cut(rest, "\n")
+		if line := p.tap(t, agent.Name, "output/"+point, "-n", "1", "-o", "json"); !strings.Contains(line, `"point":"output/`+point) || !strings.Contains(line, `"log":"line `) {
+			t.Errorf("at %s: %s", point, line)
+		}
+	})
 	t.Run("a broken resource harms nobody", func(t *testing.T) {
 		apply(tenants[1], "apiVersion: fluentbit.fluent.io/v1alpha2\nkind: Output\nmetadata: {name: broken}\nspec: {match: '*', http: {host: x, httpPassword: {valueFrom: {secretKeyRef: {name: none, key: k}}}}}\n")
 		tenants[1].until("the status", func() (bool, string) {
@@ -282,6 +296,11 @@ func TestLogging(t *testing.T) {
 			out := said("fluentd-0")
 			return strings.Contains(out, `"via":"fluentd"`), out
 		})
+		points := p.tap(t, "fluentd-0")
+		point, _, found := strings.Cut(points[max(0, strings.Index(points, "output/")):], "\n")
+		if line := p.tap(t, "fluentd-0", point, "-n", "1"); !found || !strings.Contains(line, `"via":"fluentd"`) {
+			t.Errorf("at %s of %s: %s", point, points, line)
+		}
 		p.until("retries", func() (bool, string) {
 			out := said("collector-0")
 			return strings.Contains(out, "absent.invalid") && strings.Contains(out, "retry"), out
@@ -324,6 +343,19 @@ func TestLogging(t *testing.T) {
 		kind, name, _ := strings.Cut(strings.ReplaceAll(o, "NS", p.ns), "/")
 		p.kubectl("delete", kind+".fluentbit.fluent.io", name)
 	}
+}
+
+// tap runs `weft log tap` against a pod.
+func (p place) tap(t *testing.T, pod string, args ...string) string {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(p.Node), "weft"), append([]string{"log", "tap", "--state", p.State, "--pod", p.ns + "/" + pod, "--socket", "/tmp/tap"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("weft log tap %v: %v: %s", args, err, out)
+	}
+	return string(out)
 }
 
 // agentPod is the one agent's pod.

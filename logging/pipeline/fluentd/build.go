@@ -18,6 +18,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/fluentd/parse"
 	"github.com/weft-dev/weft/logging/pipeline/input"
 	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 	"github.com/weft-dev/weft/logging/plugin"
 )
 
@@ -34,6 +35,7 @@ type Options struct {
 	Records   []flow.Batch  // come instead of what the configuration's inputs bring; the engine ends after them
 	// Catch gets what reaches an output instead of the output itself: for tests of configurations. May be nil.
 	Catch func(output string, b flow.Batch)
+	Tap   *tap.Hub // where records can be watched; nil: nowhere
 }
 
 // worker is one worker of Fluentd with the labels that its sections see. All workers are in this one process.
@@ -63,7 +65,7 @@ func New(file *config.File, o Options) (*Engine, error) {
 	plain := o.Logger
 	o.Log = events.logger(o.Log, "")
 	b := &builder{options: o, out: o.Stdout, logger: func(part, level, prefix string) *slog.Logger { return events.logger(plain(part, level), prefix) }, counts: map[string]int{}, paths: map[string]*part{}, positions: map[string]*part{}, ids: map[string]config.Position{},
-		engine: &Engine{log: o.Log, events: events, now: o.Now, grace: o.Grace, positions: o.Positions}}
+		engine: &Engine{log: o.Log, events: events, now: o.Now, grace: o.Grace, positions: o.Positions, tap: o.Tap}}
 	sections := evaluator{env: o.Env}.evaluated(file.Sections, b.fail)
 	name := ""
 	if len(file.Read) > 0 {
@@ -307,7 +309,7 @@ func (b *builder) find(s *config.Section, kind string, built []string, w *worker
 }
 
 func (b *builder) newPart(s *config.Section, kind, name string, table *plugin.Plugin, w *worker) *part {
-	p := &part{kind: kind, plugin: name, section: s, worker: w, set: options.New(s, table, nil)}
+	p := &part{kind: kind, plugin: name, section: s, worker: w, hub: b.options.Tap, set: options.New(s, table, nil)}
 	p.name = name + "." + strconv.Itoa(b.counts[kind+name])
 	b.counts[kind+name]++
 	if id := s.Value("@id"); id != "" {
@@ -355,6 +357,9 @@ func (b *builder) output(s *config.Section, w *worker) (target, *part) {
 	}
 	t := outputs()[p.plugin](b, p)
 	b.done(p)
+	if t != nil && b.options.Tap != nil {
+		t = &shown{t, p}
+	}
 	return t, p
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/input"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 )
 
 // Engine is a pipeline that was made of a configuration. It runs once.
@@ -19,6 +20,7 @@ type Engine struct {
 	now       func() time.Time
 	grace     time.Duration
 	positions *input.Positions
+	tap       *tap.Hub
 	stdout    sync.Mutex
 	events    *logEvents
 	logTo     *router // takes the events of the log; nil if nothing does
@@ -57,6 +59,7 @@ func (s *source) Append(ctx context.Context, b flow.Batch) error {
 	}
 	s.records.Add(int64(b.Count))
 	s.bytes.Add(int64(len(b.Data)))
+	s.show(b.Tag, b.Data)
 	for told := false; ; {
 		err := s.to.emit(ctx, b)
 		switch {
@@ -80,6 +83,13 @@ func (s *source) Append(ctx context.Context, b flow.Batch) error {
 
 // Run runs until ctx ends, or an input ends the pipeline or fails.
 func (e *Engine) Run(ctx context.Context) error {
+	if e.tap != nil {
+		var points []tap.Point
+		for _, p := range e.parts {
+			points = append(points, p.point())
+		}
+		e.tap.SetPoints(points)
+	}
 	for i, o := range e.buffers {
 		if err := o.open(ctx); err != nil {
 			for _, opened := range e.buffers[:i] {

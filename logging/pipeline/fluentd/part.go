@@ -9,6 +9,7 @@ import (
 	"github.com/weft-dev/weft/logging/pipeline/flow"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/pipeline/record"
+	"github.com/weft-dev/weft/logging/pipeline/tap"
 )
 
 // part is what inputs, filters and outputs have in common.
@@ -19,9 +20,30 @@ type part struct {
 	section      *config.Section
 	set          *options.Set
 	worker       *worker // whose labels it sees
+	hub          *tap.Hub
 
 	records, bytes, dropped, unmatched    atomic.Int64
 	errors, retries, retriesFailed, added atomic.Int64
+}
+
+func (p *part) point() tap.Point { return tap.Point{Kind: p.kind, Name: p.name} }
+
+// show lets who watches see records that pass the part.
+func (p *part) show(tag string, data []byte) {
+	if p.hub.Watching() && len(data) > 0 {
+		p.hub.Offer(p.point(), tag, data)
+	}
+}
+
+// shown is an output whose records can be watched as they come.
+type shown struct {
+	target
+	part *part
+}
+
+func (s *shown) emit(ctx context.Context, b flow.Batch) error {
+	s.part.show(b.Tag, b.Data)
+	return s.target.emit(ctx, b)
 }
 
 // child is the section of this kind inside of the part's; nil if there is none. More than one is a fault.
@@ -99,6 +121,7 @@ func (f *filterPart) run(ctx context.Context, b flow.Batch) ([]byte, int, error)
 	f.records.Add(int64(b.Count))
 	f.bytes.Add(int64(len(b.Data)))
 	data, count, err := f.filter.apply(ctx, b)
+	f.show(b.Tag, data)
 	if count < b.Count {
 		f.dropped.Add(int64(b.Count - count))
 	} else {
