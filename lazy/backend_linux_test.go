@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
+	"github.com/weft-dev/weft/lazy/trace"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 	"github.com/weft-dev/weft/store"
@@ -330,4 +332,38 @@ func TestContentStore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPrefetchKeepsTheLineBusy holds each request for what an earlier start read until there is another one: what comes next is asked for meanwhile.
+func TestPrefetchKeepsTheLineBusy(t *testing.T) {
+	g, im, want, target := mountBehind(t, 40)
+	var size int64
+	for _, b := range want {
+		size += int64(len(b))
+	}
+	if size < 3<<20 {
+		t.Fatalf("%d bytes are too few", size)
+	}
+	var once sync.Once
+	another := make(chan struct{})
+	var waiting atomic.Int32
+	g.do(func(_ http.ResponseWriter, r *http.Request) bool {
+		defer waiting.Add(-1)
+		if waiting.Add(1) == 2 {
+			once.Do(func() { close(another) })
+		}
+		select {
+		case <-another:
+		case <-r.Context().Done():
+		}
+		return false
+	})
+	im.service.prefetch(t.Context(), im, &trace.Trace{Image: im.id, Parts: []trace.Part{{Device: 0, First: 0, End: size / chunk.Block}}})
+	select {
+	case <-another:
+	default:
+		t.Error("one request came after the other")
+	}
+	g.do(func(http.ResponseWriter, *http.Request) bool { return false })
+	mended(t, want, target)
 }

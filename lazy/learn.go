@@ -96,27 +96,47 @@ func (s *Service) writeTrace(t *trace.Trace) error {
 	return cache.Replace(s.traceFile(t.Image), t.Encode())
 }
 
+// together is how many requests for what an earlier start read are under way at once: while one is answered or decoded, the line has another.
+const together = 3
+
 // prefetch gets what an earlier start read, in its order.
 func (s *Service) prefetch(ctx context.Context, im *Image, t *trace.Trace) {
 	s.prefetching.Add(1)
 	defer s.prefetching.Add(-1)
 	began := time.Now()
+	groups := make(chan trace.Group)
+	var fetching sync.WaitGroup
+	for range together {
+		fetching.Go(func() {
+			for group := range groups {
+				if err := s.prefetchGroup(ctx, im, group); err != nil && ctx.Err() == nil {
+					s.log.Warn("what an earlier start read is not there yet", "image", im.Name(), "error", err)
+				}
+			}
+		})
+	}
 	for _, group := range t.Groups(1 << 20) {
 		if ctx.Err() != nil {
-			return
+			break
 		}
-		if int(group.Device) >= len(im.record.Devices) || im.record.Stored[group.Device] != "" || im.completeOnDisk(int(group.Device)) {
-			continue
-		}
-		d, err := im.device(int(group.Device))
-		if err == nil {
-			err = d.filler.Fill(ctx, group.Ranges(), filler.Prefetch)
-		}
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("what an earlier start read is not there yet", "image", im.Name(), "error", err)
-		}
+		groups <- group
 	}
-	s.log.Info("fetched what an earlier start read", "image", im.Name(), "bytes", t.Bytes(), "duration", time.Since(began))
+	close(groups)
+	fetching.Wait()
+	if ctx.Err() == nil {
+		s.log.Info("fetched what an earlier start read", "image", im.Name(), "bytes", t.Bytes(), "duration", time.Since(began))
+	}
+}
+
+func (s *Service) prefetchGroup(ctx context.Context, im *Image, group trace.Group) error {
+	if int(group.Device) >= len(im.record.Devices) || im.record.Stored[group.Device] != "" || im.completeOnDisk(int(group.Device)) {
+		return nil
+	}
+	d, err := im.device(int(group.Device))
+	if err != nil {
+		return err
+	}
+	return d.filler.Fill(ctx, group.Ranges(), filler.Prefetch)
 }
 
 // prefetchEarly begins to get what an earlier start read of an image that will be mounted: its manifest and configuration are still being read then.

@@ -18,6 +18,7 @@ func TestReadsAheadOfComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: -1})
+	t.Cleanup(func() { s.Close() })
 	s.ahead.disk = "1232" // a machine whose disk has the kernel's setting would show nothing
 	im, err := s.Prepare(t.Context(), Request{Reference: to})
 	if err != nil {
