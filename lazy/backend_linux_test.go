@@ -367,3 +367,48 @@ func TestPrefetchKeepsTheLineBusy(t *testing.T) {
 	g.do(func(http.ResponseWriter, *http.Request) bool { return false })
 	mended(t, want, target)
 }
+
+// TestEarlyPrefetchGoesOn unmounts an image from where it is not mounted, as the snapshotter does before each mount: what is fetched for the mount by then
+// goes on its way.
+func TestEarlyPrefetchGoesOn(t *testing.T) {
+	needWatch(t)
+	r := registrytest.New(t, registrytest.Config{})
+	g := newGateway(t, r)
+	push(t, r.Host+"/app:v1", content(t, 41, 10, 200<<10), image.Options{})
+	s := openService(t, Options{Root: stateDir(t), Mode: Fanotify, Learn: time.Hour})
+	t.Cleanup(func() { s.Close() })
+	im, err := s.Prepare(t.Context(), Request{Reference: g.host + "/app:v1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := trace.New(im.id)
+	known.Add(0, 0, 64)
+	if err := s.writeTrace(known); err != nil {
+		t.Fatal(err)
+	}
+	asked, answer := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	g.do(func(http.ResponseWriter, *http.Request) bool {
+		once.Do(func() { close(asked) })
+		<-answer
+		return false
+	})
+	s.prefetchEarly(im)
+	select {
+	case <-asked:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing is fetched before the mount")
+	}
+	if err := im.Unmount(t.Context(), t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	close(answer)
+	<-im.takeEarly()
+	if st := im.Stats(); st.Prefetch == 0 || st.Present < 64*chunk.Block {
+		t.Errorf("what was on its way did not arrive: %+v", st)
+	}
+	// What nobody ever mounted stays guarded: that ends with the mount.
+	if err := im.Unmount(t.Context(), mountImage(t, im)); err != nil {
+		t.Error(err)
+	}
+}

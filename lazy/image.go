@@ -174,6 +174,9 @@ func (im *Image) Unmount(ctx context.Context, target string) error {
 	if err := im.service.guard.unmount(ctx, im, target); err != nil {
 		return err
 	}
+	if !slices.ContainsFunc(im.mounts(), func(m mount) bool { return m.Target == target }) {
+		return nil // devices of an image that is about to be mounted are filled already
+	}
 	im.learned()
 	im.forgive(target)
 	if err := im.keep(func(list []mount) []mount { return without(list, target) }); err != nil {

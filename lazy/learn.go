@@ -231,8 +231,24 @@ func (s *Service) learn(im *Image, known *trace.Trace, from int, stop <-chan str
 	}
 }
 
-// traceOf makes the trace of a start: first what was asked for, in that order, then what else was read because it was there already. Nil if
-// nothing is new.
+// beside is how much of what was read before and behind a part that was asked for comes with it into a trace, in blocks: 1 MiB.
+const beside = 1 << 20 / chunk.Block
+
+// withBeside widens a part of a device by what was read beside it. That was there when it was read, since a request had got more than was asked for, and
+// so nobody knows when; most likely it was then. If it came last, those who read along it would overtake the prefetch and wait for each piece.
+func withBeside(read cache.Bits, blocks, first, end int64) (from, to int64) {
+	from, to = first, end
+	for from > 0 && first-from < beside && read.All(from-1, from) {
+		from--
+	}
+	for to < blocks && to-end < beside && read.All(to, to+1) {
+		to++
+	}
+	return from, to
+}
+
+// traceOf makes the trace of a start: what was asked for, in that order, each part with what was read beside it, and at the end what else was read
+// because it was there already. Nil if nothing is new.
 func (s *Service) traceOf(im *Image, from int, known *trace.Trace) *trace.Trace {
 	t := trace.New(im.id)
 	number := map[cache.Key]int{}
@@ -245,17 +261,26 @@ func (s *Service) traceOf(im *Image, from int, known *trace.Trace) *trace.Trace 
 		t.Append(known)
 	}
 	before := t.Bytes()
-	for _, a := range s.asks.since(from) {
-		if i, ok := number[a.key]; ok {
-			t.Add(uint32(i), a.offset/chunk.Block, (a.offset+a.count+chunk.Block-1)/chunk.Block)
-		}
-	}
+	devices := map[cache.Key]*cache.Device{}
 	for _, d := range s.opened() {
-		i, ok := number[d.key]
+		devices[d.key] = d.filler.Device()
+	}
+	for _, a := range s.asks.since(from) {
+		i, ok := number[a.key]
 		if !ok {
 			continue
 		}
-		dev := d.filler.Device()
+		first, end := a.offset/chunk.Block, (a.offset+a.count+chunk.Block-1)/chunk.Block
+		if dev := devices[a.key]; dev != nil {
+			first, end = withBeside(dev.Read(), dev.Space()/chunk.Block, first, end)
+		}
+		t.Add(uint32(i), first, end)
+	}
+	for key, i := range number {
+		dev := devices[key]
+		if dev == nil {
+			continue
+		}
 		dev.Read().Runs(dev.Space()/chunk.Block, func(first, end int64) { t.Add(uint32(i), first, end) })
 	}
 	if t.Bytes() == before {

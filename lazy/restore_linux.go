@@ -92,6 +92,9 @@ func (w *watch) lost() {
 	s := w.service
 	w.mu.Lock()
 	w.kept = map[cache.Key]keeper.Device{}
+	for _, d := range w.client.Devices() { // given to the new keeper by now
+		w.kept[d.Key] = d
+	}
 	w.mu.Unlock()
 	for _, d := range s.opened() {
 		s.mu.Lock()

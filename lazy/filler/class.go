@@ -10,7 +10,9 @@ import (
 // Class says how urgent bytes are.
 type Class int
 
-// The classes. Whoever is more urgent goes first: less urgent requests begin only when none of the more urgent ones is under way.
+// The classes. Whoever is more urgent goes first: less urgent requests begin only when none of the more urgent ones is under way. Two of those for what will
+// probably be wanted soon begin all the same, unless there is a limit to share: a reader asks for little at a time, and while it waits for the answer the line
+// would be idle.
 const (
 	Demand     Class = iota // somebody waits for them
 	Prefetch                // somebody will probably want them soon
@@ -23,6 +25,9 @@ func (c Class) String() string { return [...]string{"demand", "prefetch", "backg
 
 // slots are how many requests of a class are under way at the same time.
 var slots = [classes]int{Demand: 64, Prefetch: 4, Background: 2}
+
+// beside is how many requests of prefetch begin while somebody waits for others.
+const beside = 2
 
 // Order decides who may fetch now. One is shared by all fillers of a machine.
 type Order struct {
@@ -70,6 +75,9 @@ func (o *Order) enter(ctx context.Context, c Class, n int) (func(), error) {
 }
 
 func (o *Order) free(c Class) bool {
+	if c == Prefetch && o.limit == nil && o.active[Prefetch] < beside {
+		return true
+	}
 	for more := range c {
 		if o.active[more] > 0 {
 			return false

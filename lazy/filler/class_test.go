@@ -8,18 +8,36 @@ import (
 
 // TestOrder lets the less urgent wait for the more urgent, and not the other way round.
 func TestOrder(t *testing.T) {
+	begins := func(o *Order, c Class) func() {
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		leave, err := o.enter(short, c, 1)
+		if err != nil {
+			return nil
+		}
+		return leave
+	}
+	limited := NewOrder(1 << 40)
+	if begins(limited, Demand) == nil || begins(limited, Prefetch) != nil {
+		t.Error("with a limit prefetch began beside a demand")
+	}
 	o := NewOrder(0)
 	leave, err := o.enter(t.Context(), Demand, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []Class{Prefetch, Background} {
-		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		if _, err := o.enter(short, c, 1); err == nil {
-			t.Errorf("%s began beside a demand", c)
-		}
-		cancel()
+	one, two := begins(o, Prefetch), begins(o, Prefetch)
+	if one == nil || two == nil {
+		t.Fatal("prefetch leaves the line idle while a reader waits for an answer")
 	}
+	if begins(o, Prefetch) != nil {
+		t.Error("three requests of prefetch began beside a demand")
+	}
+	if begins(o, Background) != nil {
+		t.Error("background began beside a demand")
+	}
+	one()
+	two()
 	entered := make(chan func(), 1)
 	go func() {
 		less, err := o.enter(t.Context(), Background, 1)

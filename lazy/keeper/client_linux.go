@@ -32,7 +32,9 @@ type Client struct {
 	pidfd   int
 	replies chan answer
 	ending  atomic.Bool // the keeper was asked to end
-	follows bool        // it stands by; it does not any more when it has become the worker
+	over    atomic.Bool // no keeper takes the place of one that ends any more
+	keepers atomic.Int64
+	follows bool // it stands by; it does not any more when it has become the worker
 	running sync.WaitGroup
 	handled sync.WaitGroup
 
@@ -290,6 +292,7 @@ func receive(conn int) (a answer, retire bool, err error) {
 
 // receive gives answers to those who wait for them, and looks after the keeper.
 func (c *Client) receive() {
+	defer c.over.Store(true)
 	for {
 		fds := []unix.PollFd{{Fd: int32(c.stop), Events: unix.POLLIN}, {Fd: int32(c.pidfd), Events: unix.POLLIN}, {Fd: int32(c.conn), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
@@ -359,6 +362,7 @@ func (c *Client) again() bool {
 		for _, fd := range got.fds {
 			_ = unix.Close(fd)
 		}
+		c.keepers.Add(1)
 		c.scan()
 		return true
 	}
@@ -367,6 +371,7 @@ func (c *Client) again() bool {
 		c.say("%v", err)
 		return false
 	}
+	c.keepers.Add(1)
 	old.drain()
 	if c.options.Lost != nil {
 		go c.options.Lost()
@@ -411,31 +416,6 @@ func poke(fd int) {
 func (c *Client) say(format string, args ...any) {
 	if c.options.Say != nil {
 		c.options.Say(format, args...)
-	}
-}
-
-// ask makes a request.
-func (c *Client) ask(request []byte, fds ...int) (answer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	if err := unix.Sendmsg(c.conn, request, rights, nil, unix.MSG_NOSIGNAL); err != nil {
-		return answer{}, fmt.Errorf("%w: %w", ErrGone, err)
-	}
-	select {
-	case a := <-c.replies:
-		switch {
-		case a.gone:
-			return answer{}, fmt.Errorf("%w before it answered", ErrGone)
-		case a.errno != 0:
-			return a, a.errno
-		}
-		return a, nil
-	case <-time.After(5 * time.Second):
-		return answer{}, fmt.Errorf("%w or hangs: no answer in 5 s", ErrGone)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -389,6 +390,25 @@ func TestCutUploadGoesOn(t *testing.T) {
 		}
 		s.run(name, step{"PATCH", "%U", "Content-Range: 4-9", "456789", 202, "Range: 0-9", "", ""})
 		s.run(name, step{"PUT", "%U?digest=" + string(blobDigest), "", "", 201, "", "", ""})
+	}
+}
+
+// A request that finds its upload in the hands of another one waits for that one's end.
+func TestUploadsWaitForEachOther(t *testing.T) {
+	for name, storage := range storages(t) {
+		web := httptest.NewServer(server.New(server.Config{Storage: storage}))
+		defer web.Close()
+		s := &session{t: t, url: web.URL}
+		s.run(name, step{"POST", "/v2/app/blobs/uploads/", "", "", 202, "", "", ""})
+		up, err := storage.Resume(t.Context(), path.Base(s.location))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(50 * time.Millisecond)
+			_ = up.Close()
+		}()
+		s.run(name, step{"PATCH", "%U", "", "0123", 202, "Range: 0-3", "", ""})
 	}
 }
 

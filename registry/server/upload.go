@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -159,6 +160,19 @@ func (s *Server) resume(r *request) (Upload, error) {
 	return up, err
 }
 
+// busyFor is how long a request waits for another one to let go of its upload: one that asks for the status, or whose client has gone.
+const busyFor = time.Second
+
+// resumeSoon is resume for requests that write. It does not end with the client: what that has sent is kept, and the client asks how much it is.
+func (s *Server) resumeSoon(r *request) (Upload, error) {
+	for end := time.Now().Add(busyFor); ; time.Sleep(5 * time.Millisecond) {
+		up, err := s.resume(r)
+		if !errors.Is(err, ErrBusy) || time.Now().After(end) {
+			return up, err
+		}
+	}
+}
+
 func (s *Server) uploadStatus(w http.ResponseWriter, r *request) error {
 	up, err := s.resume(r)
 	if err != nil {
@@ -175,7 +189,7 @@ func (s *Server) uploadStatus(w http.ResponseWriter, r *request) error {
 
 // patchUpload appends a chunk, or, without Content-Range, a stream.
 func (s *Server) patchUpload(w http.ResponseWriter, r *request) error {
-	up, err := s.resume(r)
+	up, err := s.resumeSoon(r)
 	if err != nil {
 		return err
 	}
@@ -201,7 +215,7 @@ func (s *Server) finishUpload(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	up, err := s.resume(r)
+	up, err := s.resumeSoon(r)
 	if err != nil {
 		return err
 	}
@@ -215,7 +229,7 @@ func (s *Server) finishUpload(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) cancelUpload(w http.ResponseWriter, r *request) error {
-	up, err := s.resume(r)
+	up, err := s.resumeSoon(r)
 	if err != nil {
 		return err
 	}
