@@ -23,15 +23,14 @@ import (
 
 func TestMain(m *testing.M) { kube.Main(m) }
 
-// watcher makes a service account that may list and watch the events of its namespace, and leaves its token and the authority's certificate in dir.
-func watcher(t *testing.T, ns kube.Place, dir string) {
+// account makes a service account with some rights in its namespace, and leaves its token and the authority's certificate in dir.
+func account(t *testing.T, ns kube.Place, dir string, rules ...rbacv1.PolicyRule) {
 	t.Helper()
 	ctx, to := t.Context(), metav1.CreateOptions{}
 	meta := metav1.ObjectMeta{Name: "agent"}
 	_, err := ns.Clients.CoreV1().ServiceAccounts(ns.Namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, to)
 	if err == nil {
-		_, err = ns.Clients.RbacV1().Roles(ns.Namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta,
-			Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list", "watch"}}}}, to)
+		_, err = ns.Clients.RbacV1().Roles(ns.Namespace).Create(ctx, &rbacv1.Role{ObjectMeta: meta, Rules: rules}, to)
 	}
 	if err == nil {
 		_, err = ns.Clients.RbacV1().RoleBindings(ns.Namespace).Create(ctx, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{Kind: "Role", Name: "agent"},
@@ -68,7 +67,7 @@ func happen(t *testing.T, ns kube.Place, name string, at time.Time) *corev1.Even
 // came before a restart does not come again, what happened meanwhile does.
 func TestKubernetesEvents(t *testing.T) {
 	ns, dir := kube.Namespace(t), t.TempDir()
-	watcher(t, ns, dir)
+	account(t, ns, dir, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"list", "watch"}})
 	out := filepath.Join(dir, "out")
 	count := func(text string) func() string {
 		return func() string { return fmt.Sprint(strings.Count(read(out), text)) }

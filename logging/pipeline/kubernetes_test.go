@@ -10,7 +10,12 @@ import (
 	"sync/atomic"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/weft-dev/weft/logging/pipeline"
+	"github.com/weft-dev/weft/test/kube"
 )
 
 func TestKubernetesFilter(t *testing.T) {
@@ -79,6 +84,58 @@ func TestKubernetesFilter(t *testing.T) {
 	if n := asked.Load(); n != 3 {
 		t.Errorf("the API server was asked %d times, want 3", n)
 	}
+}
+
+// The filter asks a real API server with the rights of a service account: what it may see of a pod and its namespace comes with the record.
+func TestKubernetesFilterAsks(t *testing.T) {
+	ns, dir := kube.Namespace(t), t.TempDir()
+	account(t, ns, dir, rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"pods", "namespaces"}, Verbs: []string{"get"}})
+	pods := ns.Clients.CoreV1().Pods(ns.Namespace)
+	pod, err := pods.Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "web-1", Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"fluentbit.io/parser": "kv", "note": "kept"}},
+		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "app", Image: "img:1"}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod.Status.PodIP, pod.Status.PodIPs = "10.0.0.1", []corev1.PodIP{{IP: "10.0.0.1"}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", Image: "img:1", ImageID: "img@sha256:x"}}
+	if _, err := pods.UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	id := strings.Repeat("b", 64)
+	write(t, filepath.Join(dir, "web-1_"+ns.Namespace+"_app-"+id+".log"), "2024-01-01T00:00:01Z stdout F a=1 b=x\n")
+	start(t, dir, `[INPUT]
+    Name tail
+    Path DIR/*.log
+    Tag kube.<pod>.log
+    Tag_Regex (?<pod>[^/]+)\.log$
+    multiline.parser cri
+    Read_from_Head true
+[FILTER]
+    Name kubernetes
+    Match kube.*
+    Kube_Tag_Prefix kube.
+    Kube_URL `+ns.Config.Host+`
+    Kube_CA_File DIR/ca.crt
+    Kube_Token_File DIR/token
+    Merge_Log on
+    Keep_Log off
+    K8S-Logging.Parser on
+    Namespace_Labels on
+[FILTER]
+    Name modify
+    Match *
+    Remove time
+    Remove _p
+[PARSER]
+    Name kv
+    Format logfmt
+`+strings.Replace(toFile, "    File out\n", "    File out\n    Format plain\n", 1), pipeline.Options{})
+	want := `{"stream":"stdout","a":"1","b":"x","kubernetes":{"pod_name":"web-1","namespace_name":"` + ns.Namespace + `","pod_id":"` + string(pod.UID) +
+		`","labels":{"app":"web"},"annotations":{"fluentbit.io/parser":"kv","note":"kept"},"host":"n1","pod_ip":"10.0.0.1","container_name":"app","docker_id":"` + id +
+		`","container_hash":"img@sha256:x","container_image":"img:1"},"kubernetes_namespace":{"name":"` + ns.Namespace + `","labels":{"kubernetes.io/metadata.name":"` + ns.Namespace + `"}}}`
+	awaitThat(t, func() string { return strings.TrimSpace(read(filepath.Join(dir, "out"))) }, want)
 }
 
 func TestLua(t *testing.T) {
