@@ -93,12 +93,8 @@ const lookupTime = 5 * time.Second
 // peers adds the address and the name of a client to its records.
 func peers(o *options.Set) func(context.Context, net.Conn) func([]byte) []byte {
 	addressKey, nameKey := o.String("source_address_key"), o.String("source_hostname_key")
-	resolve := nameKey != ""
-	if o.Has("resolve_hostname") {
-		resolve = o.Bool("resolve_hostname")
-		if nameKey != "" && !resolve {
-			o.Failf("resolve_hostname", "resolve_hostname must be true with source_hostname_key")
-		}
+	if nameKey != "" && o.Has("resolve_hostname") && !o.Bool("resolve_hostname") {
+		o.Failf("resolve_hostname", "resolve_hostname must be true with source_hostname_key")
 	}
 	if nameKey == "" {
 		o.Pass("resolve_hostname") // only the name in records tells of it
