@@ -115,6 +115,9 @@ const saveEvery = 5 * time.Second
 func (s *Service) saveAgainAndAgain() {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
+	if err := s.saveCounts(); err != nil { // how images are filled is told from the beginning
+		s.log.Warn("what was fetched cannot be told to others", "error", err)
+	}
 	for n := 1; ; n++ {
 		select {
 		case <-t.C:
