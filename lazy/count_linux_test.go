@@ -1,26 +1,33 @@
-package lazy
+package lazy_test
 
 import (
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
-	"time"
+
+	"github.com/weft-dev/weft/lazy"
 )
 
-// TestModeIsToldAtOnce asks others how images are filled, before anything was counted.
-func TestModeIsToldAtOnce(t *testing.T) {
-	needWatch(t)
-	root := stateDir(t)
-	s := openService(t, Options{Root: root, Mode: Fanotify, Learn: -1})
-	defer s.Close()
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		v, err := Look(root, logger(t))
-		if err != nil {
+// TestDamagedCounts looks at a folder whose counters are damaged or of a newer program: they count as nothing, and the rest is told.
+func TestDamagedCounts(t *testing.T) {
+	root := t.TempDir()
+	s, err := lazy.Open(t.Context(), lazy.Options{Root: root, Mode: lazy.Eager, Learn: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "counts.json")); err != nil {
+		t.Errorf("the end of a service leaves no counters: %v", err)
+	}
+	for _, content := range []string{"", "{", `{"version":2,"images":{"x":{"events":1}}}`, `[]`} {
+		if err := os.WriteFile(filepath.Join(root, "counts.json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if v.Mode == Fanotify {
-			return
-		}
-		if time.Since(began) > saveEvery-time.Second {
-			t.Fatalf("images are filled by %q", v.Mode)
+		if _, err := lazy.Look(root, slog.New(slog.DiscardHandler)); err != nil {
+			t.Errorf("%q: %v", content, err)
 		}
 	}
 }
