@@ -92,7 +92,8 @@ func (w *watch) lost() {
 	s := w.service
 	w.mu.Lock()
 	w.kept = map[cache.Key]keeper.Device{}
-	for _, d := range w.client.Devices() { // given to the new keeper by now
+	for _, d := range w.client.Devices() { // given to the new keeper by now; what was marked before that was in the group that is lost
+		d.Marked = false
 		w.kept[d.Key] = d
 	}
 	w.mu.Unlock()
