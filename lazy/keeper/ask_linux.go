@@ -24,20 +24,18 @@ func (c *Client) ask(request []byte, fds ...int) (answer, error) {
 		if !errors.Is(err, errUnanswered) || bytes.IndexByte([]byte("DFGMPX"), request[0]) < 0 || tries == 3 || !c.replaced(keeper) {
 			return a, err
 		}
-		same := c.held.Load() == held
-		switch request[0] {
-		case 'D', 'F':
-			if same {
-				c.forgetTaken(request)
-			} else if request[0] == 'D' && marks(request) { // in a group that is lost, too
-				return a, err
-			}
-		case 'G', 'M', 'X':
-			if !same { // the slots that it names were those of a table that is lost
-				return a, err
-			}
+		switch gives, same := request[0] == 'D' || request[0] == 'F', c.held.Load() == held; {
+		case same && gives:
+			c.forgetTaken(request)
+		case !same && ofLostTable(request):
+			return a, err
 		}
 	}
+}
+
+// ofLostTable says whether a request means nothing to a keeper with another table and group: it names slots, or a device that was marked before.
+func ofLostTable(request []byte) bool {
+	return bytes.IndexByte([]byte("GMX"), request[0]) >= 0 || request[0] == 'D' && marks(request)
 }
 
 // marks says whether a device that is given to the keeper was marked before.

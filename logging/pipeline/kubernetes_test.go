@@ -18,6 +18,30 @@ import (
 	"github.com/weft-dev/weft/test/kube"
 )
 
+// enriched is a pipeline that reads logs of containers from DIR and writes them with what the filter kubernetes, with further options, finds out.
+func enriched(options string) string {
+	return `[INPUT]
+    Name tail
+    Path DIR/*.log
+    Tag kube.<pod>.log
+    Tag_Regex (?<pod>[^/]+)\.log$
+    multiline.parser cri
+    Read_from_Head true
+[FILTER]
+    Name kubernetes
+    Match kube.*
+    Kube_Tag_Prefix kube.
+` + options + `[FILTER]
+    Name modify
+    Match *
+    Remove time
+    Remove _p
+[PARSER]
+    Name kv
+    Format logfmt
+` + strings.Replace(toFile, "    File out\n", "    File out\n    Format plain\n", 1)
+}
+
 func TestKubernetesFilter(t *testing.T) {
 	id := strings.Repeat("a", 64)
 	var asked atomic.Int32
@@ -42,18 +66,7 @@ func TestKubernetesFilter(t *testing.T) {
 	write(t, filepath.Join(dir, "token"), "tok\n")
 	write(t, filepath.Join(dir, "web-1_shop_app-"+id+".log"), "2024-01-01T00:00:01Z stdout F a=1 b=\"x y\"\n2024-01-01T00:00:02Z stderr F gone\n")
 	write(t, filepath.Join(dir, "none_shop_app-"+id+".log"), `2024-01-01T00:00:03Z stdout F {"json":"yes\n"}`+"\n")
-	start(t, dir, `[INPUT]
-    Name tail
-    Path DIR/*.log
-    Tag kube.<pod>.log
-    Tag_Regex (?<pod>[^/]+)\.log$
-    multiline.parser cri
-    Read_from_Head true
-[FILTER]
-    Name kubernetes
-    Match kube.*
-    Kube_Tag_Prefix kube.
-    Kube_URL `+api.URL+`
+	start(t, dir, enriched(`    Kube_URL `+api.URL+`
     Kube_Token_File DIR/token
     Merge_Log on
     Keep_Log off
@@ -61,15 +74,7 @@ func TestKubernetesFilter(t *testing.T) {
     K8S-Logging.Exclude on
     Annotations off
     Namespace_Labels on
-[FILTER]
-    Name modify
-    Match *
-    Remove time
-    Remove _p
-[PARSER]
-    Name kv
-    Format logfmt
-`+strings.Replace(toFile, "    File out\n", "    File out\n    Format plain\n", 1), pipeline.Options{})
+`), pipeline.Options{})
 	out := filepath.Join(dir, "out")
 	for _, want := range []string{
 		`{"stream":"stdout","a":"1","b":"x y","kubernetes":{"pod_name":"web-1","namespace_name":"shop","pod_id":"u1","labels":{"a":"1","b":"2"},"host":"n1","pod_ip":"10.0.0.1","container_name":"app","docker_id":"` + id +
@@ -105,33 +110,14 @@ func TestKubernetesFilterAsks(t *testing.T) {
 	}
 	id := strings.Repeat("b", 64)
 	write(t, filepath.Join(dir, "web-1_"+ns.Namespace+"_app-"+id+".log"), "2024-01-01T00:00:01Z stdout F a=1 b=x\n")
-	start(t, dir, `[INPUT]
-    Name tail
-    Path DIR/*.log
-    Tag kube.<pod>.log
-    Tag_Regex (?<pod>[^/]+)\.log$
-    multiline.parser cri
-    Read_from_Head true
-[FILTER]
-    Name kubernetes
-    Match kube.*
-    Kube_Tag_Prefix kube.
-    Kube_URL `+ns.Config.Host+`
+	start(t, dir, enriched(`    Kube_URL `+ns.Config.Host+`
     Kube_CA_File DIR/ca.crt
     Kube_Token_File DIR/token
     Merge_Log on
     Keep_Log off
     K8S-Logging.Parser on
     Namespace_Labels on
-[FILTER]
-    Name modify
-    Match *
-    Remove time
-    Remove _p
-[PARSER]
-    Name kv
-    Format logfmt
-`+strings.Replace(toFile, "    File out\n", "    File out\n    Format plain\n", 1), pipeline.Options{})
+`), pipeline.Options{})
 	want := `{"stream":"stdout","a":"1","b":"x","kubernetes":{"pod_name":"web-1","namespace_name":"` + ns.Namespace + `","pod_id":"` + string(pod.UID) +
 		`","labels":{"app":"web"},"annotations":{"fluentbit.io/parser":"kv","note":"kept"},"host":"n1","pod_ip":"10.0.0.1","container_name":"app","docker_id":"` + id +
 		`","container_hash":"img@sha256:x","container_image":"img:1"},"kubernetes_namespace":{"name":"` + ns.Namespace + `","labels":{"kubernetes.io/metadata.name":"` + ns.Namespace + `"}}}`
