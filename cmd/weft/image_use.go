@@ -156,13 +156,7 @@ and every chunk has its digest. With --source also that the files are exactly th
 			if err != nil {
 				return err
 			}
-			if err := a.print().Result(report, func(p *output.Page) { reportPage(p, report) }); err != nil {
-				return err
-			}
-			if !report.OK() {
-				return output.Exit{Code: output.Failed}
-			}
-			return nil
+			return a.reported(report)
 		},
 	}
 	c.Flags().StringVar(&source, "source", "", "folder, tar file or `image` with the files that the image must have")
@@ -191,6 +185,17 @@ func (a *app) imageCheck(ctx context.Context, name, source string) (*image.Repor
 	}
 	_, statErr := os.Stat(source)
 	return report, found.Against(ctx, report, tree.OCI, statErr == nil, sources...)
+}
+
+// reported prints a report; an image with problems ends the program with 1.
+func (a *app) reported(r *image.Report) error {
+	if err := a.print().Result(r, func(p *output.Page) { reportPage(p, r) }); err != nil {
+		return err
+	}
+	if !r.OK() {
+		return output.Exit{Code: output.Failed}
+	}
+	return nil
 }
 
 func reportPage(p *output.Page, r *image.Report) {

@@ -101,13 +101,7 @@ func (a *app) nydusifyCheck(ctx context.Context, n *nydusifyCheck) error {
 			return err
 		}
 	}
-	if err := a.print().Result(report, func(p *output.Page) { reportPage(p, report) }); err != nil {
-		return err
-	}
-	if !report.OK() {
-		return output.Exit{Code: output.Failed}
-	}
-	return nil
+	return a.reported(report)
 }
 
 func (a *app) openSide(ctx context.Context, n *nydusifyCheck, s side, platform *ocispec.Platform) (image.Place, *image.Found, error) {

@@ -38,18 +38,7 @@ func newKafka(o *options.Set, h Host) Output {
 	if len(k.topics) == 0 {
 		k.topics = []string{"fluent-bit"}
 	}
-	path := func(key string) *record.Path {
-		text := o.String(key)
-		if text == "" {
-			return nil
-		}
-		p, err := record.ParsePath(text)
-		if err != nil {
-			o.Failf(key, "%s: %v", key, err)
-		}
-		return &p
-	}
-	k.topicKey, k.keyField, k.rawKey = path("topic_key"), path("message_key_field"), path("raw_log_key")
+	k.topicKey, k.keyField, k.rawKey = pathOption(o, "topic_key"), pathOption(o, "message_key_field"), pathOption(o, "raw_log_key")
 	switch k.format {
 	case "json", "msgpack":
 	case "raw":
