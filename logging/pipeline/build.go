@@ -115,6 +115,9 @@ func (b *builder) done(o *options.Set) {
 	if err := o.Done(); err != nil {
 		b.faults = append(b.faults, err)
 	}
+	for _, option := range o.Passed() {
+		b.options.Log.Info("the option changes nothing here", "option", option.Key, "at", option.Pos.String())
+	}
 }
 
 func (b *builder) build() {

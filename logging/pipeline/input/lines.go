@@ -39,7 +39,7 @@ func newLineMode(o *options.Set, h Host) lineMode {
 		m.parsers = append(m.parsers, h.Multiline["docker"])
 		m.timeout = time.Duration(max(o.Int("docker_mode_flush"), 1)) * time.Second
 	} else {
-		o.Ignore("docker_mode_flush", "docker_mode_parser")
+		o.Pass("docker_mode_flush", "docker_mode_parser")
 	}
 	if !o.Bool("multiline") {
 		o.Ignore("multiline_flush", "parser_firstline")

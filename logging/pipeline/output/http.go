@@ -198,7 +198,7 @@ func newHTTP(o *options.Set, host Host) Output {
 	if (h.body == nil) != (h.fields == nil) {
 		o.Failf("body_key", "body_key and headers_key go together")
 	}
-	o.Ignore("http.read_idle_timeout")
+	o.Pass("http.read_idle_timeout")
 	return h
 }
 
