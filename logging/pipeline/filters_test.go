@@ -81,6 +81,34 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// An output gets what one input brings in its order, also when each record has another tag.
+func TestTagsKeepTheirOrder(t *testing.T) {
+	dir := t.TempDir()
+	var lines, want strings.Builder
+	for c := 'a'; c <= 'z'; c++ {
+		fmt.Fprintf(&lines, "%c\n", c)
+		fmt.Fprintf(&want, "{\"log\":\"%c\"}\n", c)
+	}
+	write(t, filepath.Join(dir, "in.log"), lines.String())
+	start(t, dir, `[INPUT]
+    Name tail
+    Path DIR/in.log
+    Tag t
+    Read_from_Head true
+[FILTER]
+    Name rewrite_tag
+    Match t
+    Rule $log ^(.)$ new.$1 false
+[OUTPUT]
+    Name file
+    Match new.*
+    Path DIR
+    File out
+    Format plain
+`, pipeline.Options{})
+	await(t, filepath.Join(dir, "out"), want.String())
+}
+
 func TestRulesInACircleEnd(t *testing.T) {
 	dir := t.TempDir()
 	engine := start(t, dir, `[INPUT]

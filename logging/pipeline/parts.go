@@ -1,10 +1,13 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -269,8 +272,10 @@ func (in *inputPart) flush() {
 }
 
 func (in *inputPart) flushLocked() {
-	for tag, c := range in.open {
-		delete(in.open, tag)
+	// The oldest first, as they were made: an output with one worker gets the records of an input in their order even when their tags differ.
+	chunks := slices.SortedFunc(maps.Values(in.open), func(a, b *chunk) int { return cmp.Compare(a.order, b.order) })
+	clear(in.open)
+	for _, c := range chunks {
 		in.engine.dispatch(c)
 	}
 }
