@@ -1,9 +1,11 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -265,11 +267,7 @@ func (o *outputPart) hurry() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
-	for d, t := range o.timers {
-		t.Stop()
-		delete(o.timers, d)
-		o.queue = append(o.queue, d)
-	}
+	o.queue = append(o.queue, o.later()...)
 	o.wake.Broadcast()
 }
 
@@ -279,12 +277,17 @@ func (o *outputPart) abandon() []*delivery {
 	defer o.mu.Unlock()
 	left := o.queue
 	o.queue = nil
-	for d, t := range o.timers {
-		t.Stop()
-		left = append(left, d)
+	return append(left, o.later()...)
+}
+
+// later stops the timers and gives what waited for them, the oldest first. The caller holds the lock.
+func (o *outputPart) later() []*delivery {
+	for _, t := range o.timers {
+		t.Stop() // if it runs just now, it finds that the delivery is gone
 	}
+	all := slices.SortedFunc(maps.Keys(o.timers), func(a, b *delivery) int { return cmp.Compare(a.chunk.order, b.chunk.order) })
 	clear(o.timers)
-	return left
+	return all
 }
 
 // backoff is a random time between scheduler.base and scheduler.base doubled with each try, at most scheduler.cap.

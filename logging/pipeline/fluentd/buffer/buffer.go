@@ -4,6 +4,7 @@
 package buffer
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -46,6 +47,7 @@ type Chunk struct {
 	Size    int64
 	Created time.Time
 
+	order   int64 // of making: the clock may stand still or jump
 	encoded string
 	data    []byte // without a file
 	file    *storage.File
@@ -82,6 +84,7 @@ type Buffer struct {
 	queue []*Chunk
 	taken map[*Chunk]bool
 	size  int64
+	made  int64         // chunks
 	space chan struct{} // closed when a chunk leaves
 	ready func()
 }
@@ -118,7 +121,8 @@ func (b *Buffer) Resume() (records int, damaged []string, err error) {
 			}
 			continue
 		}
-		c := &Chunk{ID: newID(), Key: key, encoded: text, Count: count, Size: int64(len(data)), Created: b.now(), file: file, closed: true}
+		c := b.chunk(key, text)
+		c.Count, c.Size, c.file, c.closed = count, int64(len(data)), file, true
 		records += count
 		b.size += c.Size
 		if key.Timed {
@@ -128,6 +132,12 @@ func (b *Buffer) Resume() (records int, damaged []string, err error) {
 		}
 	}
 	return records, damaged, nil
+}
+
+// chunk makes an empty chunk in memory. The caller holds the lock.
+func (b *Buffer) chunk(key Key, encoded string) *Chunk {
+	b.made++
+	return &Chunk{ID: newID(), Key: key, encoded: encoded, Created: b.now(), order: b.made}
 }
 
 func newID() string {
@@ -218,7 +228,7 @@ func (b *Buffer) full(c *Chunk) bool {
 }
 
 func (b *Buffer) create(key Key, encoded string) (*Chunk, error) {
-	c := &Chunk{ID: newID(), Key: key, encoded: encoded, Created: b.now()}
+	c := b.chunk(key, encoded)
 	if b.folder == nil {
 		return c, nil
 	}
@@ -267,7 +277,7 @@ func (b *Buffer) Enqueue(due func(*Chunk) bool) {
 		all = append(all, c)
 	}
 	all = append(all, b.held...)
-	slices.SortFunc(all, func(x, y *Chunk) int { return x.Created.Compare(y.Created) })
+	slices.SortFunc(all, func(x, y *Chunk) int { return cmp.Compare(x.order, y.order) })
 	waiting := map[string]int{}
 	for _, c := range b.queue {
 		waiting[c.encoded]++

@@ -64,6 +64,22 @@ func TestChunksAreSplitAtTheirLimits(t *testing.T) {
 	}
 }
 
+// What was made first is delivered first, also when the clock stands still.
+func TestChunksKeepTheirOrder(t *testing.T) {
+	b := New(Limits{Chunk: 1000, Full: 0.95, Total: 100_000}, nil, func() time.Time { return time.Unix(1, 0) }, func() {})
+	for c := 'z'; c >= 'a'; c-- {
+		if _, err := b.Write([]Piece{piece(string(c), 1, 10)}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.EnqueueAll()
+	for want := 'z'; want >= 'a'; want-- {
+		if c := b.Take(); c == nil || c.Key.Tag != string(want) {
+			t.Fatalf("got %+v, want the chunk of %c", c, want)
+		}
+	}
+}
+
 func TestTooLargeEventsAreGivenBack(t *testing.T) {
 	b := newBuffer(Limits{Chunk: 100, Full: 0.95, Total: 1000}, nil)
 	p := piece("a", 1, 10)
