@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/weft-dev/weft/logging/pipeline"
+	"github.com/weft-dev/weft/test/authority"
 )
 
 // logged is a log that a test may read while a pipeline writes it.
@@ -73,23 +74,23 @@ func produce(t *testing.T, brokers []string, log *logged, options string) *runni
 // Brokers that prove who they are get the records, and no others, by the options tls.* and by librdkafka's.
 func TestKafkaTLS(t *testing.T) {
 	ours, cases := tlsCases(t)
-	foreign, named := newAuthority(t).issue(t, "127.0.0.1", 1e12), ours.issue(t, "elsewhere.example", 1e12)
-	good, client := ours.issue(t, "127.0.0.1", 1e12), ours.issue(t, "client", 1e12)
+	foreign, named := authority.New(t).Issue(t, "127.0.0.1", 1e12), ours.Issue(t, "elsewhere.example", 1e12)
+	good, client := ours.Issue(t, "127.0.0.1", 1e12), ours.Issue(t, "client", 1e12)
 	rdkafka := "    tls off\n    rdkafka.security.protocol ssl\n"
-	cases["librdkafka's authority"] = tlsCase{good, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n", true}
-	cases["librdkafka's, foreign"] = tlsCase{foreign, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n", false}
-	cases["librdkafka's, wrong name"] = tlsCase{named, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n", false}
-	cases["librdkafka's, any name"] = tlsCase{named, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n    rdkafka.ssl.endpoint.identification.algorithm none\n", true}
-	cases["librdkafka's, foreign, any name"] = tlsCase{foreign, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n    rdkafka.ssl.endpoint.identification.algorithm none\n", false}
+	cases["librdkafka's authority"] = tlsCase{good, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n", true}
+	cases["librdkafka's, foreign"] = tlsCase{foreign, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n", false}
+	cases["librdkafka's, wrong name"] = tlsCase{named, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n", false}
+	cases["librdkafka's, any name"] = tlsCase{named, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n    rdkafka.ssl.endpoint.identification.algorithm none\n", true}
+	cases["librdkafka's, foreign, any name"] = tlsCase{foreign, false, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n    rdkafka.ssl.endpoint.identification.algorithm none\n", false}
 	cases["librdkafka's, not verified"] = tlsCase{foreign, false, rdkafka + "    rdkafka.enable.ssl.certificate.verification false\n", true}
-	cases["librdkafka's client"] = tlsCase{good, true, rdkafka + "    rdkafka.ssl.ca.location " + ours.file + "\n    rdkafka.ssl.certificate.location " + client.crt +
-		"\n    rdkafka.ssl.key.location " + client.key + "\n", true}
+	cases["librdkafka's client"] = tlsCase{good, true, rdkafka + "    rdkafka.ssl.ca.location " + ours.Cert + "\n    rdkafka.ssl.certificate.location " + client.Cert +
+		"\n    rdkafka.ssl.key.location " + client.Key + "\n", true}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			settings := &tls.Config{Certificates: []tls.Certificate{c.server.pair}, MinVersion: tls.VersionTLS12}
+			settings := &tls.Config{Certificates: []tls.Certificate{c.server.Pair}, MinVersion: tls.VersionTLS12}
 			if c.asks {
-				settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.pool()
+				settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.Pool
 			}
 			b, log := brokers(t, kfake.TLS(settings)), &logged{}
 			options := "    tls on\n" + c.options
@@ -101,7 +102,7 @@ func TestKafkaTLS(t *testing.T) {
 			}
 			r := produce(t, b.ListenAddrs(), log, options)
 			if c.arrives {
-				if got := consume(t, b, kgo.DialTLSConfig(&tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{client.pair}})); got != "logs  hello" { // the test's own view
+				if got := consume(t, b, kgo.DialTLSConfig(&tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{client.Pair}})); got != "logs  hello" { // the test's own view
 					t.Errorf("got %q", got)
 				}
 				return

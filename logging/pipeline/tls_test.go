@@ -1,18 +1,10 @@
 package pipeline_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -23,95 +15,25 @@ import (
 
 	"github.com/weft-dev/weft/logging/pipeline"
 	"github.com/weft-dev/weft/logging/pipeline/record"
+	"github.com/weft-dev/weft/test/authority"
 )
-
-// authority signs certificates of a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string // its certificate
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{key: newKey(t), file: filepath.Join(t.TempDir(), "ca.crt")}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &a.key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.cert, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	write(t, a.file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
-	return a
-}
-
-func (a *authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-// issued is a certificate, as a pair and as files.
-type issued struct {
-	pair     tls.Certificate
-	crt, key string
-}
-
-// issue makes a certificate for an address or a name, which ends after a time.
-func (a *authority) issue(t *testing.T, name string, lasts time.Duration) issued {
-	t.Helper()
-	key, dir := newKey(t), t.TempDir()
-	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(lasts),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	if ip := net.ParseIP(name); ip != nil {
-		template.IPAddresses = []net.IP{ip}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	crt, secret := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
-	i := issued{crt: filepath.Join(dir, "tls.crt"), key: filepath.Join(dir, "tls.key")}
-	write(t, i.crt, string(crt))
-	write(t, i.key, string(secret))
-	if i.pair, err = tls.X509KeyPair(crt, secret); err != nil {
-		t.Fatal(err)
-	}
-	return i
-}
 
 // tlsCase is one way in which client and server trust each other or not.
 type tlsCase struct {
-	server  issued
+	server  authority.Certificate
 	asks    bool // the server asks for a client's certificate
 	options string
 	arrives bool
 }
 
-func tlsCases(t *testing.T) (*authority, map[string]tlsCase) {
-	ours, other := newAuthority(t), newAuthority(t)
-	good, named, expired := ours.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "elsewhere.example", time.Hour), ours.issue(t, "127.0.0.1", -time.Hour)
-	foreign, client, stranger := other.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "client", time.Hour), other.issue(t, "client", time.Hour)
-	ca := "    tls.ca_file " + ours.file + "\n"
-	with := func(i issued) string { return ca + "    tls.crt_file " + i.crt + "\n    tls.key_file " + i.key + "\n" }
+func tlsCases(t *testing.T) (*authority.Authority, map[string]tlsCase) {
+	ours, other := authority.New(t), authority.New(t)
+	good, named, expired := ours.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "elsewhere.example", time.Hour), ours.Issue(t, "127.0.0.1", -time.Hour)
+	foreign, client, stranger := other.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "client", time.Hour), other.Issue(t, "client", time.Hour)
+	ca := "    tls.ca_file " + ours.Cert + "\n"
+	with := func(i authority.Certificate) string {
+		return ca + "    tls.crt_file " + i.Cert + "\n    tls.key_file " + i.Key + "\n"
+	}
 	return ours, map[string]tlsCase{
 		"own authority":         {good, false, ca, true},
 		"no authority given":    {good, false, "", false},
@@ -137,18 +59,18 @@ func TestTLSOutputs(t *testing.T) {
 		for name, c := range cases {
 			t.Run(plugin+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				settings := &tls.Config{Certificates: []tls.Certificate{c.server.pair}, MinVersion: tls.VersionTLS12}
+				settings := &tls.Config{Certificates: []tls.Certificate{c.server.Pair}, MinVersion: tls.VersionTLS12}
 				if c.asks {
-					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.pool()
+					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.Pool
 				}
 				var came atomic.Int32
 				port, more := "", ""
 				if plugin == "forward" {
 					// With TLS 1.3 a client learns that it is refused after it has written: only an acknowledgement tells that records arrived.
 					port, more = freePort(t), "    Require_ack_response on\n"
-					listen := "[INPUT]\n    Name forward\n    Port " + port + "\n    tls on\n    tls.crt_file " + c.server.crt + "\n    tls.key_file " + c.server.key + "\n"
+					listen := "[INPUT]\n    Name forward\n    Port " + port + "\n    tls on\n    tls.crt_file " + c.server.Cert + "\n    tls.key_file " + c.server.Key + "\n"
 					if c.asks {
-						listen += "    tls.verify_client_cert on\n    tls.ca_file " + ours.file + "\n"
+						listen += "    tls.verify_client_cert on\n    tls.ca_file " + ours.Cert + "\n"
 					}
 					dir := t.TempDir()
 					start(t, dir, "[SERVICE]\n    Flush 0.05\n"+listen+toFile, pipeline.Options{})
@@ -190,8 +112,8 @@ func TestTLSOutputs(t *testing.T) {
 
 // Inputs take records over TLS, only of clients with a certificate where one is asked for, and nothing in the clear.
 func TestTLSInputs(t *testing.T) {
-	ours, other := newAuthority(t), newAuthority(t)
-	server, client, stranger := ours.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "client", time.Hour), other.issue(t, "client", time.Hour)
+	ours, other := authority.New(t), authority.New(t)
+	server, client, stranger := ours.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "client", time.Hour), other.Issue(t, "client", time.Hour)
 	message := func(n string) []byte {
 		b := record.AppendInt(record.AppendString([]byte{0x93}, "m"), 1)
 		return record.AppendString(record.AppendString(append(b, 0x81), "log"), n)
@@ -212,13 +134,13 @@ func TestTLSInputs(t *testing.T) {
 		t.Run(plugin, func(t *testing.T) {
 			t.Parallel()
 			port, dir := freePort(t), t.TempDir()
-			start(t, dir, "[SERVICE]\n    Flush 0.05\n[INPUT]\n    Name "+plugin+"\n    Port "+port+"\n"+c.options+"    tls on\n    tls.verify_client_cert on\n    tls.ca_file "+ours.file+
-				"\n    tls.crt_file "+server.crt+"\n    tls.key_file "+server.key+"\n"+toFile, pipeline.Options{})
+			start(t, dir, "[SERVICE]\n    Flush 0.05\n[INPUT]\n    Name "+plugin+"\n    Port "+port+"\n"+c.options+"    tls on\n    tls.verify_client_cert on\n    tls.ca_file "+ours.Cert+
+				"\n    tls.crt_file "+server.Cert+"\n    tls.key_file "+server.Key+"\n"+toFile, pipeline.Options{})
 			out := filepath.Join(dir, "out")
 			say := func(what string, pair *tls.Certificate, plain bool) {
 				conn := dial(t, "tcp", "127.0.0.1:"+port)
 				if !plain {
-					settings := &tls.Config{RootCAs: ours.pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}
+					settings := &tls.Config{RootCAs: ours.Pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}
 					if pair != nil {
 						settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 					}
@@ -235,8 +157,8 @@ func TestTLSInputs(t *testing.T) {
 			}
 			say("clear", nil, true)
 			say("unknown", nil, false)
-			say("stranger", &stranger.pair, false)
-			say("known", &client.pair, false)
+			say("stranger", &stranger.Pair, false)
+			say("known", &client.Pair, false)
 			awaitThat(t, func() string { return fmt.Sprint(strings.Count(read(out), "known")) }, "1")
 			for _, bad := range []string{"clear", "unknown", "stranger"} {
 				if strings.Contains(read(out), bad) {

@@ -149,6 +149,13 @@ func await(t *testing.T, what string, is func() bool) {
 	}
 }
 
+func writeFile(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // lines are the printed lines without their time.
 func lines(out string) []string {
 	var all []string

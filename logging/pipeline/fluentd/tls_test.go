@@ -3,8 +3,6 @@ package fluentd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,23 +18,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/weft-dev/weft/test/authority"
 )
 
 // trust is one way in which an output and its server trust each other or not.
 type trust struct {
-	server  issued
+	server  authority.Certificate
 	asks    bool // the server asks for a client's certificate
 	least   uint16
 	ca      string // files
-	client  *issued
+	client  *authority.Certificate
 	more    map[string]string // by output: what else the section says
 	arrives bool
 }
 
-func trusts(t *testing.T) (ours *authority, all map[string]trust) {
-	ours, other := newAuthority(t), newAuthority(t)
-	good, named, expired := ours.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "elsewhere.example", time.Hour), ours.issue(t, "127.0.0.1", -time.Hour)
-	foreign, client, stranger := other.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "client", time.Hour), other.issue(t, "client", time.Hour)
+func trusts(t *testing.T) (ours *authority.Authority, all map[string]trust) {
+	ours, other := authority.New(t), authority.New(t)
+	good, named, expired := ours.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "elsewhere.example", time.Hour), ours.Issue(t, "127.0.0.1", -time.Hour)
+	foreign, client, stranger := other.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "client", time.Hour), other.Issue(t, "client", time.Hour)
 	anyName := map[string]string{"forward": "tls_verify_hostname false", "kafka2": "ssl_verify_hostname false"}
 	unverified := map[string]string{"forward": "tls_insecure_mode true", "http": "tls_verify_mode none", "elasticsearch": "ssl_verify false"}
 	only := func(version string) map[string]string {
@@ -45,21 +44,21 @@ func trusts(t *testing.T) (ours *authority, all map[string]trust) {
 	}
 	cipher := map[string]string{"forward": "tls_version TLSv1_2\ntls_ciphers ECDHE-ECDSA-AES256-GCM-SHA384", "http": "tls_version TLSv1_2\ntls_ciphers ECDHE-ECDSA-AES256-GCM-SHA384"}
 	return ours, map[string]trust{
-		"own authority":         {server: good, ca: ours.file, arrives: true},
+		"own authority":         {server: good, ca: ours.Cert, arrives: true},
 		"no authority given":    {server: good},
-		"foreign authority":     {server: foreign, ca: ours.file},
-		"wrong name":            {server: named, ca: ours.file},
-		"name not looked at":    {server: named, ca: ours.file, more: anyName, arrives: true},
-		"foreign, no name":      {server: foreign, ca: ours.file, more: anyName},
-		"expired":               {server: expired, ca: ours.file},
-		"expired, no name":      {server: expired, ca: ours.file, more: anyName},
+		"foreign authority":     {server: foreign, ca: ours.Cert},
+		"wrong name":            {server: named, ca: ours.Cert},
+		"name not looked at":    {server: named, ca: ours.Cert, more: anyName, arrives: true},
+		"foreign, no name":      {server: foreign, ca: ours.Cert, more: anyName},
+		"expired":               {server: expired, ca: ours.Cert},
+		"expired, no name":      {server: expired, ca: ours.Cert, more: anyName},
 		"not verified":          {server: foreign, more: unverified, arrives: true},
-		"client unknown":        {server: good, asks: true, ca: ours.file},
-		"client known":          {server: good, asks: true, ca: ours.file, client: &client, arrives: true},
-		"client of another one": {server: good, asks: true, ca: ours.file, client: &stranger},
-		"only 1.2":              {server: good, least: tls.VersionTLS13, ca: ours.file, more: only("TLSv1_2")},
-		"only 1.3":              {server: good, least: tls.VersionTLS13, ca: ours.file, more: only("TLSv1_3"), arrives: true},
-		"a cipher":              {server: good, ca: ours.file, more: cipher, arrives: true},
+		"client unknown":        {server: good, asks: true, ca: ours.Cert},
+		"client known":          {server: good, asks: true, ca: ours.Cert, client: &client, arrives: true},
+		"client of another one": {server: good, asks: true, ca: ours.Cert, client: &stranger},
+		"only 1.2":              {server: good, least: tls.VersionTLS13, ca: ours.Cert, more: only("TLSv1_2")},
+		"only 1.3":              {server: good, least: tls.VersionTLS13, ca: ours.Cert, more: only("TLSv1_3"), arrives: true},
+		"a cipher":              {server: good, ca: ours.Cert, more: cipher, arrives: true},
 	}
 }
 
@@ -79,9 +78,9 @@ func TestTLSOutputs(t *testing.T) {
 			}
 			t.Run(output+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				settings := &tls.Config{Certificates: []tls.Certificate{c.server.pair}, MinVersion: max(c.least, tls.VersionTLS12)}
+				settings := &tls.Config{Certificates: []tls.Certificate{c.server.Pair}, MinVersion: max(c.least, tls.VersionTLS12)}
 				if c.asks {
-					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.pool
+					settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, ours.Pool
 				}
 				address, came := tlsServer(t, output, settings)
 				host, port, err := net.SplitHostPort(address)
@@ -93,7 +92,7 @@ func TestTLSOutputs(t *testing.T) {
 					lines = append(lines, o.ca+" "+c.ca)
 				}
 				if c.client != nil {
-					lines = append(lines, o.crt+" "+c.client.crt, o.key+" "+c.client.key)
+					lines = append(lines, o.crt+" "+c.client.Cert, o.key+" "+c.client.Key)
 				}
 				lines = append(lines, map[string]string{"forward": "<server>\nhost " + host + "\nport " + port + "\n</server>", "http": "endpoint https://" + address + "/",
 					"elasticsearch": "host " + host + "\nport " + port, "kafka2": "brokers " + address + patience(c.arrives)}[output],
@@ -181,15 +180,15 @@ func acknowledge(conn net.Conn, got *atomic.Bool) {
 
 // Of a server with an address alone the name that the certificate must have stands in <server>.
 func TestForwardServersName(t *testing.T) {
-	ours := newAuthority(t)
-	named := ours.issue(t, "logs.example", time.Hour)
+	ours := authority.New(t)
+	named := ours.Issue(t, "logs.example", time.Hour)
 	for name, arrives := range map[string]bool{"logs.example": true, "other.example": false} {
-		address, came := tlsServer(t, "forward", &tls.Config{Certificates: []tls.Certificate{named.pair}, MinVersion: tls.VersionTLS12})
+		address, came := tlsServer(t, "forward", &tls.Config{Certificates: []tls.Certificate{named.Pair}, MinVersion: tls.VersionTLS12})
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, said := play(t, "<match **>\n@type forward\ntransport tls\ntls_cert_path "+ours.file+"\nrequire_ack_response true\n<server>\nhost "+host+"\nport "+port+"\nname "+name+
+		_, said := play(t, "<match **>\n@type forward\ntransport tls\ntls_cert_path "+ours.Cert+"\nrequire_ack_response true\n<server>\nhost "+host+"\nport "+port+"\nname "+name+
 			"\n</server>\n<buffer tag>\nretry_max_times 0\n</buffer>\n</match>", `a {"n":"hello"}`)
 		if came() != arrives {
 			t.Errorf("%s: the record came: %v; %s", name, !arrives, said)
@@ -200,8 +199,8 @@ func TestForwardServersName(t *testing.T) {
 // Inputs take records over TLS, only of clients with a certificate where one is asked for, in the versions and with the ciphers that are asked for, and nothing
 // in the clear.
 func TestTLSInputs(t *testing.T) {
-	ours, other := newAuthority(t), newAuthority(t)
-	server, client, stranger := ours.issue(t, "127.0.0.1", time.Hour), ours.issue(t, "client", time.Hour), other.issue(t, "client", time.Hour)
+	ours, other := authority.New(t), authority.New(t)
+	server, client, stranger := ours.Issue(t, "127.0.0.1", time.Hour), ours.Issue(t, "client", time.Hour), other.Issue(t, "client", time.Hour)
 	texts := map[string]func(n string) string{
 		"forward": func(n string) string { return "\x93\xa1m\x01\x81\xa3log" + string(rune(0xa0 + len(n)))[1:] + n },
 		"http": func(n string) string {
@@ -209,7 +208,7 @@ func TestTLSInputs(t *testing.T) {
 			return fmt.Sprintf("POST /m HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
 		},
 	}
-	asking := "client_cert_auth true\nca_path " + ours.file + "\n"
+	asking := "client_cert_auth true\nca_path " + ours.Cert + "\n"
 	versions := map[string][2]uint16{"TLSv1_2": {tls.VersionTLS12, tls.VersionTLS12}, "TLSv1_3": {tls.VersionTLS13, tls.VersionTLS13}}
 	const aes = "ECDHE-ECDSA-AES256-GCM-SHA384"
 	for kind, text := range texts {
@@ -224,8 +223,8 @@ func TestTLSInputs(t *testing.T) {
 			"in the clear":      {plain: true, refused: true},
 			"anybody":           {},
 			"clients, unknown":  {options: asking, refused: true},
-			"clients, known":    {options: asking, pair: &client.pair},
-			"clients, stranger": {options: asking, pair: &stranger.pair, refused: true},
+			"clients, known":    {options: asking, pair: &client.Pair},
+			"clients, stranger": {options: asking, pair: &stranger.Pair, refused: true},
 			"1.2 to 1.2":        {options: "version TLSv1_2\n", from: versions["TLSv1_2"][0], to: versions["TLSv1_2"][1]},
 			"1.3 to 1.2":        {options: "version TLSv1_2\n", from: tls.VersionTLS13, refused: true},
 			"1.2 to 1.3":        {options: "version TLSv1_3\n", to: tls.VersionTLS12, refused: true},
@@ -236,7 +235,7 @@ func TestTLSInputs(t *testing.T) {
 		} {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				x := start(t, "<source>\n@type "+kind+"\nport "+freePort(t)+"\nbind 127.0.0.1\n<transport tls>\ncert_path "+server.crt+"\nprivate_key_path "+server.key+"\n"+c.options+
+				x := start(t, "<source>\n@type "+kind+"\nport "+freePort(t)+"\nbind 127.0.0.1\n<transport tls>\ncert_path "+server.Cert+"\nprivate_key_path "+server.Key+"\n"+c.options+
 					"</transport>\n</source>\n<match **>\n@type stdout\n</match>")
 				conn, err := net.Dial("tcp", x.address(t))
 				if err != nil {
@@ -244,7 +243,7 @@ func TestTLSInputs(t *testing.T) {
 				}
 				defer conn.Close()
 				if !c.plain {
-					settings := &tls.Config{RootCAs: ours.pool, ServerName: "127.0.0.1", MinVersion: max(c.from, tls.VersionTLS12), MaxVersion: c.to}
+					settings := &tls.Config{RootCAs: ours.Pool, ServerName: "127.0.0.1", MinVersion: max(c.from, tls.VersionTLS12), MaxVersion: c.to}
 					if c.pair != nil {
 						settings.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.pair, nil }
 					}
@@ -330,8 +329,8 @@ func TestForwardSecurity(t *testing.T) {
 
 // Passwords reach brokers that know them, and over TLS unless the configuration says otherwise.
 func TestKafkaSASL(t *testing.T) {
-	ours := newAuthority(t)
-	server := ours.issue(t, "127.0.0.1", time.Hour)
+	ours := authority.New(t)
+	server := ours.Issue(t, "127.0.0.1", time.Hour)
 	for name, c := range map[string]struct {
 		mechanism, password string
 		tls, arrives        bool
@@ -350,8 +349,8 @@ func TestKafkaSASL(t *testing.T) {
 				kfake.Superuser("SCRAM-SHA-256", "bob", "right-pass"), kfake.Superuser("SCRAM-SHA-512", "bob", "right-pass")}
 			security, view := "sasl_over_ssl false", []kgo.Opt{kgo.SASL(scram.Auth{User: "bob", Pass: "right-pass"}.AsSha256Mechanism())}
 			if c.tls {
-				with = append(with, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{server.pair}, MinVersion: tls.VersionTLS12}))
-				security, view = "ssl_ca_cert "+ours.file, append(view, kgo.DialTLSConfig(&tls.Config{RootCAs: ours.pool, MinVersion: tls.VersionTLS12}))
+				with = append(with, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{server.Pair}, MinVersion: tls.VersionTLS12}))
+				security, view = "ssl_ca_cert "+ours.Cert, append(view, kgo.DialTLSConfig(&tls.Config{RootCAs: ours.Pool, MinVersion: tls.VersionTLS12}))
 			}
 			b, err := kfake.NewCluster(with...)
 			if err != nil {
@@ -400,9 +399,9 @@ func consumed(t *testing.T, c *kfake.Cluster, n int, options ...kgo.Opt) []*kgo.
 
 // What cannot be kept of an option for TLS is refused by name, and a password is not sent in the clear unasked.
 func TestTLSRefusals(t *testing.T) {
-	ours := newAuthority(t)
-	server := ours.issue(t, "127.0.0.1", time.Hour)
-	files := "cert_path " + server.crt + "\nprivate_key_path " + server.key + "\n"
+	ours := authority.New(t)
+	server := ours.Issue(t, "127.0.0.1", time.Hour)
+	files := "cert_path " + server.Cert + "\nprivate_key_path " + server.Key + "\n"
 	for options, want := range map[string]string{
 		files + "ciphers AES128-SHA":                                `the cipher "AES128-SHA" of ciphers is not built into logagent; there are ECDHE-ECDSA-AES128-GCM-SHA256`,
 		files + "ciphers HIGH":                                      `the cipher "HIGH"`,
@@ -414,10 +413,10 @@ func TestTLSRefusals(t *testing.T) {
 		files + "ensure_fips true":                                  "ensure_fips is not built into logagent",
 		files + "cert_verifier x.rb":                                `the option "cert_verifier"`,
 		files + "private_key_passphrase x":                          `the option "private_key_passphrase"`,
-		"cert_path " + server.crt:                                   "cert_path and private_key_path cannot be used",
+		"cert_path " + server.Cert:                                  "cert_path and private_key_path cannot be used",
 		"":                                                          "<transport tls> needs cert_path and private_key_path",
-		"ca_cert_path " + ours.file + "\nca_private_key_path /none": "ca_cert_path and ca_private_key_path cannot be used",
-		"ca_cert_path " + server.crt + "\nca_private_key_path " + server.key: "ca_cert_path is not the certificate of an authority",
+		"ca_cert_path " + ours.Cert + "\nca_private_key_path /none": "ca_cert_path and ca_private_key_path cannot be used",
+		"ca_cert_path " + server.Cert + "\nca_private_key_path " + server.Key: "ca_cert_path is not the certificate of an authority",
 	} {
 		for _, kind := range []string{"forward", "http"} {
 			x := &trial{}
@@ -452,19 +451,13 @@ func TestTLSRefusals(t *testing.T) {
 
 // An input without a certificate makes one: its authority signs it, or nobody.
 func TestMadeCertificates(t *testing.T) {
-	ours := newAuthority(t)
-	raw, err := x509.MarshalECPrivateKey(ours.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(t.TempDir(), "ca.key")
-	writeFile(t, key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}))
+	ours := authority.New(t)
 	for options, trusted := range map[string]bool{
-		"ca_cert_path " + ours.file + "\nca_private_key_path " + key + "\ngenerate_cert_common_name 127.0.0.1\ngenerate_cert_expiration 1d": true,
+		"ca_cert_path " + ours.Cert + "\nca_private_key_path " + ours.Key + "\ngenerate_cert_common_name 127.0.0.1\ngenerate_cert_expiration 1d": true,
 		"insecure true": false,
 	} {
 		x := start(t, "<source>\n@type forward\nport "+freePort(t)+"\nbind 127.0.0.1\n<transport tls>\n"+options+"\n</transport>\n</source>\n<match a>\n@type null\n</match>")
-		conn, err := tls.Dial("tcp", x.address(t), &tls.Config{RootCAs: ours.pool, MinVersion: tls.VersionTLS12})
+		conn, err := tls.Dial("tcp", x.address(t), &tls.Config{RootCAs: ours.Pool, MinVersion: tls.VersionTLS12})
 		if (err == nil) != trusted {
 			t.Errorf("%s: %v", options, err)
 		}
