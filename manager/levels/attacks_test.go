@@ -25,18 +25,18 @@ func TestAttacks(t *testing.T) {
 	p.flags = []string{fmt.Sprintf("--apiserver-arg=--min-request-timeout=%d", bound/time.Second)}
 	p.startCluster()
 	stop := p.startWebhook()
-	p.graded().Install()
-	stage, err := attack.NewStage(p.own, "low", "high")
+	p.Install()
+	stage, err := attack.NewStage(p.Config, "low", "high")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.eventually("the webhook answers", func() string { return p.reads("alice", "default") }, "forbidden")
+	p.Eventually("the webhook answers", func() string { return p.reads("alice", "default") }, "forbidden")
 	if err := stage.Prepare(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	p.register()
-	p.graded().Apply("registries", enforcing)
-	objects, err := feed.Objects(t.Context(), p.own)
+	p.Apply("registries", enforcing)
+	objects, err := feed.Objects(t.Context(), p.Config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package graded gives tests a cluster in which the kinds of levels are installed, and writes objects of these kinds. It must not know what a test is
-// about.
+// Package graded gives tests a cluster in which the kinds of levels are installed, writes objects of these kinds, and speaks to it in the names of users. It
+// must not know what a test is about.
 package graded
 
 import (
@@ -18,10 +18,10 @@ import (
 	"github.com/weft-dev/weft/level"
 )
 
-// Cluster is a test's view of a cluster as one account.
+// Cluster is a test's view of a cluster as one account, and as the users that it stands for.
 type Cluster struct {
 	t       testing.TB
-	config  *rest.Config
+	Config  *rest.Config
 	Objects dynamic.Interface
 }
 
@@ -43,7 +43,7 @@ func Resource(name string) schema.GroupVersionResource {
 // Install installs the kinds of levels, and waits until the API server knows them.
 func (c *Cluster) Install() {
 	c.t.Helper()
-	client, err := kube.New(c.config)
+	client, err := kube.New(c.Config)
 	if err != nil {
 		c.t.Fatal(err)
 	}

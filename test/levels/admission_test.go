@@ -14,17 +14,17 @@ import (
 func TestWhatIsWrittenIsJudged(t *testing.T) {
 	h := newHouse(t)
 	h.levels(api.Enforce, "alice", "bob")
-	h.clear("bob", "high")
+	h.Clear("bob", "high")
 	name := func(user, namespace, to string) error {
 		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "way"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: to}}
-		return second(h.as(user).CoreV1().Services(namespace).Create(t.Context(), s, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}))
+		return second(h.As(user).CoreV1().Services(namespace).Create(t.Context(), s, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}))
 	}
 	const up = "db.high.svc.cluster.local"
 	if got := outcome(name("alice", "low", up)); got != "ok" {
 		t.Errorf("while admission is audited: %s", got)
 	}
-	h.apply("registries", `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {authorizer: Enforce, admission: Enforce}}}`)
-	h.eventually("a name that leads to a higher level", func() string { return outcome(name("alice", "low", up)) }, "levels")
+	h.Apply("registries", `{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [{name: low}, {name: middle}, {name: high}], doors: {authorizer: Enforce, admission: Enforce}}}`)
+	h.Eventually("a name that leads to a higher level", func() string { return outcome(name("alice", "low", up)) }, "levels")
 	if err := name("alice", "low", up); err == nil || !strings.Contains(err.Error(), "spec.externalName") {
 		t.Errorf("the message does not name the field: %v", err)
 	}
@@ -39,11 +39,11 @@ func TestWhatIsWrittenIsJudged(t *testing.T) {
 		}
 	}
 	// The components of the cluster go on: an account is made in a new namespace by a controller.
-	if _, err := h.as("").CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "fresh"}}, metav1.CreateOptions{}); err != nil {
+	if _, err := h.As("").CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "fresh"}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	h.eventually("the controllers' work", func() string {
-		return outcome(second(h.as("").CoreV1().ServiceAccounts("fresh").Get(t.Context(), "default", metav1.GetOptions{})))
+	h.Eventually("the controllers' work", func() string {
+		return outcome(second(h.As("").CoreV1().ServiceAccounts("fresh").Get(t.Context(), "default", metav1.GetOptions{})))
 	}, "ok")
 	h.ceilings()
 }

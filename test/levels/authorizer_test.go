@@ -26,15 +26,16 @@ import (
 	"github.com/weft-dev/weft/level/chain"
 	"github.com/weft-dev/weft/level/feed"
 	"github.com/weft-dev/weft/supervise/control"
+	"github.com/weft-dev/weft/test/graded"
 	"github.com/weft-dev/weft/test/kube"
 )
 
 func TestTheDoorOfTheEmbeddedCluster(t *testing.T) {
 	h := shared(t)
 	h.levels(api.Audit, "alice", "bob")
-	h.clear("bob", "high")
-	h.eventually("audit lets everything through", func() string { return h.lists("alice", "high") + " " + h.lists("alice", "") }, "ok ok")
-	h.eventually("and tells whom it would deny what", func() string {
+	h.Clear("bob", "high")
+	h.Eventually("audit lets everything through", func() string { return h.lists("alice", "high") + " " + h.lists("alice", "") }, "ok ok")
+	h.Eventually("and tells whom it would deny what", func() string {
 		for _, d := range h.door().Denied {
 			if d.User == "alice" && d.Verb == "list" && d.Resource == "secrets" && d.Namespace == "high" && d.Cause == string(level.LevelTooLow) && !d.Component {
 				return "told"
@@ -50,7 +51,7 @@ func TestTheDoorOfTheEmbeddedCluster(t *testing.T) {
 
 	h.set(api.Warn)
 	warned := &warnings{}
-	config := rest.CopyConfig(h.own)
+	config := rest.CopyConfig(h.Config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: "alice"}
 	config.WarningHandler = warned
 	alice, err := kubernetes.NewForConfig(config)
@@ -75,9 +76,9 @@ func TestTheDoorOfTheEmbeddedCluster(t *testing.T) {
 		"acting as one who is higher":     {outcome(h.actAs("alice", "bob")), "levels"},
 		"a token of a higher account":     {outcome(second(alice.CoreV1().ServiceAccounts("high").CreateToken(t.Context(), "default", tokenRequest, metav1.CreateOptions{}))), "levels"},
 		"a role of the cluster":           {outcome(second(alice.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "own"}}, metav1.CreateOptions{}))), "levels"},
-		"the registry":                    {outcome(h.dynamicAs("alice").Resource(kindOf("registries")).Delete(t.Context(), "cluster", metav1.DeleteOptions{})), "levels"},
-		"a door's report":                 {outcome(second(h.dynamicAs("alice").Resource(kindOf("doors")).Get(t.Context(), "authorizer", metav1.GetOptions{}))), "levels"},
-		"the reports of doors":            {outcome(second(h.dynamicAs("alice").Resource(kindOf("doors")).List(t.Context(), metav1.ListOptions{}))), "levels"},
+		"the registry":                    {outcome(h.dynamicAs("alice").Resource(graded.Resource("registries")).Delete(t.Context(), "cluster", metav1.DeleteOptions{})), "levels"},
+		"a door's report":                 {outcome(second(h.dynamicAs("alice").Resource(graded.Resource("doors")).Get(t.Context(), "authorizer", metav1.GetOptions{}))), "levels"},
+		"the reports of doors":            {outcome(second(h.dynamicAs("alice").Resource(graded.Resource("doors")).List(t.Context(), metav1.ListOptions{}))), "levels"},
 		"what is not there, on her own":   {outcome(second(alice.CoreV1().Secrets("low").Get(t.Context(), "no-such", metav1.GetOptions{}))), "not found"},
 		"a namespace that does not exist": {outcome(second(alice.CoreV1().Secrets("no-such").Get(t.Context(), "x", metav1.GetOptions{}))), "not found"},
 	} {
@@ -85,7 +86,7 @@ func TestTheDoorOfTheEmbeddedCluster(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", what, c.got, c.want)
 		}
 	}
-	review, err := h.as("alice").AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+	review, err := h.As("alice").AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Resource: "secrets", Namespace: "high"}}}, metav1.CreateOptions{})
 	if err != nil || !review.Status.Denied {
 		t.Errorf("kubectl auth can-i: %+v %v", review, err)
@@ -99,13 +100,13 @@ func second[T any](_ T, err error) error { return err }
 func (h *house) relabel(user, namespace, subresource string) error {
 	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{api.LevelLabel: "low"}}}
 	if subresource != "" {
-		return second(h.as(user).CoreV1().Namespaces().Finalize(h.t.Context(), n, metav1.UpdateOptions{}))
+		return second(h.As(user).CoreV1().Namespaces().Finalize(h.t.Context(), n, metav1.UpdateOptions{}))
 	}
-	return second(h.as(user).CoreV1().Namespaces().Update(h.t.Context(), n, metav1.UpdateOptions{}))
+	return second(h.As(user).CoreV1().Namespaces().Update(h.t.Context(), n, metav1.UpdateOptions{}))
 }
 
 func (h *house) dynamicAs(user string) dynamic.Interface {
-	config := rest.CopyConfig(h.own)
+	config := rest.CopyConfig(h.Config)
 	config.Impersonate = rest.ImpersonationConfig{UserName: user}
 	c, err := dynamic.NewForConfig(config)
 	if err != nil {
@@ -146,11 +147,11 @@ func (h *house) actAs(user, other string) error {
 func (h *house) acting(user, other string) (kubernetes.Interface, error) {
 	// A service account stands for the user: only somebody real can try to act as another.
 	name := "actor-" + user
-	accounts := h.as("").CoreV1().ServiceAccounts("low")
+	accounts := h.As("").CoreV1().ServiceAccounts("low")
 	if _, err := accounts.Create(h.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, err
 	}
-	_, err := h.as("").RbacV1().ClusterRoleBindings().Create(h.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
+	_, err := h.As("").RbacV1().ClusterRoleBindings().Create(h.t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}, Subjects: []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: "low", Name: name}}}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, err
@@ -159,7 +160,7 @@ func (h *house) acting(user, other string) (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := rest.AnonymousClientConfig(h.own)
+	config := rest.AnonymousClientConfig(h.Config)
 	config.BearerToken = token.Status.Token
 	config.Impersonate = rest.ImpersonationConfig{UserName: other}
 	return kubernetes.NewForConfig(config)
@@ -169,11 +170,11 @@ func (h *house) acting(user, other string) (kubernetes.Interface, error) {
 func TestOpenWatchesAreCut(t *testing.T) {
 	h := shared(t)
 	h.levels(api.Enforce, "alice", "bob")
-	h.clear("alice", "high")
-	h.clear("bob", "high")
-	h.eventually("the clearance", func() string { return h.lists("alice", "high") }, "ok")
+	h.Clear("alice", "high")
+	h.Clear("bob", "high")
+	h.Eventually("the clearance", func() string { return h.lists("alice", "high") }, "ok")
 	open := func(user string) <-chan time.Time {
-		w, err := h.as(user).CoreV1().Secrets("high").Watch(t.Context(), metav1.ListOptions{})
+		w, err := h.As(user).CoreV1().Secrets("high").Watch(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +196,7 @@ func TestOpenWatchesAreCut(t *testing.T) {
 	case <-time.After(300 * time.Millisecond):
 	}
 	revoked := time.Now()
-	h.clear("alice", "low")
+	h.Clear("alice", "low")
 	select {
 	case at := <-alice:
 		t.Logf("cut after %s", at.Sub(revoked))
@@ -216,12 +217,12 @@ func TestOpenWatchesAreCut(t *testing.T) {
 func TestTheRightToActAsAnotherEndsAtOnce(t *testing.T) {
 	h := shared(t)
 	h.levels(api.Enforce, "bob")
-	h.clear("bob", "high")
+	h.Clear("bob", "high")
 	clear := func(label string) {
-		h.apply("clearances", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: actor}, spec: {subjects: [{kind: ServiceAccount, namespace: low, name: actor-alice}], label: %s}}`, label))
+		h.Apply("clearances", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: actor}, spec: {subjects: [{kind: ServiceAccount, namespace: low, name: actor-alice}], label: %s}}`, label))
 	}
 	clear("high")
-	h.eventually("a high account acts as a high user", func() string { return outcome(h.actAs("alice", "bob")) }, "ok")
+	h.Eventually("a high account acts as a high user", func() string { return outcome(h.actAs("alice", "bob")) }, "ok")
 	c, err := h.acting("alice", "bob")
 	if err != nil {
 		t.Fatal(err)
@@ -261,28 +262,28 @@ func TestTheRightToActAsAnotherEndsAtOnce(t *testing.T) {
 func TestOffEndsALockOut(t *testing.T) {
 	h := shared(t)
 	h.levels(api.Enforce, "alice")
-	h.eventually("locked out", func() string { return h.lists("alice", "high") }, "levels")
+	h.Eventually("locked out", func() string { return h.lists("alice", "high") }, "levels")
 	off := filepath.Join(h.dir, "cluster", control.LevelsOff)
 	if err := os.WriteFile(off, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.eventually("the door is open", func() string { return h.lists("alice", "high") }, "ok")
-	h.eventually("and says so", func() string { return string(h.door().State) }, string(api.DoorOff))
+	h.Eventually("the door is open", func() string { return h.lists("alice", "high") }, "ok")
+	h.Eventually("and says so", func() string { return string(h.door().State) }, string(api.DoorOff))
 	if err := os.Remove(off); err != nil {
 		t.Fatal(err)
 	}
-	h.eventually("the door is closed", func() string { return h.lists("alice", "high") }, "levels")
+	h.Eventually("the door is closed", func() string { return h.lists("alice", "high") }, "levels")
 }
 
 // TestKillOpensNothing kills the API server while a user knocks at the door again and again: there is no moment at which it is open.
 func TestKillOpensNothing(t *testing.T) {
 	h := shared(t)
 	h.levels(api.Enforce, "alice")
-	h.eventually("closed", func() string { return h.lists("alice", "high") }, "levels")
+	h.Eventually("closed", func() string { return h.lists("alice", "high") }, "levels")
 	knocking, stop := context.WithCancel(t.Context())
 	opened, denied := make(chan string, 1), 0
 	done := make(chan struct{})
-	alice := h.as("alice")
+	alice := h.As("alice")
 	go func() {
 		defer close(done)
 		for knocking.Err() == nil {
@@ -302,7 +303,7 @@ func TestKillOpensNothing(t *testing.T) {
 		if err := kube.KillServer(filepath.Join(h.dir, "cluster")); err != nil {
 			t.Fatal(err)
 		}
-		h.eventually("closed again", func() string { return h.lists("alice", "high") + " " + h.lists("alice", "low") }, "levels ok")
+		h.Eventually("closed again", func() string { return h.lists("alice", "high") + " " + h.lists("alice", "low") }, "levels ok")
 	}
 	stop()
 	<-done
@@ -315,7 +316,7 @@ func TestKillOpensNothing(t *testing.T) {
 		t.Error("nobody knocked")
 	}
 	// The server may be in the middle of its last record.
-	h.eventually("the chain of records is whole", func() string {
+	h.Eventually("the chain of records is whole", func() string {
 		if _, err := chain.Verify(filepath.Join(h.dir, "cluster", control.LevelsAudit), nil); err != nil {
 			return err.Error()
 		}
@@ -333,14 +334,14 @@ func TestCanAgreesWithTheAPIServer(t *testing.T) {
 	pick := func(from ...string) string { return from[random.IntN(len(from))] }
 	users := []string{"u0", "u1", "u2", "u3", "u4", "system:serviceaccount:high:default", "system:serviceaccount:low:default", "system:serviceaccount:kube-system:x", "system:kube-proxy", "system:node:none"}
 	for _, user := range users[:4] {
-		h.clear(user, pick("low", "middle", "high"))
+		h.Clear(user, pick("low", "middle", "high"))
 	}
-	h.apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: g}, spec: {subjects: [{kind: Group, name: g}], label: middle}}`)
+	h.Apply("clearances", `{apiVersion: level.weft.dev/v1alpha1, kind: Clearance, metadata: {name: g}, spec: {subjects: [{kind: Group, name: g}], label: middle}}`)
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "x", Labels: map[string]string{api.LevelLabel: "high"}}}
-	if _, err := h.as("").CoreV1().Secrets("middle").Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
+	if _, err := h.As("").CoreV1().Secrets("middle").Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	objects, err := feed.Objects(t.Context(), h.own)
+	objects, err := feed.Objects(t.Context(), h.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +350,7 @@ func TestCanAgreesWithTheAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	snapshot := level.NewSnapshot(loaded.Model, time.Now())
-	h.eventually("the door knows the label", func() string {
+	h.Eventually("the door knows the label", func() string {
 		return fmt.Sprint(h.denies("u4", nil, &level.Request{Verb: "get", Resource: "secrets", Namespace: "middle", Name: "x"}))
 	}, "true")
 	denied := 0
@@ -377,7 +378,7 @@ func TestCanAgreesWithTheAPIServer(t *testing.T) {
 // denies asks the API server what it would answer.
 func (h *house) denies(user string, groups []string, r *level.Request) bool {
 	h.t.Helper()
-	review, err := h.as("").AuthorizationV1().SubjectAccessReviews().Create(h.t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: groups,
+	review, err := h.As("").AuthorizationV1().SubjectAccessReviews().Create(h.t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{User: user, Groups: groups,
 		ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: r.Verb, Group: r.Group, Resource: r.Resource, Subresource: r.Subresource, Namespace: r.Namespace, Name: r.Name}}}, metav1.CreateOptions{})
 	if err != nil {
 		h.t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	api "github.com/weft-dev/weft/api/level/v1alpha1"
 	"github.com/weft-dev/weft/network"
+	"github.com/weft-dev/weft/test/graded"
 )
 
 // TestTheTalk applies the manifests of graded management as they were published, which an API server refuses, and as they are translated: what each
@@ -43,26 +44,26 @@ func TestTheTalk(t *testing.T) {
 		t.Fatal(said)
 	}
 	for _, user := range []string{"demo-user", "somebody", "middle-user"} {
-		h.grant(user)
+		h.Grant(user)
 	}
 	h.talkNamespace("above", "3")
 	h.talkNamespace("beside", "2")
 	h.talkNamespace("free", "")
-	h.eventually("the door audits", func() string { return h.door().Setting() }, string(api.Audit))
+	h.Eventually("the door audits", func() string { return h.door().Setting() }, string(api.Audit))
 	h.doors("AtMost")
 
-	h.eventually("a user of level 3, and one of none, in the project of level 2, and in one of level 3", func() string {
+	h.Eventually("a user of level 3, and one of none, in the project of level 2, and in one of level 3", func() string {
 		return strings.Join([]string{h.lists("demo-user", "demo-ns"), h.lists("somebody", "demo-ns"), h.lists("demo-user", "above"), h.lists("somebody", "free")}, ", ")
 	}, "ok, levels, ok, ok")
 
-	h.eventually("the pod finds no node but one above it", func() string { return h.placed("demo-ns", "nginx") }, "Unschedulable")
+	h.Eventually("the pod finds no node but one above it", func() string { return h.placed("demo-ns", "nginx") }, "Unschedulable")
 	if got := outcome(h.bind("demo-user", "demo-ns", "nginx", "high")); got != "levels" {
 		t.Errorf("bound to the higher node by hand: %s", got)
 	}
 	h.node("low", "2")
-	h.eventually("a node of its own level has come", func() string { return h.placed("demo-ns", "nginx") }, "low")
+	h.Eventually("a node of its own level has come", func() string { return h.placed("demo-ns", "nginx") }, "low")
 
-	h.eventually("who reaches the pod", func() string {
+	h.Eventually("who reaches the pod", func() string {
 		return fmt.Sprintf("above %t, beside %t, free %t", h.reaches("above", "demo-ns"), h.reaches("beside", "demo-ns"), h.reaches("free", "demo-ns"))
 	}, "above true, beside true, free false")
 
@@ -70,8 +71,8 @@ func TestTheTalk(t *testing.T) {
 	before := h.version("demo-ns")
 	h.registry("AtMost", "0", "2", "2.5", "3")
 	h.talkNamespace("between", "2.5")
-	h.clear("middle-user", "2.5")
-	h.eventually("a level was put in between", func() string {
+	h.Clear("middle-user", "2.5")
+	h.Eventually("a level was put in between", func() string {
 		return h.lists("middle-user", "between") + ", " + h.lists("middle-user", "demo-ns") + ", " + h.lists("middle-user", "above") + ", " + h.lists("demo-user", "between")
 	}, "ok, ok, levels, ok")
 	if now := h.version("demo-ns"); now != before {
@@ -89,7 +90,7 @@ func (h *house) placements() {
 		{"Equal", "2 low ok, 2 high levels, 3 low levels, 3 high ok"},
 	} {
 		h.registry(c.placement, "0", "2", "2.5", "3")
-		h.eventually(c.placement, func() string {
+		h.Eventually(c.placement, func() string {
 			var all []string
 			for _, namespace := range []string{"beside", "above"} {
 				for _, node := range []string{"low", "high"} {
@@ -106,7 +107,7 @@ func (h *house) mayRun(namespace, node string) string {
 	h.t.Helper()
 	pod := podOf("named", "10m")
 	pod.Spec.NodeName = node
-	return outcome(second(h.as("demo-user").CoreV1().Pods(namespace).Create(h.t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})))
+	return outcome(second(h.As("demo-user").CoreV1().Pods(namespace).Create(h.t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})))
 }
 
 // raw sends the documents of a file as they are.
@@ -125,7 +126,7 @@ func (h *house) raw(file string) error {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		client := h.as("").CoreV1().RESTClient()
+		client := h.As("").CoreV1().RESTClient()
 		path := map[string]string{"Namespace": "/api/v1/namespaces", "Pod": "/apis/apps/v1/namespaces/default/pods", "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies"}[u.GetKind()]
 		wrong = client.Post().AbsPath(path).Param("dryRun", "All").Body(content).SetHeader("Content-Type", "application/json").Do(h.t.Context()).Error()
 		if wrong == nil {
@@ -141,11 +142,11 @@ func (h *house) talkNamespace(name, label string) {
 	if label != "" {
 		n.Labels = map[string]string{api.TalkLabel: label}
 	}
-	if _, err := h.as("").CoreV1().Namespaces().Create(h.t.Context(), n, metav1.CreateOptions{}); err != nil {
+	if _, err := h.As("").CoreV1().Namespaces().Create(h.t.Context(), n, metav1.CreateOptions{}); err != nil {
 		h.t.Fatal(err)
 	}
-	h.eventually("the account of "+name, func() string {
-		return outcome(second(h.as("").CoreV1().ServiceAccounts(name).Get(h.t.Context(), "default", metav1.GetOptions{})))
+	h.Eventually("the account of "+name, func() string {
+		return outcome(second(h.As("").CoreV1().ServiceAccounts(name).Get(h.t.Context(), "default", metav1.GetOptions{})))
 	}, "ok")
 }
 
@@ -156,34 +157,34 @@ func (h *house) registry(placement string, levels ...string) {
 	for _, l := range levels {
 		names = append(names, fmt.Sprintf("{name: %q}", l))
 	}
-	h.apply("registries", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [%s], placement: %s, doors: {authorizer: Enforce, admission: Enforce}}}`,
+	h.Apply("registries", fmt.Sprintf(`{apiVersion: level.weft.dev/v1alpha1, kind: Registry, metadata: {name: cluster}, spec: {levels: [%s], placement: %s, doors: {authorizer: Enforce, admission: Enforce}}}`,
 		strings.Join(names, ", "), placement))
-	u, err := h.objects().Resource(kindOf("registries")).Get(h.t.Context(), "cluster", metav1.GetOptions{})
+	u, err := h.Objects.Resource(graded.Resource("registries")).Get(h.t.Context(), "cluster", metav1.GetOptions{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.eventually("the door knows the registry", func() string { return h.door().Registry }, u.GetResourceVersion())
+	h.Eventually("the door knows the registry", func() string { return h.door().Registry }, u.GetResourceVersion())
 }
 
 // doors enforces what was translated.
 func (h *house) doors(placement string) {
 	h.t.Helper()
 	h.registry(placement, "0", "2", "3")
-	h.eventually("the door is set", func() string { return h.door().Setting() }, string(api.Enforce))
+	h.Eventually("the door is set", func() string { return h.door().Setting() }, string(api.Enforce))
 }
 
 // node is a node without a machine, whose state is told as an agent would.
 func (h *house) node(name, label string) {
 	h.t.Helper()
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{api.TalkLabel: label}}}
-	made, err := h.as("").CoreV1().Nodes().Create(h.t.Context(), n, metav1.CreateOptions{})
+	made, err := h.As("").CoreV1().Nodes().Create(h.t.Context(), n, metav1.CreateOptions{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(h.t.Context())
 	done := make(chan struct{})
 	h.t.Cleanup(func() { stop(); <-done })
-	nodes := h.as("").CoreV1().Nodes()
+	nodes := h.As("").CoreV1().Nodes()
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
@@ -204,7 +205,7 @@ func (h *house) node(name, label string) {
 
 // placed is the node of a pod, or why it has none.
 func (h *house) placed(namespace, name string) string {
-	p, err := h.as("").CoreV1().Pods(namespace).Get(h.t.Context(), name, metav1.GetOptions{})
+	p, err := h.As("").CoreV1().Pods(namespace).Get(h.t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		return err.Error()
 	}
@@ -220,11 +221,11 @@ func (h *house) placed(namespace, name string) string {
 }
 
 func (h *house) bind(user, namespace, pod, node string) error {
-	return h.as(user).CoreV1().Pods(namespace).Bind(h.t.Context(), &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, Target: corev1.ObjectReference{Kind: "Node", Name: node}}, metav1.CreateOptions{})
+	return h.As(user).CoreV1().Pods(namespace).Bind(h.t.Context(), &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pod}, Target: corev1.ObjectReference{Kind: "Node", Name: node}}, metav1.CreateOptions{})
 }
 
 func (h *house) version(namespace string) string {
-	n, err := h.as("").CoreV1().Namespaces().Get(h.t.Context(), namespace, metav1.GetOptions{})
+	n, err := h.As("").CoreV1().Namespaces().Get(h.t.Context(), namespace, metav1.GetOptions{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -234,8 +235,8 @@ func (h *house) version(namespace string) string {
 // reaches judges a connection between two namespaces by the network policies that the cluster has.
 func (h *house) reaches(from, to string) bool {
 	h.t.Helper()
-	spaces, err1 := h.as("").CoreV1().Namespaces().List(h.t.Context(), metav1.ListOptions{})
-	policies, err2 := h.as("").NetworkingV1().NetworkPolicies("").List(h.t.Context(), metav1.ListOptions{})
+	spaces, err1 := h.As("").CoreV1().Namespaces().List(h.t.Context(), metav1.ListOptions{})
+	policies, err2 := h.As("").NetworkingV1().NetworkPolicies("").List(h.t.Context(), metav1.ListOptions{})
 	if err1 != nil || err2 != nil {
 		h.t.Fatal(err1, err2)
 	}

@@ -82,11 +82,11 @@ func TestVerbsOfDoors(t *testing.T) {
 	expect(1, []string{"no Registry", "weft level enable FILE"}, "level", "status")
 	expect(2, []string{`no setting "Sometimes"`}, "level", "enable", "--setting", "Sometimes")
 	expect(0, []string{"low < high"}, "level", "enable", file)
-	h.grant("alice")
-	h.grant("bob")
-	h.eventually("the door audits", func() string { return h.door().Setting() }, string(api.Audit))
-	h.eventually("audit lets everything through", func() string { return h.lists("alice", "vault") }, "ok")
-	h.eventually("status tells of it", func() string {
+	h.Grant("alice")
+	h.Grant("bob")
+	h.Eventually("the door audits", func() string { return h.door().Setting() }, string(api.Audit))
+	h.Eventually("audit lets everything through", func() string { return h.lists("alice", "vault") }, "ok")
+	h.Eventually("status tells of it", func() string {
 		if _, said := h.weft("level", "status"); !strings.Contains(said, "alice") || !strings.Contains(said, "vault") {
 			return said
 		}
@@ -107,15 +107,15 @@ func TestVerbsOfDoors(t *testing.T) {
 	h.liveVerbs(expect)
 	h.regrades(expect)
 	expect(0, []string{"is open until"}, "level", "off")
-	h.eventually("after off", func() string { return h.lists("alice", "vault") }, "ok")
-	h.eventually("status tells that the door is open", func() string {
+	h.Eventually("after off", func() string { return h.lists("alice", "vault") }, "ok")
+	h.Eventually("status tells that the door is open", func() string {
 		if code, said := h.weft("level", "status"); code != 1 || !strings.Contains(said, "Off") {
 			return said
 		}
 		return "told"
 	}, "told")
 	expect(0, []string{"what the Registry says"}, "level", "off", "--undo")
-	h.eventually("after the undo", func() string { return h.lists("alice", "vault") }, "levels")
+	h.Eventually("after the undo", func() string { return h.lists("alice", "vault") }, "levels")
 	h.cutRecords(expect)
 }
 
@@ -137,7 +137,7 @@ func (h *house) liveVerbs(expect func(code int, texts []string, args ...string))
 		h.t.Errorf("audit lists the installation's own programs: %s", said)
 	}
 	expect(0, []string{`"user": "alice"`, `"event": "Denied"`}, "level", "audit", "records", "--user", "alice", "-o", "json")
-	h.eventually("the chain is compared with the door's word", func() string {
+	h.Eventually("the chain is compared with the door's word", func() string {
 		if code, said := h.weft("level", "audit", "records", "--verify"); code != 0 || !strings.Contains(said, "told the cluster of it") {
 			return said
 		}
