@@ -2,10 +2,8 @@ package chunk
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"runtime"
 	"sync"
@@ -38,34 +36,6 @@ type Options struct {
 	KeepZeros bool      // chunks of zeros are stored as others are
 	Jobs      int       // goroutines that hash and encode; 0 means one for each processor
 	Known     *Table    // chunks in these devices are referred to and not written; they come first in the result's devices
-}
-
-// Stats says what a Writer did.
-type Stats struct {
-	Chunks      int64 `json:"chunks"`      // all, without holes
-	Bytes       int64 `json:"bytes"`       // decoded bytes of all chunks
-	Holes       int64 `json:"holes"`       // decoded bytes that are zeros and stored nowhere
-	Written     int64 `json:"written"`     // chunks written
-	Decoded     int64 `json:"decoded"`     // decoded bytes of the chunks written
-	Stored      int64 `json:"stored"`      // bytes of the blobs written
-	KnownChunks int64 `json:"knownChunks"` // chunks found in Options.Known
-	KnownBytes  int64 `json:"knownBytes"`
-	AgainChunks int64 `json:"againChunks"` // chunks found among those written before
-	AgainBytes  int64 `json:"againBytes"`
-}
-
-// Add adds what another Writer did.
-func (s *Stats) Add(o Stats) {
-	s.Chunks += o.Chunks
-	s.Bytes += o.Bytes
-	s.Holes += o.Holes
-	s.Written += o.Written
-	s.Decoded += o.Decoded
-	s.Stored += o.Stored
-	s.KnownChunks += o.KnownChunks
-	s.KnownBytes += o.KnownBytes
-	s.AgainChunks += o.AgainChunks
-	s.AgainBytes += o.AgainBytes
 }
 
 // Writer cuts files into chunks and writes those that are new to blobs. What it writes depends on the order of the files only, not on
@@ -485,24 +455,3 @@ func zeros(b []byte) bool {
 	}
 	return true
 }
-
-// Hashed computes the sha256 of what passes. Outputs use it.
-type Hashed struct {
-	W    io.Writer
-	hash hash.Hash
-	N    int64
-}
-
-// NewHashed wraps w.
-func NewHashed(w io.Writer) *Hashed { return &Hashed{W: w, hash: sha256.New()} }
-
-// Write passes p on.
-func (h *Hashed) Write(p []byte) (int, error) {
-	n, err := h.W.Write(p)
-	h.hash.Write(p[:n])
-	h.N += int64(n)
-	return n, err
-}
-
-// Sum is the sha256 of everything that passed.
-func (h *Hashed) Sum() [32]byte { return [32]byte(h.hash.Sum(nil)) }
