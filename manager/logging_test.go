@@ -64,7 +64,7 @@ func serve(t *testing.T, elected bool, set ...func(*Logging)) *cluster {
 				if err != nil {
 					t.Error(err)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(2 * time.Minute):
 				t.Error("the manager does not end")
 			}
 		})
@@ -103,7 +103,7 @@ func (c *cluster) remove(group, kind, namespace, name string) {
 func (c *cluster) eventually(what string, try func() error) {
 	c.t.Helper()
 	var err error
-	for range 300 {
+	for range 900 {
 		if err = try(); err == nil {
 			return
 		}

@@ -59,27 +59,7 @@ func TestFluentdKilledLosesNothing(t *testing.T) {
 			dir, s := t.TempDir(), newSink(t)
 			conf := configureFluentd(t, dir, s.port(), buffer)
 			total := killedWhileWriting(t, s, conf, filepath.Join(dir, "a.log"), 800*time.Millisecond) // long enough for positions to be written
-			last := agentCommand("-c", conf)
-			if err := last.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = last.Process.Kill() }()
-			// One more line shows that the last one is up: a signal before would end it.
-			f, err := os.OpenFile(filepath.Join(dir, "a.log"), os.O_APPEND|os.O_WRONLY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.WriteString("after\n"); err != nil {
-				t.Fatal(err)
-			}
-			f.Close()
-			s.await(t, total+1)
-			_ = last.Process.Signal(syscall.SIGTERM)
-			if err := last.Wait(); err != nil {
-				t.Error(err)
-			}
-			_, again := s.count()
-			t.Logf("%d lines, none lost, %d more than once", total, again)
+			finish(t, s, conf, filepath.Join(dir, "a.log"), total)
 		})
 	}
 }

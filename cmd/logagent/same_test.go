@@ -325,7 +325,7 @@ func TestSameAsFluentBit(t *testing.T) {
 				f.update(t, agentCommand, true)
 				return
 			}
-			f.compare(t, agentCommand, 30*time.Second, f.here)
+			f.compare(t, agentCommand, 2*time.Minute, f.here)
 		})
 	}
 }

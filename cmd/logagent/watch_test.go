@@ -63,7 +63,7 @@ func TestWatch(t *testing.T) {
 	}
 	grows := func(name string) {
 		t.Helper()
-		for before, end := size(name), time.Now().Add(30*time.Second); size(name) <= before; time.Sleep(20 * time.Millisecond) {
+		for before, end := size(name), time.Now().Add(2*time.Minute); size(name) <= before; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("no records in %s", name)
 			}

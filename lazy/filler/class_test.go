@@ -9,7 +9,7 @@ import (
 // TestOrder lets the less urgent wait for the more urgent, and not the other way round.
 func TestOrder(t *testing.T) {
 	begins := func(o *Order, c Class) func() {
-		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond) // what may begin does so whatever the time
 		defer cancel()
 		leave, err := o.enter(short, c, 1)
 		if err != nil {
@@ -18,7 +18,10 @@ func TestOrder(t *testing.T) {
 		return leave
 	}
 	limited := NewOrder(1 << 40)
-	if begins(limited, Demand) == nil || begins(limited, Prefetch) != nil {
+	if _, err := limited.enter(t.Context(), Demand, 1); err != nil {
+		t.Fatal(err)
+	}
+	if begins(limited, Prefetch) != nil {
 		t.Error("with a limit prefetch began beside a demand")
 	}
 	o := NewOrder(0)

@@ -76,7 +76,7 @@ func socketPair(t *testing.T) [2]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetsockoptTimeval(pair[1], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+	if err := unix.SetsockoptTimeval(pair[1], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = unix.Close(pair[0]), unix.Close(pair[1]) })

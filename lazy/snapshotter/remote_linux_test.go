@@ -309,7 +309,7 @@ func testConverted(t *testing.T, mode lazy.Mode) {
 func ended(t *testing.T, root string) {
 	t.Helper()
 	v, err := lazy.Look(filepath.Join(root, "lazy"), slog.New(slog.DiscardHandler))
-	for end := time.Now().Add(30 * time.Second); err == nil && v.Keeper+v.Holder != 0; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); err == nil && v.Keeper+v.Holder != 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Errorf("the keeper %d and the holder %d go on although nothing is mounted", v.Keeper, v.Holder)
 			_ = errors.Join(unix.Kill(v.Keeper, unix.SIGKILL), unix.Kill(v.Holder, unix.SIGKILL))

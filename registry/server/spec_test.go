@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -393,10 +395,27 @@ func TestCutUploadGoesOn(t *testing.T) {
 	}
 }
 
+// busy is a storage in which the other request ends as soon as one has found the upload in its hands.
+type busy struct {
+	server.Storage
+	until func() error
+	times int
+}
+
+func (b *busy) Resume(ctx context.Context, name string) (server.Upload, error) {
+	up, err := b.Storage.Resume(ctx, name)
+	if errors.Is(err, server.ErrBusy) {
+		b.times++
+		return nil, errors.Join(err, b.until())
+	}
+	return up, err
+}
+
 // A request that finds its upload in the hands of another one waits for that one's end.
 func TestUploadsWaitForEachOther(t *testing.T) {
 	for name, storage := range storages(t) {
-		web := httptest.NewServer(server.New(server.Config{Storage: storage}))
+		held := &busy{Storage: storage}
+		web := httptest.NewServer(server.New(server.Config{Storage: held}))
 		defer web.Close()
 		s := &session{t: t, url: web.URL}
 		s.run(name, step{"POST", "/v2/app/blobs/uploads/", "", "", 202, "", "", ""})
@@ -404,11 +423,11 @@ func TestUploadsWaitForEachOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() {
-			time.Sleep(50 * time.Millisecond)
-			_ = up.Close()
-		}()
+		held.until = up.Close
 		s.run(name, step{"PATCH", "%U", "", "0123", 202, "Range: 0-3", "", ""})
+		if held.times != 1 {
+			t.Errorf("%s: the upload was busy %d times", name, held.times)
+		}
 	}
 }
 

@@ -6,13 +6,12 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal returns a pseudo terminal, and a function that ends it and returns what was written to it.
-func openTerminal(t *testing.T) (tty *os.File, written func() string) {
+// openTerminal returns a pseudo terminal, a function that waits until a text was written to it, and one that ends it and returns all that was written.
+func openTerminal(t *testing.T) (tty *os.File, shows func(text string), written func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -33,24 +32,38 @@ func openTerminal(t *testing.T) (tty *os.File, written func() string) {
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 10, Col: 40}); err != nil {
 		t.Fatal(err)
 	}
-	all := make(chan string, 1)
+	pieces := make(chan string, 1000)
 	go func() {
-		b, _ := io.ReadAll(master) // ends with EIO when the other side is closed
-		all <- string(b)
+		defer close(pieces)
+		for b := make([]byte, 4096); ; {
+			n, err := master.Read(b) // ends with EIO when the other side is closed
+			if pieces <- string(b[:n]); err != nil {
+				return
+			}
+		}
 	}()
-	return tty, func() string {
+	all := ""
+	shows = func(text string) {
+		for !strings.Contains(all, text) {
+			all += <-pieces
+		}
+	}
+	return tty, shows, func() string {
 		tty.Close()
-		return <-all
+		for s := range pieces {
+			all += s
+		}
+		return all
 	}
 }
 
 func TestProgressOnATerminal(t *testing.T) {
-	tty, written := openTerminal(t)
+	tty, shows, written := openTerminal(t)
 	p := New(io.Discard, tty, Options{}, func(string) string { return "" })
 	g := p.Progress()
 	item := g.Start("a rather long name of an item that is cut")
 	item.Count(1<<20, 2<<20)
-	time.Sleep(150 * time.Millisecond)
+	shows("…")
 	p.Remark("a remark in between")
 	item.Done("ready")
 	g.Close()
@@ -77,7 +90,7 @@ func TestNoColour(t *testing.T) {
 		"variable": {Options{}, "NO_COLOR"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tty, written := openTerminal(t)
+			tty, _, written := openTerminal(t)
 			p := New(tty, tty, test.options, func(n string) string {
 				if n == test.env {
 					return "1"

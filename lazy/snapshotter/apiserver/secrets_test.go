@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,15 +173,31 @@ func TestSecretsOutOfReach(t *testing.T) {
 	s := NewSecrets(client, []string{"kube-system"}, nil, slog.New(slog.NewTextHandler(&log, nil)))
 	s.known["kube-system"] = map[string]secret{"kube-system/x": {entries: []entry{{host: "one.example.com"}}}}
 	s.known["kube-system"]["kube-system/x"].entries[0].auth.Username = "kept"
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-	defer cancel()
-	s.Run(ctx, make(chan struct{}))
+	tries := &counted{RoundTripper: client.http.Transport}
+	client.http.Transport = tries
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { s.Run(ctx, make(chan struct{})); close(done) }()
+	await(t, "three tries", func() bool { return tries.n.Load() >= 3 })
+	cancel()
+	<-done
 	if got := userOf(t, s, "one.example.com/a"); got != "kept" {
 		t.Errorf("read as %q", got)
 	}
 	if n := strings.Count(log.String(), "\n"); n != 1 || !strings.Contains(log.String(), "403") || !strings.Contains(log.String(), "forbidden") {
 		t.Errorf("%d lines:\n%s", n, log.String())
 	}
+}
+
+// counted counts requests.
+type counted struct {
+	http.RoundTripper
+	n atomic.Int32
+}
+
+func (c *counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n.Add(1)
+	return c.RoundTripper.RoundTrip(r)
 }
 
 func TestBestEntry(t *testing.T) {

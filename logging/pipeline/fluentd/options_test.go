@@ -89,7 +89,7 @@ func say(t *testing.T, address string, messages ...string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	for _, m := range messages {
 		if _, err := io.WriteString(conn, m); err != nil {
 			break // the server has ended
@@ -191,10 +191,9 @@ func TestForwardOutputsOptions(t *testing.T) {
 		}
 	}()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	began := time.Now()
 	_, said := play(t, "<match **>\n@type forward\nrequire_ack_response true\nack_response_timeout 1s\n<server>\nhost 127.0.0.1\nport "+port+"\n</server>\n<buffer tag>\nretry_max_times 0\n</buffer>\n</match>", `a {"n":1}`)
-	if took := time.Since(began); !strings.Contains(said, "no acknowledgement") || !strings.Contains(said, "i/o timeout") || took < time.Second {
-		t.Errorf("%s, %s", took, said)
+	if !strings.Contains(said, "no acknowledgement") || !strings.Contains(said, "i/o timeout") {
+		t.Error(said)
 	}
 }
 

@@ -183,7 +183,10 @@ retry_wait 3600s
 		if err := put(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, stop := t.Context(), func() {}
+		if action == "block" { // for ever, if nobody makes room
+			ctx, stop = context.WithTimeout(ctx, 50*time.Millisecond)
+		}
 		err = put(ctx, 2)
 		stop()
 		_, records, _, _ := o.buffer.Waiting()
@@ -426,7 +429,7 @@ func TestKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	var got []string
 	for len(got) < 2 && ctx.Err() == nil {

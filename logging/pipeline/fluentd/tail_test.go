@@ -213,16 +213,23 @@ func TestTailPace(t *testing.T) {
 
 	dir := t.TempDir()
 	writeFile(t, dir+"/a.log", []byte(strings.Repeat("line\n", 25)))
-	x := start(t, "<source>\n@type tail\npath "+dir+"/*.log\ntag t\nread_from_head true\n<group>\npattern /(?<name>[a-z]+)\\.log$/\nrate_period 2s\n<rule>\nmatch {\"name\":\"/a/\"}\nlimit 10\n</rule>\n</group>\n"+
-		"<parse>\n@type none\n</parse>\n</source>\n<match t>\n@type stdout\n</match>")
-	began := time.Now()
-	await(t, "the first lines", func() bool { return strings.Count(x.out.String(), "line") >= 10 })
-	if n := strings.Count(x.out.String(), "line"); n > 10 && time.Since(began) < 2*time.Second {
-		t.Errorf("%d lines came at once", n)
+	var at safeTime
+	at.set(now)
+	x := &trial{ended: make(chan error, 1)}
+	o := x.options(nil)
+	o.Now = at.now
+	e, err := New(file(t, "<source>\n@type tail\npath "+dir+"/*.log\ntag t\nread_from_head true\n<group>\npattern /(?<name>[a-z]+)\\.log$/\nrate_period 2s\n<rule>\nmatch {\"name\":\"/a/\"}\nlimit 10\n</rule>\n</group>\n"+
+		"<parse>\n@type none\n</parse>\n</source>\n<match t>\n@type stdout\n</match>"), o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	await(t, "all lines", func() bool { return strings.Count(x.out.String(), "line") == 25 })
-	if took := time.Since(began); took < 3*time.Second { // two periods, the first of which may have begun before
-		t.Errorf("25 lines took %s", took)
+	x.run(t, e)
+	for period, want := range []int{10, 20, 25} {
+		at.set(now.Add(time.Duration(period) * 2 * time.Second))
+		await(t, fmt.Sprint("period ", period), func() bool { return strings.Count(x.out.String(), "line") >= want })
+		if n := strings.Count(x.out.String(), "line"); n > want {
+			t.Errorf("%d lines had come in period %d, want %d", n, period, want)
+		}
 	}
 }
 

@@ -252,7 +252,7 @@ func TestTLSInputs(t *testing.T) {
 					}
 					conn = tls.Client(conn, settings)
 				}
-				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+				_ = conn.SetDeadline(time.Now().Add(time.Minute))
 				_, _ = io.WriteString(conn, text("hello")) // who is not trusted may be cut off at once
 				if !c.refused {
 					await(t, "the record", func() bool { return strings.Contains(x.out.String(), "hello") })
