@@ -102,6 +102,8 @@ type builder struct {
 	parsers   parser.Set
 	multiline multiline.Set
 	counts    map[string]int
+	inherited string                          // storage.type for inputs that have none
+	joined    int                             // bytes of a message made of lines, 0 for any number
 	metrics   []string                        // the tags of inputs that bring metrics
 	forwards  map[*outputPart]config.Position // outputs that would get metrics from Fluent Bit and cannot here
 	faults    []error
@@ -202,9 +204,14 @@ func (b *builder) service() {
 		o.Failf("scheduler.base", "scheduler.base must be at least 1 and at most scheduler.cap (in seconds)")
 	}
 	b.storage(o)
-	o.Ignore("daemon", "log_file", "parsers_file", "hot_reload.ensure_thread_safety", "hot_reload.timeout", "multiline_buffer_limit", "coro_stack_size",
-		"json.convert_nan_to_null", "json.escape_unicode", "dns.mode", "dns.resolver", "dns.prefer_ipv4", "dns.prefer_ipv6",
-		"storage.checksum", "storage.trim_files", "storage.inherit", "windows.maxstdio", "sp.convert_from_str_to_num")
+	b.joined = int(o.Size("multiline_buffer_limit")) // 0 for none
+	// The files are read with the configuration; NaN is null in JSON, and chunks have checksums, whatever is asked for.
+	o.Ignore("parsers_file", "json.convert_nan_to_null", "storage.checksum")
+	if o.Bool("json.escape_unicode") {
+		o.Tell("json.escape_unicode") // texts are UTF-8, as off asks for
+	}
+	o.Pass("daemon", "hot_reload.ensure_thread_safety", "hot_reload.timeout", "coro_stack_size", "log_file", "dns.mode", "dns.resolver", "dns.prefer_ipv4", "dns.prefer_ipv6", "storage.trim_files", "windows.maxstdio",
+		"sp.convert_from_str_to_num")
 	b.done(o)
 }
 
@@ -213,8 +220,20 @@ func (b *builder) storage(o *options.Set) {
 	e.maxUp = int64(o.Int("storage.max_chunks_up"))
 	e.service.storageMetrics = o.Bool("storage.metrics")
 	full := strings.EqualFold(o.String("storage.sync"), "full")
-	o.Ignore("storage.backlog.mem_limit", "storage.delete_irrecoverable_chunks", "storage.backlog.flush_on_shutdown", "storage.type", "storage.rejected.limit")
-	keep, rejected := o.Bool("storage.keep.rejected"), o.String("storage.rejected.path")
+	// What an earlier run left is always among what is delivered at the end.
+	o.Ignore("storage.backlog.flush_on_shutdown")
+	// Who writes storage.type here means the inputs: they have it also without storage.inherit, which Fluent Bit asks for besides.
+	if !o.Has("storage.inherit") || o.Bool("storage.inherit") {
+		b.inherited = strings.ToLower(b.serviceValue("storage.type"))
+		o.Ignore("storage.type")
+	} else {
+		o.Pass("storage.type")
+	}
+	e.removeDamaged = o.Bool("storage.delete_irrecoverable_chunks")
+	if o.Has("storage.backlog.mem_limit") {
+		e.backlogLimit = o.Size("storage.backlog.mem_limit")
+	}
+	keep, rejected, limit := o.Bool("storage.keep.rejected"), o.String("storage.rejected.path"), o.Size("storage.rejected.limit")
 	path := o.String("storage.path")
 	if path == "" {
 		return
@@ -229,7 +248,7 @@ func (b *builder) storage(o *options.Set) {
 		if rejected == "" {
 			rejected = "rejected"
 		}
-		e.rejected = path + "/" + rejected
+		e.rejected, e.rejectedLimit = path+"/"+rejected, limit
 	}
 }
 
@@ -281,13 +300,13 @@ func (b *builder) input(s *config.Section) {
 	e := b.engine
 	in := e.newInput(plug, name)
 	in.alias = o.String("alias")
-	in.log = partLogger(b.options.Log, "input:"+plug+":"+in.title(), logLevel(o))
+	in.log = b.logger(o, "input:"+plug+":"+in.title())
 	if limit := o.Size("mem_buf_limit"); limit > 0 {
 		in.limit = limit
 	}
 	kind := strings.ToLower(o.String("storage.type"))
-	if !o.Has("storage.type") && b.serviceValue("storage.type") != "" {
-		kind = strings.ToLower(b.serviceValue("storage.type"))
+	if !o.Has("storage.type") && b.inherited != "" {
+		kind = b.inherited
 	}
 	switch kind {
 	case "filesystem":
@@ -303,12 +322,12 @@ func (b *builder) input(s *config.Section) {
 	}
 	in.rate = newGate(o)
 	in.pauseUp = o.Bool("storage.pause_on_chunks_overlimit")
-	o.Ignore("log_suppress_interval", "threaded", "thread.ring_buffer.capacity", "thread.ring_buffer.window")
+	o.Pass("threaded", "thread.ring_buffer.capacity", "thread.ring_buffer.window") // each input has a thread of its own where it needs one
 	if !o.Bool("routable") && o.Has("routable") {
 		o.Failf("routable", "an input whose records go nowhere is not built into logagent; remove the input")
 	}
 	host := input.Host{Host: b.host(in.log), Name: in.title(), Tag: o.StringOr("tag", name), Parsers: b.parsers, Multiline: b.multiline, Positions: b.options.Positions,
-		Metrics: b.engine.metricsText}
+		Metrics: b.engine.metricsText, MaxMessage: b.joined}
 	if !o.Has("tag") {
 		host.Tag = name
 	}
@@ -325,12 +344,17 @@ func (b *builder) input(s *config.Section) {
 	e.inputs = append(e.inputs, in)
 }
 
-func logLevel(o *options.Set) string {
-	if !o.Has("log_level") {
-		o.Ignore("log_level")
-		return ""
+// logger is the log of one part, at the level and with as few repetitions as its section asks for.
+func (b *builder) logger(o *options.Set, part string) *slog.Logger {
+	level := ""
+	if o.Has("log_level") {
+		level = o.String("log_level")
 	}
-	return o.String("log_level")
+	log := partLogger(b.options.Log, part, level)
+	if interval := o.Duration("log_suppress_interval"); interval > 0 {
+		return slog.New(&suppressor{Handler: log.Handler(), said: &said{interval: interval, now: b.options.Now}})
+	}
+	return log
 }
 
 // processors are the filters that an input or output has of its own.
@@ -358,9 +382,9 @@ func (b *builder) part(s *config.Section) *filterPart {
 		return nil
 	}
 	f := &filterPart{name: name, plugin: plug, alias: o.String("alias")}
-	f.log = partLogger(b.options.Log, "filter:"+plug+":"+f.title(), logLevel(o))
-	o.Ignore("log_suppress_interval", "match", "match_regex")
-	host := filter.Host{Host: b.host(f.log), Name: f.title(), Parsers: b.parsers, Multiline: b.multiline}
+	f.log = b.logger(o, "filter:"+plug+":"+f.title())
+	o.Ignore("match", "match_regex")
+	host := filter.Host{Host: b.host(f.log), Name: f.title(), Parsers: b.parsers, Multiline: b.multiline, MaxMessage: b.joined}
 	host.Emitter = func(name string, limit int64, filesystem bool) flow.Sink {
 		if filesystem && b.engine.folder == nil {
 			o.Failf("emitter_storage.type", "an emitter on the filesystem needs storage.path in the [SERVICE] section")
@@ -405,12 +429,12 @@ func (b *builder) output(s *config.Section) {
 		return
 	}
 	p := &outputPart{engine: b.engine, name: name, plugin: plug, alias: o.String("alias"), timers: map[*delivery]*time.Timer{}}
-	p.log = partLogger(b.options.Log, "output:"+plug+":"+p.title(), logLevel(o))
+	p.log = b.logger(o, "output:"+plug+":"+p.title())
 	p.selector = b.selector(s)
 	p.workers = max(1, o.IntOr("workers", 1))
 	p.maxDisk = o.Size("storage.total_limit_size")
 	p.retries = retries(o)
-	o.Ignore("log_suppress_interval", "match", "match_regex")
+	o.Ignore("match", "match_regex")
 	made, err := output.New(plug, o, output.Host{Host: b.host(p.log), Name: p.title()})
 	if err != nil {
 		b.fail(s.Pos, "%v", err)

@@ -94,7 +94,7 @@ func (c *chunk) rest(force bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.input.engine; c.data != nil && (force || e.up.Load() > e.maxUp) {
+	if e := c.input.engine; c.data != nil && (force || e.up.Load() > e.maxUp || c.input.backlog && c.input.bytes.Load() > c.input.limit) {
 		c.data = nil // outputs may still read it: it is not given to the pool
 		e.up.Add(-1)
 		c.input.free(c.size)

@@ -167,11 +167,8 @@ func (o *outputPart) next(ctx context.Context) *delivery {
 func (o *outputPart) deliver(ctx context.Context, d *delivery) {
 	c, err := d.chunk.content()
 	if err != nil {
-		o.log.Error("a chunk cannot be read; it is set aside", "error", err)
 		o.dropped.Add(int64(d.chunk.count))
-		if err := d.chunk.file.SetAside(); err != nil {
-			o.log.Error("setting it aside", "error", err)
-		}
+		o.engine.discard(o.log, d.chunk.file, err)
 		o.finish(d)
 		return
 	}
@@ -230,7 +227,7 @@ func (o *outputPart) drop(d *delivery, err error) {
 	o.dropped.Add(int64(d.chunk.count))
 	o.log.Error("a chunk is dropped", "records", d.chunk.count, "tag", d.chunk.tag, "tries", d.tries+1, "error", err)
 	if keep := o.engine.rejected; keep != "" && d.chunk.file != nil {
-		if err := d.chunk.file.CopyTo(keep); err != nil {
+		if err := d.chunk.file.CopyTo(keep, o.engine.rejectedLimit); err != nil {
 			o.log.Error("keeping the rejected chunk", "error", err)
 		}
 	}

@@ -5,6 +5,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -35,6 +36,11 @@ type Engine struct {
 	base     time.Duration
 	cap      time.Duration
 	rejected string // folder for chunks that no output took
+
+	rejectedLimit int64 // bytes of that folder, 0 for any number
+	backlogLimit  int64 // bytes in memory of what an earlier run left, 0 for the bound of all inputs
+	removeDamaged bool  // chunks that cannot be read are not kept
+
 	unrouted atomic.Int64
 	made     atomic.Int64 // chunks
 	hidden   sync.Mutex   // of inputs: emitters are added while filters are made
@@ -192,15 +198,15 @@ func (e *Engine) backlog() error {
 		return nil
 	}
 	in := e.newInput("storage_backlog", "storage_backlog.0")
-	in.filesystem = true
+	in.filesystem, in.backlog = true, true
+	if e.backlogLimit > 0 {
+		in.limit = e.backlogLimit
+	}
 	records := 0
 	for _, file := range left {
 		tag, data, count, err := file.Read()
 		if err != nil {
-			e.log.Error("a chunk on the disk is damaged; it is set aside", "file", file.Name(), "error", err)
-			if err := file.SetAside(); err != nil {
-				e.log.Error("setting it aside", "error", err)
-			}
+			e.discard(e.log, file, err)
 			continue
 		}
 		if count == 0 {
@@ -221,6 +227,18 @@ func (e *Engine) backlog() error {
 	}
 	e.log.Info("records of an earlier run are sent", "records", records, "chunks", len(left))
 	return nil
+}
+
+// discard takes a chunk that cannot be read out of the way.
+func (e *Engine) discard(log *slog.Logger, file *storage.File, cause error) {
+	out, what := file.SetAside, "it is set aside"
+	if e.removeDamaged && errors.Is(cause, storage.ErrDamaged) { // not what only cannot be read just now
+		out, what = file.Remove, "it is removed, as storage.delete_irrecoverable_chunks asks for"
+	}
+	log.Error("a chunk on the disk cannot be read; "+what, "file", file.Name(), "error", cause)
+	if err := out(); err != nil {
+		log.Error("taking a damaged chunk out of the way", "error", err)
+	}
 }
 
 func (e *Engine) newInput(plugin, name string) *inputPart {

@@ -356,3 +356,49 @@ func TestClockJumps(t *testing.T) {
 		})
 	}
 }
+
+// A chunk that cannot be read is kept aside, or removed where storage.delete_irrecoverable_chunks asks for it.
+func TestDamagedChunks(t *testing.T) {
+	for option, left := range map[string]string{"": "[bad.chunk.damaged]", "    storage.delete_irrecoverable_chunks on\n": "[]"} {
+		dir := t.TempDir()
+		folder := filepath.Join(dir, "storage", "tail.0")
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(folder, "bad.chunk"), "no chunk")
+		start(t, dir, "[SERVICE]\n    Flush 0.05\n    storage.path DIR/storage\n"+option+"[INPUT]\n    Name dummy\n"+toFile, pipeline.Options{})
+		awaitThat(t, func() string {
+			entries, err := os.ReadDir(folder)
+			names := []string{}
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			return fmt.Sprint(names, err)
+		}, left+" <nil>")
+	}
+}
+
+// What an output never takes is kept up to storage.rejected.limit.
+func TestRejectedLimit(t *testing.T) {
+	for limit, kept := range map[string]int{"": 2, "    storage.rejected.limit 200\n": 1} {
+		dir := t.TempDir()
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+		t.Cleanup(s.Close)
+		log := filepath.Join(dir, "a.log")
+		write(t, log, strings.Repeat("x", 100)+"\n")
+		text := strings.NewReplacer("INPUT\n[", "    storage.type filesystem\n[", "PORT", s.URL[strings.LastIndexByte(s.URL, ':')+1:], "    storage.path", "    storage.keep.rejected on\n"+limit+"    storage.path").Replace(tailToHTTP)
+		r := start(t, dir, text, pipeline.Options{})
+		dropped := func() string {
+			return fmt.Sprint(metricOf(t, r, `fluentbit_output_dropped_records_total{name="http.0"}`))
+		}
+		awaitThat(t, dropped, "1")
+		appendTo(t, log, strings.Repeat("y", 100)+"\n")
+		awaitThat(t, dropped, "2")
+		if err := r.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := os.ReadDir(filepath.Join(dir, "storage", "rejected")); err != nil || len(names) != kept {
+			t.Errorf("%q: %d chunks are kept, want %d: %v", limit, len(names), kept, err)
+		}
+	}
+}

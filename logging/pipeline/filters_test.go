@@ -169,3 +169,27 @@ func TestMultilineFilter(t *testing.T) {
 		"[FILTER]\n    Name multiline\n    Match *\n    multiline.key_content log\n    multiline.parser python\n    flush_ms 100\n",
 		"app.one: [5.000000000, {\"log\":\"Traceback (most recent call last):\\n  File x\\n    code\\nE: bad\"}]\napp.one: [5.000000000, {\"log\":\"next\"}]\n")
 }
+
+// multiline_buffer_limit bounds what lines are joined to, by the filter and by tail.
+func TestMultilineBufferLimit(t *testing.T) {
+	lines := `{"time":"5","log":"Traceback (most recent call last):"}` + "\n" + `{"time":"5","log":"  File x"}` + "\n" + `{"time":"5","log":"next"}` + "\n"
+	for limit, want := range map[string]string{"": "  File x", "    multiline_buffer_limit 40\n": "  Fil"} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "in.log"), lines)
+		service := "[SERVICE]\n    Flush 0.05\n" + limit
+		start(t, dir, service+"[INPUT]\n    Name tail\n    Path DIR/in.log\n    Read_from_Head true\n    Parser json\n[FILTER]\n    Name multiline\n    Match *\n    multiline.key_content log\n    multiline.parser python\n    flush_ms 100\n"+
+			strings.Replace(toFile, "    File out\n", "    File out\n    Format template\n    Template {log}\n", 1), pipeline.Options{})
+		awaitThat(t, func() string {
+			first, _, _ := strings.Cut(read(filepath.Join(dir, "out")), "next")
+			return strings.TrimRight(first, "\n")
+		}, "Traceback (most recent call last):\n"+want)
+		dir = t.TempDir()
+		write(t, filepath.Join(dir, "in.log"), "Traceback (most recent call last):\n  File x\nnext\n")
+		start(t, dir, service+"[INPUT]\n    Name tail\n    Path DIR/in.log\n    Read_from_Head true\n    multiline.parser python\n"+
+			strings.Replace(toFile, "    File out\n", "    File out\n    Format template\n    Template {log}\n", 1), pipeline.Options{})
+		awaitThat(t, func() string {
+			first, _, _ := strings.Cut(read(filepath.Join(dir, "out")), "next")
+			return strings.TrimRight(first, "\n")
+		}, "Traceback (most recent call last):\n"+want)
+	}
+}

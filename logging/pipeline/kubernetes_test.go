@@ -91,6 +91,21 @@ func TestKubernetesFilter(t *testing.T) {
 	}
 }
 
+// With Use_Tag_For_Meta the tag says all that is known, and nobody is asked, whatever else is wanted.
+func TestKubernetesFilterOfTags(t *testing.T) {
+	id, dir := strings.Repeat("a", 64), t.TempDir()
+	var asked atomic.Int32
+	api := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) { asked.Add(1) }))
+	defer api.Close()
+	write(t, filepath.Join(dir, "web-1_shop_app-"+id+".log"), "2024-01-01T00:00:01Z stdout F hello\n")
+	start(t, dir, enriched("    Kube_URL "+api.URL+"\n    Use_Tag_For_Meta on\n    Namespace_Labels on\n"), pipeline.Options{})
+	want := `{"stream":"stdout","log":"hello","kubernetes":{"pod_name":"web-1","namespace_name":"shop","container_name":"app","docker_id":"` + id + `"}}`
+	awaitThat(t, func() string { return strings.TrimSpace(read(filepath.Join(dir, "out"))) }, want)
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the API server was asked %d times", n)
+	}
+}
+
 // The filter asks a real API server with the rights of a service account: what it may see of a pod and its namespace comes with the record.
 func TestKubernetesFilterAsks(t *testing.T) {
 	ns, dir := kube.Namespace(t), t.TempDir()

@@ -33,6 +33,7 @@ type inputPart struct {
 	skip       *filterPart // the filter whose emitter this is
 	limit      int64       // of bytes in memory
 	filesystem bool
+	backlog    bool // it stands for what an earlier run left on the disk
 	pauseUp    bool // storage.pause_on_chunks_overlimit
 	ring       bool // storage.type memrb: the oldest records make room for new ones
 	rate       *gate

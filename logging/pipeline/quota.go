@@ -14,6 +14,7 @@ import (
 // gate lets through what an input's rate_gate options allow a second. What comes too fast waits, so that the input reads no further.
 type gate struct {
 	records, bytes float64 // a second; 0 for no limit
+	window         time.Duration
 	limited        atomic.Bool
 
 	mu   sync.Mutex
@@ -23,18 +24,24 @@ type gate struct {
 // newGate reads the options; nil if there is no limit.
 func newGate(o *options.Set) *gate {
 	on, records, bytes := o.Bool("rate_gate"), o.Int("rate_gate.max_records"), o.Size("rate_gate.max_bytes")
-	// These two shape how Fluent Bit's gate opens again; this one opens as soon as the limit allows.
-	o.Ignore("rate_gate.backpressure", "rate_gate.resume_ratio", "rate_window")
+	window := o.Duration("rate_window")
+	if window <= 0 {
+		window = time.Second
+	}
+	if o.Bool("rate_gate.backpressure") { // a busy output lowers no limit here, which is what off asks for
+		o.Tell("rate_gate.backpressure")
+	}
+	o.Pass("rate_gate.resume_ratio") // the gate opens as soon as the limit allows
 	if records < 0 {
 		o.Failf("rate_gate.max_records", "rate_gate.max_records cannot be negative")
 	}
 	if !on || records <= 0 && bytes <= 0 {
 		return nil
 	}
-	return &gate{records: float64(records), bytes: float64(bytes)}
+	return &gate{records: float64(records), bytes: float64(bytes), window: window}
 }
 
-// reserve counts a batch and gives the time to wait before it. One second's worth may come at once.
+// reserve counts a batch and gives the time to wait before it. What a window allows may come at once.
 func (g *gate) reserve(now time.Time, records, bytes int) time.Duration {
 	var cost float64 // in seconds
 	if g.records > 0 {
@@ -45,7 +52,7 @@ func (g *gate) reserve(now time.Time, records, bytes int) time.Duration {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if start := now.Add(-time.Second); g.next.Before(start) || g.next.After(now.Add(time.Hour)) { // idle, or the clock jumped back
+	if start := now.Add(-g.window); g.next.Before(start) || g.next.After(now.Add(time.Hour)) { // idle, or the clock jumped back
 		g.next = start
 	}
 	wait := g.next.Sub(now)

@@ -17,7 +17,7 @@ func TestGate(t *testing.T) {
 		maxRecords, maxBytes float64
 		records, bytes       int
 	}{{1000, 0, 100, 5000}, {0, 50000, 100, 5000}, {1000, 1e9, 100, 5000}, {1000, 0, 2500, 1}} {
-		g := &gate{records: c.maxRecords, bytes: c.maxBytes}
+		g := &gate{records: c.maxRecords, bytes: c.maxBytes, window: time.Second}
 		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		end, passed := now.Add(10*time.Second), 0
 		for {

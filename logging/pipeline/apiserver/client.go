@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/weft-dev/weft/logging/pipeline/options"
+	"github.com/weft-dev/weft/logging/pipeline/transport"
 )
 
 // Timeout bounds each question but those that Watch asks.
@@ -68,13 +69,16 @@ func New(o *options.Set, now func() time.Time) *Client {
 		o.Failf("kube_url", "Kube_URL %q is not an address such as https://kubernetes.default.svc", c.URL)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.String("tls.vhost"), InsecureSkipVerify: !o.Bool("tls.verify")}
-	o.Ignore("tls.verify_hostname", "tls.debug")
-	transport := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: Timeout, ResponseHeaderTimeout: Timeout}
-	c.short, c.long = &http.Client{Timeout: Timeout, Transport: transport}, &http.Client{Transport: transport}
+	o.Pass("tls.debug")
+	requests := &http.Transport{TLSClientConfig: config, MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: Timeout, ResponseHeaderTimeout: Timeout}
+	c.short, c.long = &http.Client{Timeout: Timeout, Transport: requests}, &http.Client{Transport: requests}
 	if pool, err := roots(o.String("kube_ca_file"), o.String("kube_ca_path")); err == nil {
 		config.RootCAs = pool
 	} else if strings.HasPrefix(c.URL, "https:") && !config.InsecureSkipVerify {
 		c.rootsErr = err
+	}
+	if o.Has("tls.verify_hostname") && !o.Bool("tls.verify_hostname") {
+		transport.WithoutName(config)
 	}
 	return c
 }

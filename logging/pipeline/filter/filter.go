@@ -40,6 +40,8 @@ type Host struct {
 	Name      string // grep.0
 	Parsers   parser.Set
 	Multiline multiline.Set
+	// MaxMessage bounds what lines are joined to, in bytes; 0 does not.
+	MaxMessage int
 }
 
 type maker func(o *options.Set, h Host) Filter

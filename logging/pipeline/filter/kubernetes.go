@@ -57,7 +57,9 @@ func newKubernetes(o *options.Set, h Host) Filter {
 		o.Failf("use_journal", "Use_Journal is not built into logagent")
 	}
 	k.pods = newPodSource(o, h)
-	o.Ignore("buffer_size", "tls.debug", "dns_retries", "dns_wait_time", "cache_use_docker_id", "kube_namespace_file", "use_tag_for_meta")
+	o.Ignore("cache_use_docker_id") // what is known of a pod is always kept by the container's id, too
+	// Pods are asked for when their records come and not at the start, so that no start waits for names to be found or asks for the agent's own pod.
+	o.Pass("buffer_size", "dns_retries", "dns_wait_time", "kube_namespace_file")
 	return k
 }
 

@@ -36,6 +36,7 @@ type podSource struct {
 	labels, annotations, owners   bool
 	spaceLabels, spaceAnnotations bool
 	spaceOnly                     bool
+	tagOnly                       bool // nobody is asked: the tag says it all
 	dummy                         bool
 	ttl, spaceTTL                 time.Duration
 
@@ -57,7 +58,7 @@ const (
 func newPodSource(o *options.Set, h Host) *podSource {
 	s := &podSource{host: h, api: apiserver.New(o, h.Now), preload: o.String("kube_meta_preload_cache_dir"), labels: o.Bool("labels"), annotations: o.Bool("annotations"),
 		owners: o.Bool("owner_references"), spaceLabels: o.Bool("namespace_labels"), spaceAnnotations: o.Bool("namespace_annotations"), spaceOnly: o.Bool("namespace_metadata_only"),
-		dummy: o.Bool("dummy_meta"), ttl: o.Duration("kube_meta_cache_ttl"), spaceTTL: o.Duration("kube_meta_namespace_cache_ttl"), cache: map[place]*podMeta{}, spaces: map[string]spaceEntry{}}
+		dummy: o.Bool("dummy_meta"), tagOnly: o.Bool("use_tag_for_meta"), ttl: o.Duration("kube_meta_cache_ttl"), spaceTTL: o.Duration("kube_meta_namespace_cache_ttl"), cache: map[place]*podMeta{}, spaces: map[string]spaceEntry{}}
 	host, port := o.String("kubelet_host"), o.Int("kubelet_port")
 	if o.Bool("use_kubelet") {
 		s.kubelet = "https://" + net.JoinHostPort(host, strconv.Itoa(port))
@@ -116,7 +117,9 @@ func (s *podSource) find(ctx context.Context, p place) *podMeta {
 		return m
 	}
 	var found *pod
-	if !s.spaceOnly {
+	if s.tagOnly {
+		m.pairs = append(m.pairs, pair{[]byte("kubernetes"), text("kubernetes"), s.describe(p, nil)})
+	} else if !s.spaceOnly {
 		var err error
 		if found, err = s.pod(ctx, p); err != nil {
 			s.host.Log.Warn("nothing is known of a pod; records have what their tag says", "pod", p.namespace+"/"+p.pod, "error", err)
@@ -127,7 +130,7 @@ func (s *podSource) find(ctx context.Context, p place) *podMeta {
 		}
 		m.pairs = append(m.pairs, pair{[]byte("kubernetes"), text("kubernetes"), s.describe(p, found)})
 	}
-	if s.spaceLabels || s.spaceAnnotations || s.spaceOnly {
+	if !s.tagOnly && (s.spaceLabels || s.spaceAnnotations || s.spaceOnly) {
 		space, err := s.space(ctx, p.namespace, now)
 		if err != nil {
 			s.host.Log.Warn("nothing is known of a namespace", "namespace", p.namespace, "error", err)

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type joinLines struct {
 	buffer  bool
 	partial bool
 	wait    time.Duration
+	limit   int // of a message in bytes
 	emit    flow.Sink
 
 	mu      sync.Mutex
@@ -45,14 +47,14 @@ type partial struct {
 	since            time.Time
 }
 
-// maxStreams bounds how many tags have lines that wait; maxMessage is multiline_buffer_limit's default.
-const (
-	maxStreams = 4096
-	maxMessage = 2 << 20
-)
+// maxStreams bounds how many tags have lines that wait.
+const maxStreams = 4096
 
 func newMultiline(o *options.Set, h Host) Filter {
-	f := &joinLines{host: h, key: o.String("multiline.key_content"), buffer: o.Bool("buffer"), streams: map[string]*lineStream{}}
+	f := &joinLines{host: h, limit: h.MaxMessage, key: o.String("multiline.key_content"), buffer: o.Bool("buffer"), streams: map[string]*lineStream{}}
+	if f.limit == 0 {
+		f.limit = math.MaxInt
+	}
 	f.partial = strings.EqualFold(o.String("mode"), "partial_message")
 	for _, name := range o.Commas("multiline.parser") {
 		p := h.Multiline[name]
@@ -74,7 +76,7 @@ func newMultiline(o *options.Set, h Host) Filter {
 	}
 	name := o.StringOr("emitter_name", "emitter_for_"+h.Name)
 	f.emit = h.Emitter(name, o.Size("emitter_mem_buf_limit"), strings.EqualFold(o.String("emitter_storage.type"), "filesystem"))
-	o.Ignore("debug_flush")
+	o.Pass("debug_flush")
 	return f
 }
 
@@ -87,7 +89,7 @@ func (f *joinLines) of(tag string) *lineStream {
 	if key == "" {
 		key = "log"
 	}
-	s.stream = multiline.NewStream(f.parsers, key, maxMessage, func(m multiline.Message) {
+	s.stream = multiline.NewStream(f.parsers, key, f.limit, func(m multiline.Message) {
 		at := m.Time
 		if at.IsZero() {
 			at = s.now
@@ -165,7 +167,7 @@ func (f *joinLines) addPartial(s *lineStream, e *record.Event, now time.Time) {
 		s.parts[string(name)] = p
 	}
 	p.since = now
-	p.text = append(p.text, text[:min(len(text), max(0, maxMessage-len(p.text)))]...)
+	p.text = append(p.text, text[:min(len(text), max(0, f.limit-len(p.text)))]...)
 	last, _ := record.Get(e.Body, "partial_last")
 	is, _ = record.Text(last)
 	if truth, ok := record.Truth(last); string(is) == "true" || ok && truth {

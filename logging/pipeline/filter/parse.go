@@ -19,7 +19,7 @@ type parse struct {
 
 func newParse(o *options.Set, h Host) Filter {
 	f := &parse{preserve: o.Bool("preserve_key"), reserve: o.Bool("reserve_data")}
-	o.Ignore("unescape_key") // without effect in the engine as well
+	o.Pass("unescape_key") // without effect in the engine as well
 	path, err := record.ParsePath(o.String("key_name"))
 	if err != nil {
 		o.Failf("key_name", "Key_Name: %v", err)

@@ -38,7 +38,7 @@ func newForward(o *options.Set, h Host) Input {
 	server, unix := transport.NewServer(o, 24224), o.String("unix_path")
 	f := &Forward{Host: h, Listen: server.Listen, Prefix: o.String("tag_prefix"), Limit: int(o.Size("buffer_max_size"))}
 	f.Unpacked = int64(f.Limit) * 8
-	o.Ignore("buffer_chunk_size")
+	o.Pass("buffer_chunk_size")
 	if o.Has("tag") {
 		f.Tag = h.Tag
 	}

@@ -61,8 +61,13 @@ func newHTTP(o *options.Set, h Host) Input {
 	if o.Bool("add_remote_addr") {
 		in.remote = remoteKey
 	}
-	o.Ignore("buffer_chunk_size", "http2", "http_server.http2", "http_server.buffer_chunk_size", "http_server.workers", "max_connections",
-		"http_server.max_connections", "http_server.ingress_queue_event_limit", "http_server.ingress_queue_byte_limit")
+	for _, key := range []string{"http2", "http_server.http2"} {
+		if o.Bool(key) {
+			o.Tell(key) // HTTP/1.1 is spoken, as off asks for
+		}
+	}
+	o.Pass("buffer_chunk_size", "workers", "max_connections", "http_server.buffer_chunk_size", "http_server.workers", "http_server.max_connections",
+		"http_server.ingress_queue_event_limit", "http_server.ingress_queue_byte_limit")
 	return in
 }
 

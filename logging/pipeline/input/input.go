@@ -32,6 +32,8 @@ type Host struct {
 	Positions *Positions
 	// Metrics gives the pipeline's own figures as Fluent Bit prints them.
 	Metrics func(now time.Time) string
+	// MaxMessage bounds what lines are joined to, in bytes; 0 does not.
+	MaxMessage int
 }
 
 type maker func(o *options.Set, h Host) Input

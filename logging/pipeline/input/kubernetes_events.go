@@ -62,7 +62,7 @@ func newKubernetesEvents(o *options.Set, h Host) Input {
 	if k.interval <= 0 {
 		o.Failf("interval_sec", "Interval_Sec and Interval_NSec must not both be 0")
 	}
-	o.Ignore("db.sync", "db.locking", "db.journal_mode")
+	databaseOptions(o)
 	return k
 }
 

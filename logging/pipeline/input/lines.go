@@ -1,6 +1,7 @@
 package input
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -17,13 +18,14 @@ type lineMode struct {
 	first   *parser.Parser      // Parser_Firstline, the older way
 	others  []*parser.Parser    // Parser_1, Parser_2 ...
 	timeout time.Duration
+	limit   int // of a message in bytes
 }
 
-// maxMessage bounds joined lines, as multiline_buffer_limit does by default.
-const maxMessage = 2 << 20
-
 func newLineMode(o *options.Set, h Host) lineMode {
-	var m lineMode
+	m := lineMode{limit: h.MaxMessage}
+	if m.limit == 0 {
+		m.limit = math.MaxInt
+	}
 	for _, name := range o.Commas("multiline.parser") {
 		p := h.Multiline[name]
 		if p == nil {
@@ -39,10 +41,10 @@ func newLineMode(o *options.Set, h Host) lineMode {
 		m.parsers = append(m.parsers, h.Multiline["docker"])
 		m.timeout = time.Duration(max(o.Int("docker_mode_flush"), 1)) * time.Second
 	} else {
-		o.Pass("docker_mode_flush", "docker_mode_parser")
+		o.Tell("docker_mode_flush", "docker_mode_parser")
 	}
 	if !o.Bool("multiline") {
-		o.Ignore("multiline_flush", "parser_firstline")
+		o.Tell("multiline_flush", "parser_firstline")
 		return m
 	}
 	m.timeout = time.Duration(max(o.Int("multiline_flush"), 1)) * time.Second
@@ -93,7 +95,7 @@ func (m lineMode) newStream(t *tail, f *tailed) *lineStream {
 	}
 	s := &lineStream{mode: m, tail: t, file: f}
 	if m.first == nil {
-		s.stream = multiline.NewStream(m.parsers, t.key, maxMessage, s.message)
+		s.stream = multiline.NewStream(m.parsers, t.key, m.limit, s.message)
 	}
 	return s
 }
@@ -160,7 +162,7 @@ func (s *lineStream) addOlder(line []byte, at int64) {
 			return
 		}
 	}
-	s.body = appendToLast(s.body, line)
+	s.body = appendToLast(s.body, line, s.mode.limit)
 }
 
 func joinMaps(a, b []byte) []byte {
@@ -176,7 +178,7 @@ func joinMaps(a, b []byte) []byte {
 }
 
 // appendToLast adds a line to the last text of a map.
-func appendToLast(body, line []byte) []byte {
+func appendToLast(body, line []byte, limit int) []byte {
 	last := -1
 	n := 0
 	for f := record.FieldsOf(body); f.Next(); n++ {
@@ -192,7 +194,7 @@ func appendToLast(body, line []byte) []byte {
 			continue
 		}
 		text, _ := record.Text(f.Value)
-		if len(text) < maxMessage {
+		if len(text) < limit {
 			text = slices.Concat(text, []byte("\n"), line)
 		}
 		out = append(out, f.Raw[:len(f.Raw)-len(f.Value)]...)

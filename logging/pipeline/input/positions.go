@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/weft-dev/weft/logging/pipeline/options"
 )
 
 // Positions keeps where inputs stopped reading, in files or in memory, for all inputs of a process. It outlives a reload of the
@@ -19,6 +21,15 @@ type Positions struct {
 
 // NewPositions begins without any.
 func NewPositions() *Positions { return &Positions{stores: map[string]*PositionStore{}} }
+
+// databaseOptions reads what tunes Fluent Bit's SQLite: here a database is a file that is replaced as a whole, and not forced to the disk.
+func databaseOptions(o *options.Set) {
+	switch strings.ToLower(o.String("db.sync")) {
+	case "full", "extra":
+		o.Tell("db.sync")
+	}
+	o.Pass("db.locking", "db.journal_mode")
+}
 
 // Position is where reading of one file goes on.
 type Position struct {

@@ -64,7 +64,7 @@ func newSystemd(o *options.Set, h Host) Input {
 	default:
 		o.Failf("systemd_filter_type", "Systemd_Filter_Type must be And or Or")
 	}
-	o.Ignore("db.sync")
+	databaseOptions(o)
 	return s
 }
 

@@ -132,8 +132,9 @@ func NewTail(o *options.Set, h Host, hooks TailHooks) Input {
 	if t.poll < 50*time.Millisecond {
 		o.Failf("watcher_interval", "watcher_interval must be 0.05 (seconds) or more")
 	}
-	// One transaction file is written as a whole, batches are bounded by the buffer, and the page cache is left to the kernel.
-	o.Ignore("db.sync", "db.locking", "db.journal_mode", "static_batch_size", "event_batch_size", "progress_check_interval",
+	databaseOptions(o)
+	// Batches are bounded by the buffer, and the page cache is left to the kernel.
+	o.Pass("static_batch_size", "event_batch_size", "progress_check_interval",
 		"progress_check_interval_nsec", "file_cache_advise")
 	return t
 }

@@ -125,7 +125,8 @@ func (s *Set) Done() error {
 	return errors.Join(s.faults...)
 }
 
-// Ignore names options that have no meaning here: they tune what this engine does in another way.
+// Ignore names options that need no look here: another piece reads them, or what they ask for is so whatever they say. What changes nothing and might be
+// missed is for Pass or Tell instead.
 func (s *Set) Ignore(keys ...string) {
 	for _, key := range keys {
 		s.used[key] = true
@@ -138,14 +139,48 @@ func (s *Set) Has(key string) bool {
 	return ok
 }
 
-// Pass names options that are accepted and change nothing here, which a user may want to know: Passed gives those that are set.
+// Pass names options that are accepted and change nothing here, which a user may want to know: Passed gives those that are set to something else than
+// the engine's default.
 func (s *Set) Pass(keys ...string) {
 	for _, key := range keys {
+		if p, ok := s.Section.Get(key); ok && !s.usual(key, s.expand(p.Value)) {
+			s.passed = append(s.passed, p)
+		}
 		s.used[key] = true
+	}
+}
+
+// Tell is Pass for options that change nothing even as the engine has them by default.
+func (s *Set) Tell(keys ...string) {
+	for _, key := range keys {
 		if p, ok := s.Section.Get(key); ok {
 			s.passed = append(s.passed, p)
 		}
+		s.used[key] = true
 	}
+}
+
+// usual tells whether a value is the default of an option, however it is spelt.
+func (s *Set) usual(key, value string) bool {
+	o := s.Plugin.Option(key)
+	if o == nil || o.Default == "" {
+		return false
+	}
+	switch o.Type {
+	case "bool":
+		return same(o.Default, value, config.ParseBool)
+	case "size":
+		return same(o.Default, value, config.ParseSize)
+	case "time":
+		return same(o.Default, value, config.ParseTime)
+	}
+	return strings.EqualFold(o.Default, value)
+}
+
+func same[T comparable](a, b string, read func(string) (T, error)) bool {
+	x, err1 := read(a)
+	y, err2 := read(b)
+	return err1 == nil && err2 == nil && x == y
 }
 
 // Passed are the properties that are set and change nothing.

@@ -45,8 +45,11 @@ func newDestination(o *options.Set) destination {
 	d.dynamic = d.pathParts != nil || d.fileParts != nil || d.times
 	if name := o.String("fallback_file"); name != "" {
 		d.fallback = filepath.Join(o.String("fallback_path"), name)
-	} else if d.dynamic {
-		o.Failf("fallback_file", "Path or File depend on records: set Fallback_File, for those that have no place")
+	} else {
+		if d.dynamic {
+			o.Failf("fallback_file", "Path or File depend on records: set Fallback_File, for those that have no place")
+		}
+		o.Tell("fallback_path")
 	}
 	action := func(key string) string {
 		v := strings.ToLower(o.StringOr(key, "error"))
@@ -62,7 +65,6 @@ func newDestination(o *options.Set) destination {
 		return v
 	}
 	d.missing, d.full = action("on_missing_field"), action("on_limit_reached")
-	o.Ignore("fallback_path")
 	if d.limit < 0 {
 		o.Failf("max_dynamic_files", "max_dynamic_files must not be below 0; 0 is no limit")
 	}

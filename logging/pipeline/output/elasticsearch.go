@@ -82,7 +82,7 @@ func newElasticsearch(o *options.Set, h Host) Output {
 		uri += "?pipeline=" + p
 	}
 	e.request.url += uri
-	o.Ignore("buffer_size")
+	o.Pass("buffer_size")
 	return e
 }
 

@@ -70,13 +70,13 @@ func newFile(o *options.Set, h Host) Output {
 		o.Failf("format", "there is no format %q; there are out_file, plain, csv, ltsv, msgpack and template", f.format)
 	}
 	if f.format != "csv" && f.format != "ltsv" {
-		o.Ignore("delimiter", "label_delimiter")
+		o.Tell("delimiter")
 	}
 	if f.format != "template" {
-		o.Ignore("template")
+		o.Tell("template")
 	}
 	if f.format != "ltsv" {
-		o.Ignore("label_delimiter")
+		o.Tell("label_delimiter")
 	}
 	return f
 }

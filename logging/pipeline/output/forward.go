@@ -88,7 +88,7 @@ func newForward(o *options.Set, _ Host) Output {
 	case !f.Secure && (f.User != "" || f.Password != ""):
 		o.Failf("username", "Username and Password are part of a handshake: set Shared_Key, or Empty_Shared_Key on")
 	}
-	o.Ignore("fluentd_compat") // of metrics and traces, which are not sent
+	o.Pass("fluentd_compat") // of metrics and traces, which are not sent
 	return f
 }
 

@@ -54,7 +54,7 @@ func newKafka(o *options.Set, h Host) Output {
 	default:
 		o.Failf("timestamp_format", "there is no Timestamp_Format %q; there are double, iso8601 and iso8601_ns", k.style.date)
 	}
-	o.Ignore("queue_full_retries", "workers", "group_id") // of a queue and a consumer that this output has not
+	o.Pass("queue_full_retries", "group_id") // of a queue and a consumer that this output has not
 	r := readRdkafka(o)
 	k.limit = r.delivery
 	// A broker that took records and does not answer would otherwise hold a chunk for ever. That chunk comes again: at least once.

@@ -94,7 +94,7 @@ func newLoki(o *options.Set, h Host) Output {
 	default:
 		o.Failf("tenant_id_key_error_handling", "there is no tenant_id_key_error_handling %q; there are partial_success and partial_error", v)
 	}
-	o.Ignore("buffer_size")
+	o.Pass("buffer_size")
 	return l
 }
 

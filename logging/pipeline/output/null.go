@@ -10,7 +10,7 @@ import (
 type null struct{}
 
 func newNull(o *options.Set, _ Host) Output {
-	o.Ignore("format", "json_date_format", "json_date_key")
+	o.Pass("format", "json_date_format", "json_date_key")
 	return null{}
 }
 

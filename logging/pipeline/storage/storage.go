@@ -26,6 +26,7 @@ const (
 	maxFrame  = 256 << 20
 	suffix    = ".chunk"
 	badSuffix = ".damaged"
+	refused   = ".rejected" // what no output took is kept, and never sent again
 )
 
 var table = crc32.MakeTable(crc32.Castagnoli)
@@ -214,17 +215,26 @@ func (c *File) SetAside() error {
 	return errors.Join(c.Close(), os.Rename(c.name, c.name+badSuffix))
 }
 
-// CopyTo keeps a copy of the chunk in another folder.
-func (c *File) CopyTo(folder string) error {
+// CopyTo keeps a copy of the chunk in another folder, unless the chunks there would be more than limit bytes; 0 is no limit.
+func (c *File) CopyTo(folder string, limit int64) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return err
+	}
+	if limit > 0 {
+		size, err := refusedIn(folder)
+		if err != nil {
+			return err
+		}
+		if size+c.size > limit {
+			return fmt.Errorf("the folder %s has %d bytes, and %d more would be above storage.rejected.limit (%d)", folder, size, c.size, limit)
+		}
 	}
 	in, err := os.Open(c.name)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(filepath.Join(folder, filepath.Base(c.name)), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(filepath.Join(folder, filepath.Base(c.name)+refused), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -233,4 +243,23 @@ func (c *File) CopyTo(folder string) error {
 		err = closed
 	}
 	return err
+}
+
+// refusedIn is the bytes of the chunks in a folder that no output took.
+func refusedIn(folder string) (size int64, err error) {
+	names, err := filepath.Glob(filepath.Join(folder, "*"+refused))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		size += info.Size()
+	}
+	return size, nil
 }

@@ -59,7 +59,7 @@ func NewClient(o *options.Set, host string, port int) *Client {
 		}
 		c.dialer.LocalAddr = &net.TCPAddr{IP: ip}
 	}
-	o.Ignore("net.connect_timeout_log_error", "net.dns.mode", "net.dns.resolver", "net.keepalive_max_recycle", "net.max_worker_connections",
+	o.Pass("net.connect_timeout_log_error", "net.dns.mode", "net.dns.resolver", "net.keepalive_max_recycle", "net.max_worker_connections",
 		"net.tcp_keepalive", "net.tcp_keepalive_time", "net.tcp_keepalive_interval", "net.tcp_keepalive_probes")
 	if config, on := TLS(o, host); on {
 		c.TLS = config
@@ -85,7 +85,7 @@ func TLS(o *options.Set, host string) (config *tls.Config, on bool) {
 	config = &tls.Config{ServerName: o.StringOr("tls.vhost", host), MinVersion: tls.VersionTLS12}
 	verify := o.Bool("tls.verify")
 	checkName := !o.Has("tls.verify_hostname") || o.Bool("tls.verify_hostname")
-	o.Ignore("tls.verify_hostname", "tls.debug")
+	o.Pass("tls.debug")
 	config.RootCAs = roots(o)
 	certificate(o, config, false)
 	versions(o, config)
@@ -270,7 +270,8 @@ func NewServer(o *options.Set, port int) *Server {
 	if o.Has("host") && !o.Has("listen") {
 		s.Address = net.JoinHostPort(o.String("host"), strconv.Itoa(o.IntOr("port", port)))
 	}
-	o.Ignore("host", "net.share_port", "net.backlog", "net.accept_timeout", "net.accept_timeout_log_error", "net.keepalive", "ipv6", "tls.debug", "workers")
+	o.Ignore("host") // read above, or listen stands in its place
+	o.Pass("net.share_port", "net.backlog", "net.accept_timeout", "net.accept_timeout_log_error", "net.keepalive", "ipv6", "tls.debug")
 	on := o.Bool("tls")
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	pool := roots(o)
@@ -280,7 +281,8 @@ func NewServer(o *options.Set, port int) *Server {
 			o.Failf("tls.verify_client_cert", "tls.verify_client_cert needs tls.ca_file")
 		}
 	}
-	o.Ignore("tls.verify", "tls.vhost", "tls.verify_hostname")
+	o.Ignore("tls.verify") // of a server's clients; tls.verify_client_cert says whether they must show a certificate
+	o.Pass("tls.vhost", "tls.verify_hostname")
 	certificate(o, config, on)
 	versions(o, config)
 	if on {
