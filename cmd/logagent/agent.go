@@ -25,6 +25,7 @@ type agent struct {
 	log     *slog.Logger
 	level   *slog.LevelVar
 	stderr  io.Writer
+	out     *logOutput
 	asked   chan chan error // reloads asked for over HTTP
 
 	hub *tap.Hub // nil without --tap
@@ -103,7 +104,24 @@ func (a *agent) engine(positions *input.Positions, reloads int) (*pipeline.Engin
 	if a.hot(file) && a.asked != nil {
 		o.Reload = a.ask
 	}
-	return pipeline.New(file, o)
+	if a.command.logFile != "" || a.command.dryRun { // the command line goes before the service
+		return pipeline.New(file, o)
+	}
+	log, err := openLog(file)
+	if err != nil {
+		return nil, err
+	}
+	old := a.out.use(log)
+	engine, err := pipeline.New(file, o)
+	if err != nil {
+		old = a.out.use(old) // the pipeline before goes on, with its log
+	}
+	if old != nil {
+		if failed := old.Close(); failed != nil {
+			a.log.Error("closing a file of the log", "error", failed)
+		}
+	}
+	return engine, err
 }
 
 // hot tells whether reloading is allowed.

@@ -55,17 +55,17 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	level := new(slog.LevelVar)
 	level.Set(c.level)
-	out := stderr
+	out := &logOutput{out: stderr}
+	defer out.close()
 	if c.logFile != "" {
 		file, err := os.OpenFile(c.logFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {
 			fmt.Fprintf(stderr, "logagent: --log_file: %v\n", err)
 			return exitConfig
 		}
-		defer file.Close()
-		out = file
+		out.use(file)
 	}
-	a := &agent{command: c, log: pipeline.NewLogger(out, level), level: level, stderr: stderr}
+	a := &agent{command: c, log: pipeline.NewLogger(out, level), level: level, stderr: stderr, out: out}
 	if c.dryRun {
 		if _, err := a.engine(nil, 0); err != nil {
 			a.tell(err)

@@ -44,7 +44,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{command: command, log: pipeline.NewLogger(t.Output(), new(slog.LevelVar)), level: new(slog.LevelVar), stderr: t.Output()}
+	a := &agent{command: command, log: pipeline.NewLogger(t.Output(), new(slog.LevelVar)), level: new(slog.LevelVar), stderr: t.Output(), out: &logOutput{out: t.Output()}}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.run(ctx, make(chan os.Signal, 1)) }()

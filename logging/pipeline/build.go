@@ -205,12 +205,12 @@ func (b *builder) service() {
 	}
 	b.storage(o)
 	b.joined = int(o.Size("multiline_buffer_limit")) // 0 for none
-	// The files are read with the configuration; NaN is null in JSON, and chunks have checksums, whatever is asked for.
-	o.Ignore("parsers_file", "json.convert_nan_to_null", "storage.checksum")
+	// Who runs the engine opens the first file, the second is read with the configuration; NaN is null in JSON, and chunks have checksums, whatever is asked for.
+	o.Ignore("log_file", "parsers_file", "json.convert_nan_to_null", "storage.checksum")
 	if o.Bool("json.escape_unicode") {
 		o.Tell("json.escape_unicode") // texts are UTF-8, as off asks for
 	}
-	o.Pass("daemon", "hot_reload.ensure_thread_safety", "hot_reload.timeout", "coro_stack_size", "log_file", "dns.mode", "dns.resolver", "dns.prefer_ipv4", "dns.prefer_ipv6", "storage.trim_files", "windows.maxstdio",
+	o.Pass("daemon", "hot_reload.ensure_thread_safety", "hot_reload.timeout", "coro_stack_size", "dns.mode", "dns.resolver", "dns.prefer_ipv4", "dns.prefer_ipv6", "storage.trim_files", "windows.maxstdio",
 		"sp.convert_from_str_to_num")
 	b.done(o)
 }

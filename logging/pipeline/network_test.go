@@ -317,6 +317,27 @@ func TestHTTPInput(t *testing.T) {
 	awaitThat(t, func() string { return fmt.Sprint(len(strings.Fields(read(filepath.Join(dir, "out"))))) }, "6")
 }
 
+// The input http keeps to max_connections: who comes too many is sent away.
+func TestHTTPInputSendsAway(t *testing.T) {
+	for _, option := range []string{"max_connections", "http_server.max_connections"} {
+		port, dir := freePort(t), t.TempDir()
+		start(t, dir, "[INPUT]\n    Name http\n    Port "+port+"\n    "+option+" 1\n"+toFile, pipeline.Options{})
+		first := dial(t, "tcp", "127.0.0.1:"+port)
+		defer first.Close()
+		second := dial(t, "tcp", "127.0.0.1:"+port)
+		defer second.Close()
+		for _, conn := range []net.Conn{first, second} {
+			if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				continue // it was closed already
+			}
+			n, err := conn.Read(make([]byte, 100))
+			if answered := n > 0; answered != (conn == first) {
+				t.Errorf("%s: the first of two: %v, answered: %v %v", option, conn == first, answered, err)
+			}
+		}
+	}
+}
+
 func TestTCPAndSyslog(t *testing.T) {
 	ports := []string{freePort(t), freePort(t), freePort(t), freePort(t)}
 	dir := t.TempDir()

@@ -41,6 +41,10 @@ func newHTTP(o *options.Set, h Host) Input {
 	if n := o.Size("http_server.buffer_max_size"); o.Has("http_server.buffer_max_size") {
 		in.limit = n
 	}
+	in.server.Most = int(o.Size("max_connections"))
+	if n := o.Size("http_server.max_connections"); o.Has("http_server.max_connections") {
+		in.server.Most = int(n)
+	}
 	if key := o.String("tag_key"); key != "" {
 		p, err := record.ParsePath(key)
 		if err != nil {
@@ -66,7 +70,7 @@ func newHTTP(o *options.Set, h Host) Input {
 			o.Tell(key) // HTTP/1.1 is spoken, as off asks for
 		}
 	}
-	o.Pass("buffer_chunk_size", "workers", "max_connections", "http_server.buffer_chunk_size", "http_server.workers", "http_server.max_connections",
+	o.Pass("buffer_chunk_size", "workers", "http_server.buffer_chunk_size", "http_server.workers",
 		"http_server.ingress_queue_event_limit", "http_server.ingress_queue_byte_limit")
 	return in
 }

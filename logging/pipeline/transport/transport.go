@@ -59,12 +59,44 @@ func NewClient(o *options.Set, host string, port int) *Client {
 		}
 		c.dialer.LocalAddr = &net.TCPAddr{IP: ip}
 	}
-	o.Pass("net.connect_timeout_log_error", "net.dns.mode", "net.dns.resolver", "net.keepalive_max_recycle", "net.max_worker_connections",
-		"net.tcp_keepalive", "net.tcp_keepalive_time", "net.tcp_keepalive_interval", "net.tcp_keepalive_probes")
+	o.Pass("net.connect_timeout_log_error", "net.dns.resolver", "net.keepalive_max_recycle", "net.max_worker_connections")
+	if strings.EqualFold(o.String("net.dns.mode"), "TCP") {
+		c.dialer.Resolver = byTCP()
+	}
+	c.dialer.KeepAliveConfig = keepAlive(o)
 	if config, on := TLS(o, host); on {
 		c.TLS = config
 	}
 	return c
+}
+
+// byTCP asks name servers over connections.
+func byTCP() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}}
+}
+
+// keepAlive says how the kernel looks whether the other side is still there: as net.tcp_keepalive* say, by default as Go does.
+func keepAlive(o *options.Set) net.KeepAliveConfig {
+	on := o.Bool("net.tcp_keepalive")
+	left := func(key string) int { return max(o.IntOr(key, -1), -1) } // to the kernel
+	idle, interval, probes := left("net.tcp_keepalive_time"), left("net.tcp_keepalive_interval"), left("net.tcp_keepalive_probes")
+	if !on {
+		o.Tell("net.tcp_keepalive_time", "net.tcp_keepalive_interval", "net.tcp_keepalive_probes")
+		return net.KeepAliveConfig{Enable: !o.Has("net.tcp_keepalive")}
+	}
+	seconds := func(n int) time.Duration {
+		if n <= 0 {
+			return -1
+		}
+		return time.Duration(n) * time.Second
+	}
+	if probes == 0 {
+		probes = -1
+	}
+	return net.KeepAliveConfig{Enable: true, Idle: seconds(idle), Interval: seconds(interval), Count: probes}
 }
 
 // To connects to an address, by TLS if secure is not nil. Connecting may take as long as connect says, each read and write as long as io says, 0 for
@@ -261,6 +293,7 @@ func (c *Client) HTTP(proxy string, limit time.Duration) (*http.Client, string, 
 type Server struct {
 	Address string
 	TLS     *tls.Config
+	Most    int // connections at a time, 0 for any number; more are closed at once
 	io      time.Duration
 }
 
@@ -296,6 +329,9 @@ func (s *Server) Listen() (net.Listener, error) {
 	l, err := net.Listen("tcp", s.Address)
 	if err != nil {
 		return nil, err
+	}
+	if s.Most > 0 {
+		l = &bounded{Listener: l, free: make(chan struct{}, s.Most)}
 	}
 	if s.io > 0 {
 		l = &timedListener{l, s.io}
