@@ -34,17 +34,31 @@ var ErrOrdinary = errors.New("it is an ordinary image, and no converted one refe
 
 // OpenImage opens a converted image: the one that the place's name leads to, or the one in its index, or else one that refers to it.
 func OpenImage(ctx context.Context, place Place, name string, platform *ocispec.Platform) (*Found, error) {
-	return OpenFound(ctx, place, name, platform, func(ocispec.Descriptor) {})
+	return OpenFound(ctx, place, name, platform, func(digest.Digest) {})
 }
 
-// OpenFound is OpenImage, and says as soon as it is known which manifest is that of the converted image.
-func OpenFound(ctx context.Context, place Place, name string, platform *ocispec.Platform, found func(ocispec.Descriptor)) (*Found, error) {
-	m, err := findConverted(ctx, place, platform)
+// OpenFound is OpenImage, and says which manifest is that of the converted image as soon as it is known, before it is read.
+func OpenFound(ctx context.Context, place Place, name string, platform *ocispec.Platform, found func(digest.Digest)) (*Found, error) {
+	m, err := findConverted(ctx, place, platform, found)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	found(m.desc)
+	return openFound(ctx, place, name, m)
+}
+
+// OpenReferrer is OpenFound of a name that leads to the ordinary image with a digest: that is not read, what refers to it is looked for at once.
+func OpenReferrer(ctx context.Context, place Place, name string, ordinary digest.Digest, found func(digest.Digest)) (*Found, error) {
+	m, err := referrer(ctx, place, ordinary, found)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return openFound(ctx, place, name, m)
+}
+
+// openFound reads what the manifest of a converted image names.
+func openFound(ctx context.Context, place Place, name string, m *manifest) (*Found, error) {
 	f := &Found{Desc: m.desc, Manifest: m.parsed, place: place}
+	config := f.beginConfig(ctx)
 	metadata, err := f.readMetadata(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%s: its metadata: %w", name, err)
@@ -52,30 +66,46 @@ func OpenFound(ctx context.Context, place Place, name string, platform *ocispec.
 	if f.Opened, err = Open(name, metadata, placeBlobs{ctx, place, m.parsed.Layers}); err != nil {
 		return nil, err
 	}
-	f.check(ctx)
+	f.check(config)
 	return f, nil
 }
 
-func findConverted(ctx context.Context, place Place, platform *ocispec.Platform) (*manifest, error) {
+// beginConfig begins to read the configuration, beside the metadata. The result waits for it.
+func (f *Found) beginConfig(ctx context.Context) func() ([]byte, error) {
+	var body []byte
+	var err error
+	done := make(chan struct{})
+	go func() { // ends with the request
+		defer close(done)
+		body, err = readSmall(ctx, f.place, f.Manifest.Config)
+	}()
+	return func() ([]byte, error) {
+		<-done
+		return body, err
+	}
+}
+
+func findConverted(ctx context.Context, place Place, platform *ocispec.Platform, found func(digest.Digest)) (*manifest, error) {
 	desc, body, err := place.Manifest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if isIndex(desc.MediaType, body) {
-		return inIndex(ctx, place, body, platform)
+		return inIndex(ctx, place, body, platform, found)
 	}
 	m := manifest{desc: desc, body: body}
 	if err := json.Unmarshal(body, &m.parsed); err != nil {
 		return nil, fmt.Errorf("the manifest %s: %w", desc.Digest, err)
 	}
 	if Converts(&m.parsed) {
+		found(desc.Digest)
 		return &m, nil
 	}
-	return referrer(ctx, place, desc.Digest)
+	return referrer(ctx, place, desc.Digest, found)
 }
 
 // inIndex looks for a converted image among those of an index, then for one that refers to one of them.
-func inIndex(ctx context.Context, place Place, body []byte, platform *ocispec.Platform) (*manifest, error) {
+func inIndex(ctx context.Context, place Place, body []byte, platform *ocispec.Platform, found func(digest.Digest)) (*manifest, error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(body, &index); err != nil {
 		return nil, fmt.Errorf("the index: %w", err)
@@ -94,12 +124,13 @@ func inIndex(ctx context.Context, place Place, body []byte, platform *ocispec.Pl
 			return nil, fmt.Errorf("the manifest %s: %w", d.Digest, err)
 		}
 		if Converts(&m.parsed) {
+			found(d.Digest)
 			return &m, nil
 		}
 		ordinary = append(ordinary, d.Digest)
 	}
 	for _, d := range ordinary {
-		m, err := referrer(ctx, place, d)
+		m, err := referrer(ctx, place, d, found)
 		if !errors.Is(err, ErrOrdinary) {
 			return m, err
 		}
@@ -108,7 +139,7 @@ func inIndex(ctx context.Context, place Place, body []byte, platform *ocispec.Pl
 }
 
 // referrer looks for a converted image whose subject is another.
-func referrer(ctx context.Context, place Place, subject digest.Digest) (*manifest, error) {
+func referrer(ctx context.Context, place Place, subject digest.Digest, found func(digest.Digest)) (*manifest, error) {
 	for _, kind := range []string{ArtifactType, NydusArtifactType} {
 		list, err := place.Referrers(ctx, subject, kind)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,6 +149,7 @@ func referrer(ctx context.Context, place Place, subject digest.Digest) (*manifes
 			continue
 		}
 		d := list[len(list)-1]
+		found(d.Digest)
 		body, err := place.Child(ctx, d)
 		if err != nil {
 			return nil, err
@@ -212,7 +244,7 @@ func (p placeBlobs) Open(d *chunk.Device) (Blob, error) {
 }
 
 // check compares manifest, configuration and metadata.
-func (f *Found) check(ctx context.Context) {
+func (f *Found) check(readConfig func() ([]byte, error)) {
 	problem := func(format string, args ...any) {
 		f.Problems = append(f.Problems, Problem{"manifest", fmt.Sprintf(format, args...)})
 	}
@@ -229,7 +261,7 @@ func (f *Found) check(ctx context.Context) {
 			problem("its layer %s has %d bytes, the metadata says %d", d.Name(), size, d.Size)
 		}
 	}
-	config, err := readSmall(ctx, f.place, f.Manifest.Config)
+	config, err := readConfig()
 	if err != nil {
 		problem("its configuration: %v", err)
 		return

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -340,7 +341,17 @@ func testLearned(t *testing.T, mode Mode) {
 	if st := start(false); st.Learned || st.Events == 0 || st.Prefetch != 0 {
 		t.Errorf("the first start: %+v", st)
 	}
+	r.Forget()
 	st := start(true)
+	whole := 0
+	for _, q := range r.Requests() {
+		if q.Method == "GET" && q.Range == "" && strings.Contains(q.Path, "/blobs/") {
+			whole++
+		}
+	}
+	if whole != 2 {
+		t.Errorf("%d blobs were asked for as a whole; configuration and metadata were expected, what is known of the start stands in its manifest", whole)
+	}
 	if !st.Learned || st.Events != 0 || st.Prefetch == 0 || st.Fetched != st.Prefetch {
 		t.Errorf("the second start: %+v", st)
 	}

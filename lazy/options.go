@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/weft-dev/weft/registry"
@@ -77,6 +78,11 @@ type Request struct {
 	Platform *ocispec.Platform
 	// Metadata is the metadata image or bootstrap, if the caller has it; then Reference says where the blobs lie.
 	Metadata []byte
+	// Subject is the digest of the ordinary image that the reference leads to, if the caller knows that it is one: it is not read, what refers to it is
+	// looked for at once.
+	Subject digest.Digest
+	// Converted is called when it is known that there is a converted image, before that is read. nil: nobody wants to know.
+	Converted func()
 }
 
 // MountOptions say how an image is mounted.

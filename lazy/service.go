@@ -9,16 +9,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/lazy/cache"
 	"github.com/weft-dev/weft/lazy/filler"
@@ -218,10 +215,16 @@ func (s *Service) Image(id string) (*Image, error) {
 // the request's name and credentials in addition. ErrCannot or image.ErrOrdinary if the image is not one to be mounted lazily; image.Format
 // errors if it is damaged.
 func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
-	f, err := s.find(ctx, r)
+	f, err := s.Look(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	return s.PrepareFound(ctx, f)
+}
+
+// PrepareFound is the second half of Prepare: it makes what Look has found an image of this machine. The context of Look holds still: what is known of earlier
+// starts may be on its way.
+func (s *Service) PrepareFound(ctx context.Context, f *Found) (*Image, error) {
 	im, err := s.prepareFound(ctx, f)
 	if err != nil {
 		return nil, err
@@ -235,7 +238,7 @@ func (s *Service) Prepare(ctx context.Context, r Request) (*Image, error) {
 	return im, nil
 }
 
-func (s *Service) prepareFound(ctx context.Context, f *found) (*Image, error) {
+func (s *Service) prepareFound(ctx context.Context, f *Found) (*Image, error) {
 	opened, name := f.opened, f.name
 	sum := chunk.Blake3.Sum(opened.Metadata)
 	id := hex.EncodeToString(sum[:])
@@ -267,21 +270,35 @@ func (s *Service) prepareFound(ctx context.Context, f *found) (*Image, error) {
 	return im, nil
 }
 
-// addDevices makes the devices of an image. A blob that is complete in the store and is its own device is mounted from there.
+// addAtOnce is how many devices are made at the same time.
+const addAtOnce = 16
+
+// addDevices makes the devices of an image, all at once: each waits for the disk several times. A blob that is complete in the store and is its own device is
+// mounted from there.
 func (s *Service) addDevices(ctx context.Context, id string, rec *record, t *chunk.Table) error {
+	keys, failures := make([]cache.Key, len(t.Devices)), make([]error, len(t.Devices))
+	var adding sync.WaitGroup
+	slots := make(chan struct{}, addAtOnce)
+	for i := range t.Devices {
+		slots <- struct{}{}
+		adding.Go(func() {
+			keys[i], failures[i] = s.cache.Add(&chunk.Table{Algorithm: t.Algorithm, Devices: t.Devices[i : i+1]})
+			<-slots
+		})
+	}
+	adding.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return err
+	}
 	var held []digest.Digest
 	for i := range t.Devices {
 		d := &t.Devices[i]
-		key, err := s.cache.Add(&chunk.Table{Algorithm: t.Algorithm, Devices: t.Devices[i : i+1]})
-		if err != nil {
-			return err
-		}
 		stored := ""
 		if blob := digest.NewDigestFromEncoded(digest.SHA256, d.Name()); d.Direct() && s.inStore(ctx, blob) {
 			stored = string(blob)
 			held = append(held, blob)
 		}
-		rec.Devices, rec.Stored, rec.Bytes = append(rec.Devices, key.String()), append(rec.Stored, stored), rec.Bytes+d.Space
+		rec.Devices, rec.Stored, rec.Bytes = append(rec.Devices, keys[i].String()), append(rec.Stored, stored), rec.Bytes+d.Space
 	}
 	if len(held) == 0 {
 		return nil
@@ -295,87 +312,6 @@ func (s *Service) inStore(ctx context.Context, d digest.Digest) bool {
 	}
 	_, err := s.options.Store.Stat(ctx, d)
 	return err == nil
-}
-
-// found is the image of a request.
-type found struct {
-	opened  *image.Opened
-	name    string
-	subject *ocispec.Descriptor    // its manifest, if it is in a registry or layout
-	place   image.Place            // likewise
-	trace   func() ([]byte, error) // what others have pushed about a start, when it is there; nil: it was not looked for
-}
-
-// find opens the image that a request names.
-func (s *Service) find(ctx context.Context, r Request) (*found, error) {
-	if r.Platform == nil {
-		r.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
-	}
-	if _, err := os.Stat(r.Reference); err == nil {
-		return findOnDisk(r)
-	}
-	if r.Credentials != nil {
-		ref, err := registry.ParseReference(r.Reference)
-		if err != nil {
-			return nil, err
-		}
-		s.SetCredentials(ref.Repository.String(), *r.Credentials)
-	}
-	place, err := s.place(r.Reference)
-	if err != nil {
-		return nil, err
-	}
-	if r.Metadata != nil {
-		o, err := image.Open(r.Reference, r.Metadata, blobsOf{ctx, place})
-		return &found{opened: o, name: r.Reference}, err
-	}
-	var trace func() ([]byte, error)
-	o, err := image.OpenFound(ctx, place, r.Reference, r.Platform, func(d ocispec.Descriptor) {
-		if s.options.Learn >= 0 {
-			trace = lookForTrace(ctx, place, d.Digest)
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	if len(o.Problems) > 0 {
-		return nil, fmt.Errorf("%s: %s", r.Reference, o.Problems[0].What)
-	}
-	d := ocispec.Descriptor{MediaType: o.Desc.MediaType, Digest: o.Desc.Digest, Size: o.Desc.Size}
-	return &found{o.Opened, r.Reference, &d, place, trace}, nil
-}
-
-func findOnDisk(r Request) (*found, error) {
-	name, err := filepath.Abs(r.Reference)
-	if err != nil {
-		return nil, err
-	}
-	var o *image.Opened
-	if r.Metadata != nil {
-		o, err = image.Open(name, r.Metadata, image.BlobFolder(name))
-	} else {
-		o, err = image.OpenPath(name, nil)
-	}
-	return &found{opened: o, name: name}, err
-}
-
-// blobsOf finds the blobs of an image whose metadata is known.
-type blobsOf struct {
-	ctx   context.Context
-	place image.Place
-}
-
-// Open opens the blob of a device.
-func (b blobsOf) Open(d *chunk.Device) (image.Blob, error) {
-	return b.place.At(b.ctx, ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, d.Name()), Size: d.Size})
-}
-
-// place opens the place of a name. Archives are not taken: their parts cannot be read.
-func (s *Service) place(name string) (image.Place, error) {
-	if archive(name) {
-		return nil, fmt.Errorf("%w: %s is an archive, of which no parts can be read; unpack it and name the folder", ErrCannot, name)
-	}
-	return image.OpenPlace(s.client, name, s.root, false)
 }
 
 // Remove removes an image that is not mounted, and the devices that no other image has. Removing one that is not there is no error.

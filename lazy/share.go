@@ -17,6 +17,9 @@ import (
 	"github.com/weft-dev/weft/lazy/trace"
 )
 
+// maxInManifest is how large a trace may be, in bytes, to stand in its manifest, too (image-spec, "descriptor", data): then a start need not ask for it once more.
+const maxInManifest = 64 << 10
+
 // shareTrace pushes what a start reads as a referrer of the image.
 func (s *Service) shareTrace(ctx context.Context, im *Image, t *trace.Trace) error {
 	im.mu.Lock()
@@ -36,6 +39,9 @@ func (s *Service) shareTrace(ctx context.Context, im *Image, t *trace.Trace) err
 		if err := place.PutBlob(ctx, *d, open); err != nil {
 			return err
 		}
+	}
+	if len(body) <= maxInManifest {
+		layer.Data = body
 	}
 	manifest, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: trace.MediaType,
@@ -80,6 +86,9 @@ func findTrace(ctx context.Context, place image.Place, subject digest.Digest) ([
 	}
 	if len(m.Layers) != 1 || m.Layers[0].Size > trace.MaxSize {
 		return nil, fmt.Errorf("%w: its manifest has %d layers, one of at most %d bytes was expected", trace.ErrTrace, len(m.Layers), trace.MaxSize)
+	}
+	if l := m.Layers[0]; int64(len(l.Data)) == l.Size && l.Digest.Validate() == nil && l.Digest.Algorithm().FromBytes(l.Data) == l.Digest {
+		return l.Data, nil
 	}
 	r, err := place.Blob(ctx, m.Layers[0])
 	if err != nil {

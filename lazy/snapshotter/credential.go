@@ -20,7 +20,7 @@ import (
 // asks others for repositories that nothing was pulled from.
 //
 // That another pod's credentials are used for an image tells nobody anything: containerd reads the manifest with the pod's own before a snapshotter is
-// asked.
+// asked, and what was looked for before that is not used otherwise.
 type PodCredentials struct {
 	next authn.Keychain
 
@@ -72,12 +72,13 @@ func (p *PodCredentials) learn(image string, a *cri.AuthConfig) {
 	p.known[ref.Repository.String()] = c
 }
 
-// ImageService stands between the kubelet and containerd's image service: it passes everything on, and lets PodCredentials learn from pulls. The kubelet's
-// imageServiceEndpoint has to be its socket.
+// ImageService stands between the kubelet and containerd's image service: it passes everything on, lets PodCredentials learn from pulls, and has images looked
+// for while containerd begins to pull them. The kubelet's imageServiceEndpoint has to be its socket.
 type ImageService struct {
 	cri.UnsafeImageServiceServer
 	containerd  cri.ImageServiceClient
 	credentials *PodCredentials
+	images      *LazyImages
 	conn        *grpc.ClientConn
 }
 
@@ -85,13 +86,13 @@ type ImageService struct {
 const maxMessage = 16 << 20
 
 // NewImageService passes on to containerd's socket, which needs not be there yet.
-func NewImageService(socket string, credentials *PodCredentials) (*ImageService, error) {
+func NewImageService(socket string, credentials *PodCredentials, images *LazyImages) (*ImageService, error) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
 	if err != nil {
 		return nil, err
 	}
-	return &ImageService{containerd: cri.NewImageServiceClient(conn), credentials: credentials, conn: conn}, nil
+	return &ImageService{containerd: cri.NewImageServiceClient(conn), credentials: credentials, images: images, conn: conn}, nil
 }
 
 // Register adds it to a server, see Serve.
@@ -100,10 +101,17 @@ func (s *ImageService) Register(server *grpc.Server) { cri.RegisterImageServiceS
 // Close ends the connection.
 func (s *ImageService) Close() error { return s.conn.Close() }
 
-// PullImage learns the credentials and passes the request on.
+// PullImage learns the credentials and passes the request on; until it is answered the image is expected. One for a runtime that is named may be unpacked by
+// another snapshotter, and an image that containerd has needs nothing.
 func (s *ImageService) PullImage(ctx context.Context, r *cri.PullImageRequest) (*cri.PullImageResponse, error) {
 	if r.GetAuth() != nil {
 		s.credentials.learn(r.GetImage().GetImage(), r.GetAuth())
+	}
+	if r.GetImage().GetRuntimeHandler() == "" {
+		defer s.images.Expect(ctx, r.GetImage().GetImage(), func(ctx context.Context) bool {
+			status, err := s.containerd.ImageStatus(ctx, &cri.ImageStatusRequest{Image: r.GetImage()})
+			return err != nil || status.GetImage() != nil
+		})()
 	}
 	return s.containerd.PullImage(ctx, r)
 }

@@ -23,6 +23,14 @@ import (
 type puller struct {
 	cri.UnimplementedImageServiceServer
 	pull func(ctx context.Context) error
+	has  bool // the image
+}
+
+func (p *puller) ImageStatus(_ context.Context, r *cri.ImageStatusRequest) (*cri.ImageStatusResponse, error) {
+	if !p.has {
+		return &cri.ImageStatusResponse{}, nil
+	}
+	return &cri.ImageStatusResponse{Image: &cri.Image{Id: r.GetImage().GetImage()}}, nil
 }
 
 func (p *puller) PullImage(ctx context.Context, r *cri.PullImageRequest) (*cri.PullImageResponse, error) {
@@ -76,7 +84,7 @@ func TestCredentialsOfPods(t *testing.T) {
 		}
 		return nil
 	}}
-	images, err := NewImageService(serve(t, func(s *grpc.Server) { cri.RegisterImageServiceServer(s, containerd) }), credentials)
+	images, err := NewImageService(serve(t, func(s *grpc.Server) { cri.RegisterImageServiceServer(s, containerd) }), credentials, m.images.(*LazyImages))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ type noImages struct{}
 var errNone = errors.New("there are no images")
 
 func (noImages) Layers(context.Context, Name) (*Layers, error)       { return nil, errNone }
-func (noImages) Prepare(context.Context, Name) (string, error)       { return "", image.ErrOrdinary }
+func (noImages) Prepare(context.Context, Name) (*Layers, error)      { return nil, image.ErrOrdinary }
 func (noImages) Mount(context.Context, Name, string) error           { return errNone }
 func (noImages) Unmount(context.Context, Name, string) error         { return errNone }
 func (noImages) Cached(digest.Digest) (int64, bool)                  { return 0, false }

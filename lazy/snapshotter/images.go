@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
-	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/lazy"
 	"github.com/weft-dev/weft/registry"
 )
@@ -24,14 +22,15 @@ type LazyImages struct {
 	client      *registry.Client
 	credentials *PodCredentials // nil: those of the service alone
 
-	mu  sync.Mutex
-	ids map[digest.Digest]string // of prepared images, by the manifest they were asked for by
+	mu       sync.Mutex
+	ids      map[digest.Digest]string // of prepared images, by the manifest they were asked for by
+	expected map[string]*expected     // by the name it is pulled by
 }
 
 // NewLazyImages are the images of a service; the client fetches manifests and layers of ordinary images. What an image was pulled with (nil: nothing is
 // known) is given to the service, which has to fetch from it later, too.
 func NewLazyImages(service *lazy.Service, client *registry.Client, credentials *PodCredentials) *LazyImages {
-	return &LazyImages{service: service, client: client, credentials: credentials, ids: map[digest.Digest]string{}}
+	return &LazyImages{service: service, client: client, credentials: credentials, ids: map[digest.Digest]string{}, expected: map[string]*expected{}}
 }
 
 var _ Images = (*LazyImages)(nil)
@@ -47,84 +46,84 @@ func (l *LazyImages) Unpack(ctx context.Context, n Name, layers []Layer, folder 
 }
 
 // Prepare prepares the converted form of an image.
-func (l *LazyImages) Prepare(ctx context.Context, n Name) (string, error) {
-	im, err := l.prepare(ctx, n)
-	if err != nil {
-		return "", err
-	}
-	return im.ID(), nil
-}
-
-// exact is the reference of an image by its digest. A referrer is found by the digest, and nobody can move it.
-func exact(n Name) (string, error) {
-	ref, err := registry.ParseReference(n.Reference)
-	if err != nil {
-		return "", err
-	}
-	return ref.Repository.String() + "@" + string(n.Manifest), nil
-}
-
-func (l *LazyImages) prepare(ctx context.Context, n Name) (*lazy.Image, error) {
-	name, err := exact(n)
+func (l *LazyImages) Prepare(ctx context.Context, n Name) (*Layers, error) {
+	im, k, err := l.find(ctx, n, true)
 	if err != nil {
 		return nil, err
 	}
-	if l.credentials != nil {
-		// Also of an image that is prepared: what it was pulled with before may have ended.
-		repository, _, _ := strings.Cut(name, "@")
-		if c, ok := l.credentials.of(repository); ok {
-			l.service.SetCredentials(repository, c)
-		}
+	if im != nil {
+		return l.Layers(ctx, n)
 	}
+	_, err = l.keep(ctx, n, k)
+	return k.layers, err
+}
+
+// find finds an image that is prepared, or looks for it.
+func (l *LazyImages) find(ctx context.Context, n Name, layers bool) (*lazy.Image, *look, error) {
+	ref, err := registry.ParseReference(n.Reference)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Also of an image that is prepared: what it was pulled with before may have ended.
+	l.authorize(ref.Repository.String())
+	// It is found by its digest, which nobody can move.
+	if im := l.prepared(n.Manifest, ref.WithDigest(n.Manifest).String()); im != nil {
+		return im, nil, nil
+	}
+	k := l.takeEarly(ctx, n)
+	if k == nil {
+		k = l.look(ctx, n, wanted{layers: layers})
+	}
+	return nil, k, nil
+}
+
+// authorize gives the service what images of a repository were pulled with.
+func (l *LazyImages) authorize(repository string) {
+	if l.credentials == nil {
+		return
+	}
+	if c, ok := l.credentials.of(repository); ok {
+		l.service.SetCredentials(repository, c)
+	}
+}
+
+// prepared is an image that was prepared before; nil if it was not.
+func (l *LazyImages) prepared(manifest digest.Digest, name string) *lazy.Image {
 	l.mu.Lock()
-	id := l.ids[n.Manifest]
+	id := l.ids[manifest]
 	l.mu.Unlock()
 	if id != "" {
 		if im, err := l.service.Image(id); err == nil {
-			return im, nil
+			return im
 		}
 	}
 	im := l.known(name)
+	if im != nil {
+		l.remember(manifest, im)
+	}
+	return im
+}
+
+func (l *LazyImages) remember(manifest digest.Digest, im *lazy.Image) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ids[manifest] = im.ID()
+}
+
+// keep makes what was found an image of this machine.
+func (l *LazyImages) keep(ctx context.Context, n Name, k *look) (*lazy.Image, error) {
+	if k.err != nil {
+		return nil, k.err
+	}
+	im := k.image
 	if im == nil {
-		im, err = l.service.Prepare(ctx, lazy.Request{Reference: name})
-		if errors.Is(err, image.ErrOrdinary) {
-			im, err = l.beside(ctx, n, err)
-		}
-		if err != nil {
+		var err error
+		if im, err = l.service.PrepareFound(ctx, k.found); err != nil {
 			return nil, err
 		}
 	}
-	l.mu.Lock()
-	l.ids[n.Manifest] = im.ID()
-	l.mu.Unlock()
+	l.remember(n.Manifest, im)
 	return im, nil
-}
-
-// beside prepares the converted image that stands with an ordinary one in the index that was asked for, as Nydus's index detection finds it.
-func (l *LazyImages) beside(ctx context.Context, n Name, ordinary error) (*lazy.Image, error) {
-	ref, err := registry.ParseReference(n.Reference)
-	if err != nil || ref.Digest == n.Manifest {
-		return nil, ordinary
-	}
-	desc, body, err := l.client.Manifest(ctx, ref)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ordinary // the name is gone; the manifest is there
-	}
-	if err != nil {
-		return nil, fmt.Errorf("looking for an index: %w", err)
-	}
-	if !registry.IsIndex(desc.MediaType) {
-		return nil, ordinary
-	}
-	other, ok := image.Beside(body, n.Manifest)
-	if !ok {
-		return nil, ordinary
-	}
-	name := ref.Repository.String() + "@" + string(other)
-	if im := l.known(name); im != nil {
-		return im, nil
-	}
-	return l.service.Prepare(ctx, lazy.Request{Reference: name})
 }
 
 // known finds an image that was prepared by an earlier process, without asking a registry.
@@ -148,7 +147,10 @@ func (l *LazyImages) Mount(ctx context.Context, n Name, folder string) error {
 	if mounted {
 		return nil
 	}
-	im, err := l.prepare(ctx, n)
+	im, k, err := l.find(ctx, n, false)
+	if err == nil && im == nil {
+		im, err = l.keep(ctx, n, k)
+	}
 	if err != nil {
 		return err
 	}

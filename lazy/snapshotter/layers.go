@@ -51,18 +51,38 @@ func readLayers(ctx context.Context, client *registry.Client, n Name) (*Layers, 
 	if err != nil {
 		return nil, err
 	}
-	_, body, err := client.Manifest(ctx, ref.WithDigest(n.Manifest))
+	m, err := readManifest(ctx, client, ref.Repository, n.Manifest, nil)
 	if err != nil {
 		return nil, err
 	}
+	return readConfig(ctx, client, ref.Repository, m)
+}
+
+// readManifest reads an image's manifest, which the caller may have (nil: not).
+func readManifest(ctx context.Context, client *registry.Client, repo registry.Repository, d digest.Digest, body []byte) (*ocispec.Manifest, error) {
+	if body == nil {
+		var err error
+		if _, body, err = client.Manifest(ctx, repo.WithDigest(d)); err != nil {
+			return nil, err
+		}
+	}
+	return parseManifest(d, body)
+}
+
+func parseManifest(d digest.Digest, body []byte) (*ocispec.Manifest, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(body, &m); err != nil {
-		return nil, fmt.Errorf("the manifest %s: %w", n.Manifest, err)
+		return nil, fmt.Errorf("the manifest %s: %w", d, err)
 	}
+	return &m, nil
+}
+
+// readConfig reads the configuration that a manifest names.
+func readConfig(ctx context.Context, client *registry.Client, repo registry.Repository, m *ocispec.Manifest) (*Layers, error) {
 	if m.Config.Size > maxConfig {
 		return nil, fmt.Errorf("the configuration %s has %d bytes, more than %d", m.Config.Digest, m.Config.Size, maxConfig)
 	}
-	r, err := client.Blob(ctx, ref.Repository, m.Config)
+	r, err := client.Blob(ctx, repo, m.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +91,7 @@ func readLayers(ctx context.Context, client *registry.Client, n Name) (*Layers, 
 	if err != nil {
 		return nil, fmt.Errorf("the configuration %s: %w", m.Config.Digest, err)
 	}
-	return layersOf(&m, b)
+	return layersOf(m, b)
 }
 
 func layersOf(m *ocispec.Manifest, config []byte) (*Layers, error) {

@@ -36,7 +36,7 @@ type mark struct {
 }
 
 // image is the image that the mark names.
-func (m *mark) image() Name { return Name{m.Reference, m.Manifest} }
+func (m *mark) image() Name { return Name{Reference: m.Reference, Manifest: m.Manifest} }
 
 func (s *Snapshotter) markFile(id string) string {
 	return filepath.Join(s.root, "snapshots", id, "image.json")

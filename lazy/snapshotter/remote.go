@@ -21,14 +21,16 @@ import (
 type Name struct {
 	Reference string        // as the image was asked for
 	Manifest  digest.Digest // of this platform
+	Converted bool          // it is known that it was asked for itself
 }
 
 // Images mounts converted images. They are known by their ID once they are prepared.
 type Images interface {
 	// Layers are the layers of the image as its manifest and configuration say.
 	Layers(ctx context.Context, n Name) (*Layers, error)
-	// Prepare gets the metadata of the image's converted form and checks it, so that Mount needs no network. image.ErrOrdinary if it has none.
-	Prepare(ctx context.Context, n Name) (id string, err error)
+	// Prepare gets the metadata of the image's converted form and checks it, so that Mount needs no network, and the layers, also with an error if they could
+	// be read. image.ErrOrdinary if there is no converted form.
+	Prepare(ctx context.Context, n Name) (*Layers, error)
 	// Mount mounts the image, prepared before or not, unless it is mounted there.
 	Mount(ctx context.Context, n Name, folder string) error
 	// Unmount unmounts it, and forgets an image that is mounted nowhere.
@@ -56,7 +58,7 @@ const lookup = 30 * time.Second
 // unpacked, and another error if neither can be.
 func (s *Snapshotter) remote(ctx context.Context, key, parent, target string, labels map[string]string) error {
 	s.passOver(target, labels)
-	n := Name{labels[labelImage], digest.Digest(labels[labelManifest])}
+	n := Name{Reference: labels[labelImage], Manifest: digest.Digest(labels[labelManifest]), Converted: labels[labelNydusBlob] != "" || labels[labelNydusMeta] != ""}
 	if n.Reference == "" || n.Manifest.Validate() != nil {
 		return nil
 	}
@@ -186,12 +188,7 @@ func (s *Snapshotter) decide(ctx context.Context, n Name) (decision, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookup)
 	defer cancel()
 	d = decision{until: time.Now().Add(again)}
-	if _, d.err = s.images.Prepare(ctx, n); d.err == nil || !errors.Is(d.err, image.ErrOrdinary) {
-		var lerr error
-		if d.layers, lerr = s.images.Layers(ctx, n); lerr != nil && d.err == nil {
-			d.err = lerr
-		}
-	}
+	d.layers, d.err = s.images.Prepare(ctx, n)
 	switch {
 	case d.err == nil:
 	case errors.Is(d.err, image.ErrOrdinary):

@@ -50,7 +50,7 @@ func push(t testing.TB, ref string, format image.Format, layers ...[]file) pushe
 	}
 	client := registry.New(registry.Options{})
 	defer client.Close()
-	p := pushed{name: Name{ref, imagetest.Push(t, client, ref, imagetest.Image(t, v1.ConfigFile{}, tars...)).Digest}}
+	p := pushed{name: Name{Reference: ref, Manifest: imagetest.Push(t, client, ref, imagetest.Image(t, v1.ConfigFile{}, tars...)).Digest}}
 	if format != "" {
 		imagetest.Convert(t, client, ref, image.Options{Format: format})
 	}

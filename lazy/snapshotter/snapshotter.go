@@ -63,8 +63,11 @@ const (
 	labelManifest = "containerd.io/snapshot/cri.manifest-digest"
 	labelLayer    = "containerd.io/snapshot/cri.layer-digest"
 	labelParent   = "containerd.io/snapshot/parent-chain-id" // core/unpack: given in place of a parent if layers are unpacked at once
-	labelVolatile = "containerd.io/snapshot/overlay.volatile"
-	labelRemote   = "containerd.io/snapshot/remote" // set on snapshots that were not unpacked, as Nydus's and stargz's snapshotters do
+	// Those of the layers of a Nydus image that was asked for itself (nydus-snapshotter, pkg/label).
+	labelNydusBlob = "containerd.io/snapshot/nydus-blob"
+	labelNydusMeta = "containerd.io/snapshot/nydus-bootstrap"
+	labelVolatile  = "containerd.io/snapshot/overlay.volatile"
+	labelRemote    = "containerd.io/snapshot/remote" // set on snapshots that were not unpacked, as Nydus's and stargz's snapshotters do
 )
 
 // New opens the snapshots of a folder, or makes it. What was mounted before this process began is mounted again when it is needed, or by Restore.

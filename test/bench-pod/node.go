@@ -46,7 +46,7 @@ type node struct {
 	logs    bytes.Buffer
 	runtime cri.RuntimeServiceClient
 	images  cri.ImageServiceClient
-	conn    *grpc.ClientConn
+	conns   []*grpc.ClientConn
 }
 
 const (
@@ -158,10 +158,9 @@ func (n *node) start(ctx context.Context, k kind) error {
 	if err := listens(ctx, containerdSocket); err != nil {
 		return fmt.Errorf("containerd: %w", err)
 	}
-	if n.conn, err = grpc.NewClient("unix://"+containerdSocket, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if err := n.connect(k); err != nil {
 		return err
 	}
-	n.runtime, n.images = cri.NewRuntimeServiceClient(n.conn), cri.NewImageServiceClient(n.conn)
 	for ctx.Err() == nil {
 		if _, err := n.runtime.Status(ctx, &cri.StatusRequest{}); err == nil {
 			break
@@ -176,12 +175,29 @@ func (n *node) start(ctx context.Context, k kind) error {
 	return nil
 }
 
+// connect connects to containerd; pulls pass through the snapshotter where it takes them, as the embedded cluster's kubelet has it.
+func (n *node) connect(k kind) error {
+	var conns [2]*grpc.ClientConn
+	for i, socket := range []string{containerdSocket, containerdSocket} {
+		if i == 1 && k.snapshotter == "weft" {
+			socket = proxySocket
+		}
+		var err error
+		if conns[i], err = grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+			return err
+		}
+		n.conns = append(n.conns, conns[i])
+	}
+	n.runtime, n.images = cri.NewRuntimeServiceClient(conns[0]), cri.NewImageServiceClient(conns[1])
+	return nil
+}
+
 // startProxy starts the snapshotter that is not containerd's own.
 func (n *node) startProxy(ctx context.Context, k kind) error {
 	root := filepath.Join(n.dir, "snapshots")
 	switch k.snapshotter {
 	case "weft":
-		args := []string{"snapshotter", "--root", root, "--address", proxySocket, "--registry-hosts", filepath.Join(n.dir, "certs.d")}
+		args := []string{"snapshotter", "--root", root, "--address", proxySocket, "--registry-hosts", filepath.Join(n.dir, "certs.d"), "--image-service", containerdSocket}
 		if k.name == "teach" {
 			args = append(args, "--share")
 		}
@@ -261,8 +277,8 @@ func listens(ctx context.Context, socket string) error {
 
 // end kills everything in the process namespace but this program, which is its first, and removes what is mounted and left.
 func (n *node) end() error {
-	if n.conn != nil {
-		_ = n.conn.Close()
+	for _, c := range n.conns {
+		_ = c.Close()
 	}
 	_ = syscall.Kill(-1, syscall.SIGKILL)
 	time.Sleep(100 * time.Millisecond)

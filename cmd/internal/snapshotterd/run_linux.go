@@ -50,11 +50,12 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, service.Close()) }()
 	client := registry.New(o.Registry)
 	defer client.Close()
+	mounted := snapshotter.NewLazyImages(service, client, pods)
 	metrics := snapshotter.NewMetrics()
 	metrics.Serve(service)
 	s, err := snapshotter.New(snapshotter.Options{
 		Root: f.root, AsyncRemove: f.asyncRemove, SlowChown: f.slowChown, Volatile: f.volatile, MountOptions: f.mountOptions,
-		Images: snapshotter.NewLazyImages(service, client, pods), Log: log, Metrics: metrics,
+		Images: mounted, Log: log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer listener.Close()
 	var more []func(*grpc.Server)
 	if f.imageService != "" {
-		images, err := snapshotter.NewImageService(f.imageService, pods)
+		images, err := snapshotter.NewImageService(f.imageService, pods, mounted)
 		if err != nil {
 			return fmt.Errorf("--image-service: %w", err)
 		}
