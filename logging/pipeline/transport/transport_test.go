@@ -92,6 +92,9 @@ func TestMostConnections(t *testing.T) {
 	held := <-accepted
 	second := dial()
 	defer second.Close()
+	if err := second.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := second.Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("one too many: %v", err)
 	}
