@@ -29,12 +29,12 @@ func TestClosedAndAliveFromAStoppedCluster(t *testing.T) {
 	}
 	stopWebhook := p.startWebhook()
 	p.Install()
+	for _, user := range []string{"alice", "bob"} { // before the embedded door judges bindings, which it does a moment after there is a registry
+		p.Grant(user)
+	}
 	p.Apply("registries", registry)
 	p.Clear("bob", "high")
 	p.AddNamespace("upper", map[string]string{api.LevelLabel: "high"})
-	for _, user := range []string{"alice", "bob"} {
-		p.Grant(user)
-	}
 	judged := func() string {
 		return strings.Join([]string{p.reads("alice", "default"), p.reads("alice", "upper"), p.reads("alice", ""), p.reads("bob", "upper"), p.reads("bob", "kube-system"), p.reads("carol", "default")}, " ")
 	}
