@@ -47,8 +47,9 @@ func TestContainerdsSuite(t *testing.T) {
 		o.Images = noImages{}
 		t.Run(name, func(t *testing.T) {
 			testsuite.SnapshotterSuite(t, "overlayfs", func(_ context.Context, root string) (snapshots.Snapshotter, func() error, error) {
-				o.Root = root
-				s, err := New(o)
+				own := o // its cases run side by side
+				own.Root = root
+				s, err := New(own)
 				if err != nil {
 					return nil, nil, err
 				}
