@@ -222,7 +222,7 @@ func TestAskedTogether(t *testing.T) {
 	for _, parts := range [][]string{
 		{"manifests/" + string(p.name.Manifest), "referrers/" + string(p.name.Manifest)},
 		{"manifests/" + string(found.Desc.Digest), "referrers/" + string(found.Desc.Digest), "blobs/" + string(ordinary.Config.Digest)},
-		{"blobs/" + string(found.Manifest.Config.Digest), "blobs/" + string(metadataOf(t, found))},
+		{"blobs/" + string(found.Manifest.Config.Digest), "blobs/" + metadataOf(t, found)},
 	} {
 		g.groups = append(g.groups, &group{parts, make(chan struct{})})
 	}
