@@ -64,6 +64,9 @@ func NewClient(o *options.Set, host string, port int) *Client {
 		c.dialer.Resolver = byTCP()
 	}
 	c.dialer.KeepAliveConfig = keepAlive(o)
+	if !c.dialer.KeepAliveConfig.Enable {
+		c.dialer.KeepAlive = -1 // else Go looks as it does by default
+	}
 	if config, on := TLS(o, host); on {
 		c.TLS = config
 	}

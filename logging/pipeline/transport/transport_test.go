@@ -3,6 +3,7 @@ package transport
 import (
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +39,43 @@ func TestKeepAlive(t *testing.T) {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	}
+}
+
+// A connection has what was asked for: by default and with net.tcp_keepalive the kernel looks whether the other side is there, without it does not.
+func TestKeepAliveOfConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for text, want := range map[string]int{"": 1, "    net.tcp_keepalive on\n": 1, "    net.tcp_keepalive off\n": 0} {
+		c := client(t, text)
+		c.Address = l.Addr().String()
+		conn, err := c.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if got := keptAlive(t, conn); got != want {
+			t.Errorf("%q: SO_KEEPALIVE is %d, want %d", text, got, want)
+		}
+	}
+}
+
+// keptAlive is SO_KEEPALIVE of a connection.
+func keptAlive(t *testing.T, conn net.Conn) (value int) {
+	t.Helper()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		value, failed = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE)
+	}); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	return value
 }
 
 // With net.dns.mode TCP name servers are asked over connections, whatever the resolver asks for.
