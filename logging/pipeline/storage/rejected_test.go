@@ -15,7 +15,7 @@ func TestRejectedChunks(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := chunk(t, folder)
-	kept := filepath.Join(dir, "rejected")
+	kept := filepath.Join(dir, "[rejected]") // a name, and no pattern
 	if err := c.CopyTo(kept, c.Size()); err != nil {
 		t.Fatal(err)
 	}

@@ -247,12 +247,15 @@ func (c *File) CopyTo(folder string, limit int64) error {
 
 // refusedIn is the bytes of the chunks in a folder that no output took.
 func refusedIn(folder string) (size int64, err error) {
-	names, err := filepath.Glob(filepath.Join(folder, "*"+refused))
+	entries, err := os.ReadDir(folder)
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range names {
-		info, err := os.Stat(name)
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), refused) {
+			continue
+		}
+		info, err := e.Info()
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
