@@ -1,14 +1,9 @@
 package apiserver
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +14,7 @@ import (
 	"github.com/weft-dev/weft/logging/config"
 	"github.com/weft-dev/weft/logging/pipeline/options"
 	"github.com/weft-dev/weft/logging/plugin"
+	"github.com/weft-dev/weft/test/authority"
 )
 
 // The name in the certificate is looked at unless tls.verify_hostname is off; its authority always is.
@@ -27,11 +23,8 @@ func TestVerifyHostname(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what is tried here
 	s.StartTLS()
 	defer s.Close()
-	ours, other := filepath.Join(t.TempDir(), "ca.crt"), filepath.Join(t.TempDir(), "ca.crt")
+	ours, other := filepath.Join(t.TempDir(), "ca.crt"), authority.New(t).Cert
 	if err := os.WriteFile(ours, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(other, foreign(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -59,18 +52,4 @@ func TestVerifyHostname(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-}
-
-// foreign is the certificate of another authority.
-func foreign(t *testing.T) []byte {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
