@@ -97,7 +97,7 @@ func (a *agent) engine(positions *input.Positions, reloads int) (*pipeline.Engin
 	if err != nil {
 		return nil, err
 	}
-	o := pipeline.Options{Log: a.log, Positions: positions, Reloads: reloads, Tap: a.hub}
+	o := pipeline.Options{Log: a.log, Positions: positions, Reloads: reloads, Tap: a.hub, LogFile: a.command.logFile == ""}
 	if !a.command.levelSet {
 		o.Level = a.level
 	}

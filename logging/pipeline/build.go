@@ -33,6 +33,7 @@ type Options struct {
 	Positions *input.Positions            // where inputs of an earlier configuration stopped; may be nil
 	Reload    func() error                // asks for a reload; nil if there is none
 	Reloads   int                         // so far
+	LogFile   bool                        // the caller opens Log_File of the service, if there is one
 	Tap       *tap.Hub                    // where records can be watched; nil: nowhere
 	Records   []flow.Batch                // come instead of what the configuration's inputs bring; the engine ends after them. For tests of configurations
 	// Catch gets what reaches an output of a configuration of Fluentd, instead of the output itself; for tests of configurations. May be nil.
@@ -205,8 +206,13 @@ func (b *builder) service() {
 	}
 	b.storage(o)
 	b.joined = int(o.Size("multiline_buffer_limit")) // 0 for none
-	// Who runs the engine opens the first file, the second is read with the configuration; NaN is null in JSON, and chunks have checksums, whatever is asked for.
-	o.Ignore("log_file", "parsers_file", "json.convert_nan_to_null", "storage.checksum")
+	// The files are read with the configuration; NaN is null in JSON, and chunks have checksums, whatever is asked for.
+	o.Ignore("parsers_file", "json.convert_nan_to_null", "storage.checksum")
+	if b.options.LogFile {
+		o.Ignore("log_file")
+	} else {
+		o.Pass("log_file")
+	}
 	if o.Bool("json.escape_unicode") {
 		o.Tell("json.escape_unicode") // texts are UTF-8, as off asks for
 	}

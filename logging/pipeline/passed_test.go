@@ -19,8 +19,8 @@ func TestWhatChangesNothingIsTold(t *testing.T) {
 			"threaded DB.locking static_batch_size Multiline_Flush Docker_Mode_Flush rate_gate.resume_ratio Format", "DB.journal_mode rate_gate.backpressure"},
 		{"[INPUT]\n    Name dummy\n    rate_gate.backpressure true\n[FILTER]\n    Name kubernetes\n    Match *\n    Buffer_Size 0\n    DNS_Retries 6\n    DNS_Wait_Time 5\n    Kube_Namespace_File /x\n    Cache_Use_Docker_Id on\n[OUTPUT]\n    Name file\n    Match *\n    Format plain\n    Delimiter ;\n    Template {x}\n    Label_Delimiter :\n    Fallback_Path /x\n",
 			"rate_gate.backpressure Buffer_Size DNS_Wait_Time Kube_Namespace_File Delimiter Template Label_Delimiter Fallback_Path", "DNS_Retries Cache_Use_Docker_Id"},
-		{"[SERVICE]\n    Daemon on\n    Coro_Stack_Size 9000\n    json.escape_unicode on\n    storage.checksum on\n    storage.trim_files on\n    json.convert_nan_to_null on\n    storage.backlog.flush_on_shutdown on\n    storage.inherit off\n    storage.type filesystem\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Name loki\n    Match *\n    Buffer_Size 0.5M\n",
-			"Daemon Coro_Stack_Size json.escape_unicode storage.trim_files storage.type", "storage.checksum json.convert_nan_to_null storage.backlog.flush_on_shutdown storage.inherit Buffer_Size"},
+		{"[SERVICE]\n    Daemon on\n    Log_File /none\n    Coro_Stack_Size 9000\n    json.escape_unicode on\n    storage.checksum on\n    storage.trim_files on\n    json.convert_nan_to_null on\n    storage.backlog.flush_on_shutdown on\n    storage.inherit off\n    storage.type filesystem\n[INPUT]\n    Name dummy\n[OUTPUT]\n    Name loki\n    Match *\n    Buffer_Size 0.5M\n",
+			"Daemon Log_File Coro_Stack_Size json.escape_unicode storage.trim_files storage.type", "storage.checksum json.convert_nan_to_null storage.backlog.flush_on_shutdown storage.inherit Buffer_Size"},
 		{"[INPUT]\n    Name dummy\n[OUTPUT]\n    Name es\n    Match *\n    Buffer_Size 20MB\n[OUTPUT]\n    Name forward\n    Match *\n    Fluentd_Compat on\n", "Buffer_Size Fluentd_Compat", ""},
 	} {
 		var log bytes.Buffer
