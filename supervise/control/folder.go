@@ -56,6 +56,9 @@ func Create(dir string) error {
 	case err != nil:
 		return err
 	case !empty:
+		if Check(dir) == nil {
+			return nil // another start has made it in between, and is filling it
+		}
 		return fmt.Errorf("%w, and it is not empty: choose another folder with --state", not)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {

@@ -97,6 +97,13 @@ func (f *tailed) restart() {
 	f.head = Position{}
 }
 
+// rename notes that the file has another name now. The name is written by the input's loop alone; acknowledgements read it.
+func (f *tailed) rename(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.name = name
+}
+
 // settled tells whether all records are safe.
 func (f *tailed) settled() bool {
 	f.mu.Lock()

@@ -86,7 +86,7 @@ func (t *tail) follow(name string) {
 	}
 	if f := t.files[key]; f != nil {
 		if f.name != name && f.moved {
-			f.name = name // the tag stays: the lines are those of the same source
+			f.rename(name) // the tag stays: the lines are those of the same source
 		}
 		return
 	}
