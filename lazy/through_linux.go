@@ -218,6 +218,25 @@ func (w *watch) settled(im *Image) {
 	}
 }
 
+// farewell waits, when no image is mounted any more, until the kernel has said so of each connection: with one that seems to be in use the keeper
+// would go on. After an unmount that may take a while, for what lay above the mount lets go of it later.
+func (w *watch) farewell() {
+	if slices.ContainsFunc(w.service.Images(), func(im *Image) bool { return len(im.mounts()) > 0 }) {
+		return // whoever reads them waits for the next worker
+	}
+	w.mu.Lock()
+	list := slices.Clone(w.through)
+	w.mu.Unlock()
+	late := time.After(5 * time.Second) // it is mounted where this process does not see it
+	for _, t := range list {
+		select {
+		case <-t.server.Done():
+		case <-late:
+			return
+		}
+	}
+}
+
 // keepAgain gives all connections to a new keeper, when keeper and holder have ended.
 func (w *watch) keepAgain() {
 	w.mu.Lock()

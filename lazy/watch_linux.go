@@ -281,6 +281,7 @@ func (w *watch) forget(keys ...cache.Key) error {
 }
 
 func (w *watch) close() error {
+	w.farewell()
 	w.mu.Lock()
 	for _, t := range w.through {
 		t.server.Stop()

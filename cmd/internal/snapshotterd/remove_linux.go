@@ -12,11 +12,12 @@ import (
 
 	"github.com/weft-dev/weft/cmd/internal/lazytool"
 	"github.com/weft-dev/weft/lazy"
+	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/lazy/mountinfo"
 )
 
 // remove ends what lies in a folder.
-func remove(ctx context.Context, root string, keeper []string, files bool, out io.Writer) error {
+func remove(ctx context.Context, root string, program []string, files bool, out io.Writer) error {
 	state := filepath.Join(root, "lazy")
 	v, err := lazy.Look(state, slog.New(slog.DiscardHandler))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -35,9 +36,12 @@ func remove(ctx context.Context, root string, keeper []string, files bool, out i
 	if len(users) > 0 {
 		return fmt.Errorf("%d mounts use its images, one of them %s: end their containers first (drain the node)", len(users), users[0])
 	}
-	images, err := unmountAll(ctx, state, keeper)
+	images, err := unmountAll(ctx, state, program)
 	if err != nil {
 		return err
+	}
+	if g := keeper.Look(filepath.Join(state, "run")); g.Keeper != 0 {
+		return fmt.Errorf("process %d still guards an image that another mount namespace has mounted (see /proc/*/mountinfo): end what uses it, then run this again", g.Keeper)
 	}
 	left := filepath.Join(root, "bin")
 	if files {
@@ -62,8 +66,8 @@ func remove(ctx context.Context, root string, keeper []string, files bool, out i
 }
 
 // unmountAll takes the folder over, lets go of all images, and ends its guards.
-func unmountAll(ctx context.Context, state string, keeper []string) (images int, err error) {
-	guard, err := lazytool.KeeperProgram(keeper...)
+func unmountAll(ctx context.Context, state string, program []string) (images int, err error) {
+	guard, err := lazytool.KeeperProgram(program...)
 	if err != nil {
 		return 0, err
 	}
