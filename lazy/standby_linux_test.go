@@ -102,11 +102,8 @@ func testStandBy(t *testing.T, mode Mode) {
 	if un := im.Stats().Unguarded; len(un) > 0 {
 		t.Errorf("%v were unguarded", un)
 	}
-	if err := im.Unmount(t.Context(), target); err != nil {
-		t.Fatal(err)
-	}
 	last := standsBy(third)
-	if err := s.Close(); err != nil {
+	if err := errors.Join(im.Unmount(t.Context(), target), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "nothing is left", func() bool { return look() == keeper.Processes{} && unix.Kill(last, 0) != nil })
@@ -124,31 +121,27 @@ func TestUnmountedAndClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { endKeepers(t, root) })
-	var left keeper.Processes
-	for range 10 { // that moment may be long on a busy machine
-		s := openService(t, Options{Root: root, Mode: FUSE, Learn: -1})
-		im, err := s.Prepare(t.Context(), Request{Reference: to})
-		if err != nil {
-			t.Fatal(err)
-		}
-		target := mountImage(t, im)
-		held, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		if err != nil {
-			t.Fatal(err)
-		}
-		closed := make(chan error)
-		go func() {
-			time.Sleep(20 * time.Millisecond)
-			closed <- unix.Close(held)
-		}()
-		if err := errors.Join(im.Unmount(t.Context(), target), s.Close(), <-closed); err != nil {
-			t.Fatal(err)
-		}
-		if left = keeper.Look(filepath.Join(root, "run")); left == (keeper.Processes{}) {
-			return
-		}
+	s := openService(t, Options{Root: root, Mode: FUSE, Learn: -1})
+	im, err := s.Prepare(t.Context(), Request{Reference: to})
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("left are %+v", left)
+	target := mountImage(t, im)
+	held, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error)
+	go func() {
+		time.Sleep(500 * time.Millisecond)
+		closed <- unix.Close(held)
+	}()
+	if err := errors.Join(im.Unmount(t.Context(), target), s.Close(), <-closed); err != nil {
+		t.Fatal(err)
+	}
+	if left := keeper.Look(filepath.Join(root, "run")); left != (keeper.Processes{}) {
+		t.Errorf("left are %+v", left)
+	}
 }
 
 // TestSecretKilled has a process write credentials again and again, and looks at any moment: there are always some, and whole.

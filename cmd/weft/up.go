@@ -50,7 +50,7 @@ With --kubeconfig or --context the project goes to that cluster, and the images 
 	}
 	src.add(c)
 	state.add(c)
-	c.Flags().StringVar(&a.snapshotter, "snapshotter", "", "what makes pods' files of images when the cluster starts: overlayfs unpacks them, weft mounts those with an EROFS or Nydus form at once (default: the last one, at first overlayfs)")
+	c.Flags().StringVar(&a.snapshotter, "snapshotter", "", "what makes pods' files of images when the cluster starts: overlayfs unpacks them, weft mounts those with an EROFS or Nydus form at once (default: the last one, at first weft)")
 	c.Flags().DurationVar(&timeout, "timeout", timeout, "how long objects may take to become ready")
 	return c
 }

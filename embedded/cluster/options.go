@@ -22,7 +22,7 @@ type Options struct {
 	Programs string // folder of containerd, runc and the other programs of a node
 	Self     string // this program, to be started again as the components
 	Fsync    bool   // whether etcd waits for the disk
-	// Snapshotter makes the pods' files of images: overlayfs or weft; empty: as at the last start, at first overlayfs.
+	// Snapshotter makes the pods' files of images: overlayfs or weft; empty: as at the last start, at first weft.
 	Snapshotter string
 	APIPort     int           // on the host; 0 means the last one, or 6443, or a free one
 	Grace       time.Duration // the longest that pods may take to end when the supervisor is stopped by a signal

@@ -27,7 +27,7 @@ type Identity struct {
 	RegistryPort int    `json:"registryPort"` // likewise
 	// RegistryPorts are all that the registry ever had: images in existing objects are named by them.
 	RegistryPorts []int `json:"registryPorts"`
-	// Snapshotter is the one that was chosen last; empty: overlayfs.
+	// Snapshotter is the one that was chosen last. It is empty in clusters made when overlayfs was what nobody chose; they stay with it.
 	Snapshotter string `json:"snapshotter,omitempty"`
 }
 
@@ -81,7 +81,7 @@ func (s State) Identity() (Identity, error) {
 		if _, err := rand.Read(random); err != nil {
 			return Identity{}, err
 		}
-		id := Identity{Version: identityVersion, ID: hex.EncodeToString(random)}
+		id := Identity{Version: identityVersion, ID: hex.EncodeToString(random), Snapshotter: snapshotterWeft}
 		return id, s.Save(id)
 	}
 	if err != nil {

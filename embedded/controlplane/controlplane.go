@@ -28,6 +28,9 @@ import (
 // startGC is the garbage collector's target during the start, when the heap grows to its working size anyway.
 const startGC = 400
 
+// settled is how long after the start its garbage is given back to the system. The collector would keep the room for two minutes, and most of it for good.
+const settled = 20 * time.Second
+
 // parse reads args into the named flag sets.
 func parse(name string, sets cliflag.NamedFlagSets, args []string) error {
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
@@ -105,6 +108,14 @@ func Run(ctx context.Context, cfg Config, ready func(loopback *rest.Config)) err
 	}
 	ready(server.loopback)
 	debug.SetGCPercent(100)
+	group.Go(func() error {
+		select {
+		case <-time.After(settled):
+			debug.FreeOSMemory()
+		case <-groupCtx.Done():
+		}
+		return nil
+	})
 
 	var components sync.WaitGroup
 	for name, run := range map[string]func(context.Context, Config) error{

@@ -42,6 +42,7 @@ type keeper struct {
 	worker   *worker
 	waiting  *worker // wants to be the worker when the present one has ended
 	standBy  standBy
+	used     int    // slots of devices and connections
 	request  []byte // room for one
 
 	devices map[fileID]int // slots
@@ -217,6 +218,7 @@ func (k *keeper) takeOver(old *holder) error {
 		if d.kind() == slotFree {
 			continue
 		}
+		k.used++
 		err := errors.Join(old.take(pidfd, d.content(), d.content()), old.take(pidfd, d.present(), d.present()))
 		if err == nil && d.used() {
 			err = k.know(i)
@@ -340,7 +342,7 @@ func (k *keeper) patience() int {
 	if len(k.open) > 0 || k.waiting != nil || k.worker == nil && k.standBy.waits != nil {
 		return 20
 	}
-	return k.standBy.patience()
+	return k.standByDue()
 }
 
 // read takes events from the kernel, as long as there are any and slots for them.

@@ -18,7 +18,7 @@ const requestSize = 64 << 10
 
 // serve does what connections ask for.
 func (k *keeper) serve(fds []unix.PollFd) {
-	if k.waiting == nil && !k.standBy.wanted() && !slices.ContainsFunc(fds, func(f unix.PollFd) bool { return f.Revents != 0 }) && !k.vacant() {
+	if k.waiting == nil && k.standByDue() != 0 && !slices.ContainsFunc(fds, func(f unix.PollFd) bool { return f.Revents != 0 }) && !k.vacant() {
 		return
 	}
 	ready := map[int]bool{}
@@ -265,6 +265,7 @@ func (k *keeper) keep(key [32]byte, blocks int64, marked int, fds []int) (int, e
 		return 0, errors.Join(unix.ENOSPC, unix.Close(content), unix.Close(present))
 	}
 	k.table.device(i).set(key, blocks, file, content, present)
+	k.used++
 	k.table.device(i).setNumber(12, marked)
 	if err := k.know(i); err != nil {
 		k.forget(i)
@@ -293,21 +294,23 @@ func (k *keeper) keepConnection(name [32]byte, fds []int) (int, error) {
 		return 0, errors.Join(unix.ENOSPC, unix.Close(device), unix.Close(memory))
 	}
 	k.table.device(i).setConnection(name, device, memory)
+	k.used++
 	return i, nil
 }
 
 // forget closes the descriptors of a device or connection.
 func (k *keeper) forget(i int) {
 	d := k.table.device(i)
-	switch d.kind() {
-	case slotFree:
+	kind := d.kind()
+	if kind == slotFree {
 		return
-	case slotConnection:
-		d.setNumber(0, slotFree)
+	}
+	d.setNumber(0, slotFree)
+	k.used--
+	if kind == slotConnection {
 		_, _ = unix.Close(d.content()), unix.Close(d.present())
 		return
 	}
-	d.setNumber(0, 0)
 	delete(k.devices, d.file())
 	if b, ok := k.bits[i]; ok {
 		delete(k.bits, i)
@@ -324,19 +327,9 @@ func (k *keeper) forget(i int) {
 	}
 }
 
-// keeps says whether any slot is in use.
-func (k *keeper) keeps() bool {
-	for i := range deviceSlots {
-		if k.table.device(i).kind() != slotFree {
-			return true
-		}
-	}
-	return false
-}
-
 // end ends keeper, holder and stand-by, if there is nothing to be kept.
 func (k *keeper) end(w *worker) {
-	if k.keeps() {
+	if k.used > 0 {
 		reply(w.conn, unix.EBUSY, nil)
 		return
 	}

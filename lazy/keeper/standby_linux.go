@@ -83,10 +83,11 @@ func (s *standBy) kill() {
 	}
 }
 
-// wanted says that one is to be started now, and patience in how many milliseconds that will be so; -1: not without something else that happens.
-func (s *standBy) wanted() bool { return s.patience() == 0 }
-func (s *standBy) patience() int {
-	if len(s.args) == 0 || s.waits != nil || s.starts > 0 {
+// standByDue is in how many milliseconds one is to be started; 0: now; -1: not without something else that happens, such as the first mount, before which there is
+// nothing that a stand-by could fill.
+func (k *keeper) standByDue() int {
+	s := &k.standBy
+	if k.used == 0 || len(s.args) == 0 || s.waits != nil || s.starts > 0 {
 		return -1
 	}
 	return int(max(0, time.Until(s.due)+time.Millisecond-1) / time.Millisecond)
@@ -166,10 +167,10 @@ func (k *keeper) endedStandBy(ready map[int]bool) {
 
 // nextStandBy starts one, if it is time.
 func (k *keeper) nextStandBy() {
-	s := &k.standBy
-	if !s.wanted() {
+	if k.standByDue() != 0 {
 		return
 	}
+	s := &k.standBy
 	s.since = time.Now()
 	if err := k.startStandBy(); err != nil {
 		k.say("no stand-by can be started: %v", err)

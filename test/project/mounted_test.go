@@ -18,7 +18,7 @@ func TestProjectOnMountedImages(t *testing.T) {
 	m.state = filepath.Join(disk, "state")
 	t.Cleanup(func() { m.run("down", "--purge", "--grace", "2s") })
 	m = m.copyExample(t)
-	first := m.up("--snapshotter", "weft")
+	first := m.up()
 	m.expectPage(first.URL, "<h1>Guestbook</h1>")
 	log, err := os.ReadFile(filepath.Join(m.state, "logs", "snapshotter.log"))
 	if err != nil {

@@ -85,7 +85,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.State, "state", "", "state folder of the cluster")
 	f.StringVar(&o.Mode, "mode", "auto", "node: with pods; api: API server, controllers and scheduler only; auto: what the machine allows")
 	f.StringVar(&o.Programs, "programs", filepath.Join(filepath.Dir(self), "node"), "folder of the node's programs")
-	f.StringVar(&o.Snapshotter, "snapshotter", "", "what makes pods' files of images: overlayfs unpacks them, weft mounts those that have an EROFS or Nydus form before they are downloaded (default: the last one, at first overlayfs)")
+	f.StringVar(&o.Snapshotter, "snapshotter", "", "what makes pods' files of images: overlayfs unpacks them, weft mounts those that have an EROFS or Nydus form before they are downloaded (default: the last one, at first weft)")
 	f.IntVar(&o.APIPort, "api-port", 0, "port of the API on the host's loopback (0: the last one, 6443, or a free one)")
 	f.BoolVar(&ephemeral, "ephemeral", false, "do not wait for the disk; for tests, a power cut loses data")
 	f.DurationVar(&o.StartTimeout, "start-timeout", cluster.DefaultStartTimeout, "the longest that a start may take; slow machines need more")
