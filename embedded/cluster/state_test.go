@@ -16,6 +16,9 @@ func TestIdentityIsKept(t *testing.T) {
 	if err != nil || second.ID != first.ID || len(first.ID) != 8 {
 		t.Errorf("%q, then %q, %v", first.ID, second.ID, err)
 	}
+	if first.snapshotter() != "weft" || second.snapshotter() != "weft" {
+		t.Errorf("snapshotter %q, then %q", first.snapshotter(), second.snapshotter())
+	}
 }
 
 func TestIdentityOfOthersIsRefused(t *testing.T) {
@@ -52,6 +55,9 @@ func TestIdentityVersion1IsRead(t *testing.T) {
 	id, err := s.Identity()
 	if err != nil || id.ID != "1f2e3d4c" || id.APIPort != 6443 || id.RegistryPort != 5001 || len(id.RegistryPorts) != 2 {
 		t.Errorf("%+v, %v", id, err)
+	}
+	if id.snapshotter() != "overlayfs" {
+		t.Errorf("a cluster that was made with overlayfs has %q now", id.snapshotter())
 	}
 }
 
