@@ -6,7 +6,7 @@
 // # Who may be killed
 //
 //   - The worker: events stay in the table, new ones are added to it, and the next worker answers them. That is the stand-by, if the worker has named
-//     the program of one: the keeper starts it, it waits, attached to nothing, and becomes the worker as soon as there is none. Then the keeper starts another
+//     the program of one: the keeper starts it with the first device or connection, it waits, attached to nothing, and becomes the worker as soon as there is none. Then the keeper starts another
 //     one. A worker that wants to attach goes before it.
 //   - The stand-by: the keeper starts it again.
 //   - The keeper: a holder, a process in another control group that shares the keeper's table of open files and sleeps, still has all of them

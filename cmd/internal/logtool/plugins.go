@@ -35,13 +35,13 @@ type describedOption struct {
 func (t Tool) plugins() *cobra.Command {
 	engine := "fluentbit"
 	c := &cobra.Command{
-		Use:   "plugins [KIND[/NAME] | NAME]",
+		Use:   "plugins [KIND [NAME] | KIND/NAME | NAME]",
 		Short: "Tell the plugins of an engine and their options",
 		Example: `  weft log plugins
-  weft log plugins output/es
+  weft log plugins output es
   weft log plugins tail -o json
   weft log plugins --engine fluentd output`,
-		Args: cobra.MaximumNArgs(1),
+		Args: cobra.MaximumNArgs(2),
 	}
 	c.Flags().StringVar(&engine, "engine", engine, "`engine`: fluentbit or fluentd")
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -53,7 +53,7 @@ func (t Tool) plugins() *cobra.Command {
 		default:
 			return output.Usagef("there is no engine %q; there are fluentbit and fluentd", engine)
 		}
-		want := strings.Join(args, "")
+		want := strings.Join(args, "/")
 		var chosen []*plugin.Plugin
 		for _, p := range table.Plugins {
 			if want == "" || want == p.Kind || strings.EqualFold(want, p.Name) || strings.EqualFold(want, p.Kind+"/"+p.Name) || want == p.Field {
