@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/weft-dev/weft/logging/pipeline/flow"
@@ -138,9 +139,20 @@ func (f *Forward) serve(ctx context.Context, conn net.Conn, sink flow.Sink) erro
 			}
 		}
 		if f.Once {
+			farewell(conn)
 			return io.EOF
 		}
 	}
+}
+
+// farewell says that nothing more is taken, and waits a moment for the sender to end: if a connection is closed while something that was sent lies unread, the
+// system discards what was answered, and the sender would send acknowledged records again.
+func farewell(conn net.Conn) {
+	half, ok := conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(time.Second)) != nil {
+		return
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(conn, 1<<20))
 }
 
 // take hands the records of a message over. ack is the chunk's name as the sender wrote it, if it wants an answer.
