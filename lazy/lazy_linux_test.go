@@ -27,6 +27,7 @@ import (
 	"github.com/weft-dev/weft/lazy/keeper"
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
+	testmounts "github.com/weft-dev/weft/test/mounts"
 )
 
 // TestMain is the keeper, too: tests start this program as one.
@@ -62,7 +63,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, bareMain(os.Args[2]))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	testmounts.Private(m)
 }
 
 // needMounts skips a test where images cannot be mounted.

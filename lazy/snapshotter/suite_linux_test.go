@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/weft-dev/weft/lazy/keeper"
+	"github.com/weft-dev/weft/test/mounts"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getuid() == 0 {
 		_ = flag.Set("test.root", "true")
 	}
-	os.Exit(m.Run())
+	mounts.Private(m)
 }
 
 var _ = testutil.RequiresRoot

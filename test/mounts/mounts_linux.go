@@ -13,11 +13,18 @@ import (
 // inside is set in the program that has a mount namespace of its own.
 const inside = "WEFT_TEST_MOUNTS"
 
-// Private is a TestMain: it runs the tests in a mount namespace of their own, so that no mount is left behind, whatever ends them.
-// Ordinary users mount nothing, and fuzzing starts programs of its own: both run as they are.
+// Private is a TestMain: it runs the tests in a mount namespace of their own.
 func Private(m *testing.M) {
+	Enter()
+	os.Exit(m.Run())
+}
+
+// Enter goes on in a mount namespace of its own, in which this program is started again with the same arguments, and does not return otherwise. So no mount is
+// left behind, whatever ends the tests, and no other program that makes itself a namespace meanwhile gets a copy of their mounts, which would
+// keep them alive when they are unmounted here. Ordinary users mount nothing, and fuzzing starts programs of its own: both run as they are.
+func Enter() {
 	if os.Getuid() != 0 || os.Getenv(inside) != "" || strings.Contains(strings.Join(os.Args, " "), "-test.fuzz") {
-		os.Exit(m.Run())
+		return
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"=1")
@@ -27,4 +34,5 @@ func Private(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "the tests in their own mount namespace:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }

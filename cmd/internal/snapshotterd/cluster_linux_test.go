@@ -39,6 +39,7 @@ import (
 	"github.com/weft-dev/weft/registry"
 	"github.com/weft-dev/weft/registry/registrytest"
 	"github.com/weft-dev/weft/test/kube"
+	"github.com/weft-dev/weft/test/mounts"
 )
 
 // TestMain is the program lazyd, too: tests start this program as its snapshotter, and that as its keeper.
@@ -54,6 +55,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	mounts.Enter()
 	kube.Main(m)
 }
 
