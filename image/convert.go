@@ -49,6 +49,7 @@ type ConvertOptions struct {
 	Referrer  bool               // the result's subject is the source image
 	Merge     bool               // an index with both the source's manifests and the converted ones
 	Docker    bool               // RAFS only: the result of an image with Docker's media types has those as well; with Referrer it never has
+	Cache     *BuildCache        // RAFS only: layers that are in it are not converted, and it is written at the end; nil: none
 	TempDir   string             // empty means the system's
 	Note      func(format string, args ...any)
 }
@@ -70,7 +71,8 @@ type ConvertedImage struct {
 	Source   digest.Digest      `json:"source"`
 	Manifest ocispec.Descriptor `json:"manifest"`
 	Blobs    []BuiltBlob        `json:"blobs"`
-	Layers   []chunk.Stats      `json:"layers"` // what each layer of the source gave
+	Layers   []chunk.Stats      `json:"layers"`                 // what each layer of the source gave
+	Cached   int                `json:"cachedLayers,omitempty"` // of the layers: they came out of the build cache, and gave nothing
 }
 
 // Convert converts an OCI image, or all images of an index, and puts the result into another place.
@@ -99,9 +101,16 @@ func Convert(ctx context.Context, from, to Place, o ConvertOptions) (*Converted,
 		c.Manifest = one.Manifest
 	}
 	if len(manifests) > 1 || o.Merge {
-		c.Manifest, err = c.index(ctx, from, to, manifests, descriptors, o)
+		if c.Manifest, err = c.index(ctx, from, to, manifests, descriptors, o); err != nil {
+			return c, err
+		}
 	}
-	return c, err
+	if o.Cache != nil {
+		if err := o.Cache.write(ctx); err != nil {
+			o.Cache.o.Warn("the build cache %s was not written: %v", o.Cache.ref, err)
+		}
+	}
+	return c, ctx.Err()
 }
 
 // manifest is a manifest of a source and what was read with it.
@@ -207,29 +216,20 @@ func (c *Converted) image(ctx context.Context, from, to Place, m manifest, o Con
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	b, err := newBuilder(o.Options)
+	one := &ConvertedImage{Source: m.desc.Digest, Platform: platformText(m.desc.Platform)}
+	var im *Image
+	var w *layerwise
+	if o.Cache != nil {
+		w = newLayerwise(from, dir, o)
+		im, err = w.image(ctx, m.parsed.Layers, one)
+	} else {
+		im, err = together(ctx, from, dir, m.parsed.Layers, o, one)
+	}
 	if err != nil {
 		return nil, err
 	}
-	one := &ConvertedImage{Source: m.desc.Digest, Platform: platformText(m.desc.Platform)}
-	var root *tree.Node
-	for i, l := range m.parsed.Layers {
-		o.Note("layer %d of %d, %s", i+1, len(m.parsed.Layers), l.Digest)
-		upper, stats, err := b.layer(ctx, chunk.Folder(dir), Tar(func() (io.ReadCloser, error) { return from.Blob(ctx, l) }))
-		if err != nil {
-			return nil, fmt.Errorf("layer %d (%s): %w", i+1, l.Digest, err)
-		}
-		one.Layers = append(one.Layers, stats)
+	for _, l := range m.parsed.Layers {
 		c.SourceBytes += l.Size
-		root = tree.Merge(root, upper)
-	}
-	if root == nil {
-		root = tree.NewDir(0o755)
-	}
-	root.DropMarks()
-	im := &Image{b.o.Format, root, b.known, b.blobs}
-	if err := im.Prune(); err != nil {
-		return nil, err
 	}
 	built := &Built{}
 	built.describe(im.Table)
@@ -242,10 +242,50 @@ func (c *Converted) image(ctx context.Context, from, to Place, m manifest, o Con
 	}
 	p := &publication{ctx: ctx, to: to, dir: dir, image: im, options: o, config: config, source: m, dicts: o.Dicts}
 	one.Manifest, err = p.publish(named)
+	if err == nil && w != nil {
+		err = c.remember(ctx, from, to, m, w, p)
+	}
 	c.Push += time.Since(began)
 	c.TargetBytes += p.bytes
 	one.Manifest.Platform = m.desc.Platform
 	return one, err
+}
+
+// remember gives the records of an image to the build cache. That it could not is no reason not to have the image.
+func (c *Converted) remember(ctx context.Context, from, to Place, m manifest, w *layerwise, p *publication) error {
+	platform, err := platformOf(ctx, from, m)
+	if err == nil {
+		err = w.o.Cache.add(ctx, platform, w.records, w.fresh, from, to, p.open)
+	}
+	if err != nil {
+		w.o.Cache.keep = true
+		w.o.Cache.o.Warn("the build cache %s is not written: %v", w.o.Cache.ref, err)
+	}
+	return ctx.Err()
+}
+
+// together converts the layers of an image with one table of chunks, so that none is stored twice.
+func together(ctx context.Context, from Place, dir string, layers []ocispec.Descriptor, o ConvertOptions, one *ConvertedImage) (*Image, error) {
+	b, err := newBuilder(o.Options)
+	if err != nil {
+		return nil, err
+	}
+	var root *tree.Node
+	for i, l := range layers {
+		o.Note("layer %d of %d, %s", i+1, len(layers), l.Digest)
+		upper, stats, err := b.layer(ctx, chunk.Folder(dir), Tar(func() (io.ReadCloser, error) { return from.Blob(ctx, l) }))
+		if err != nil {
+			return nil, fmt.Errorf("layer %d (%s): %w", i+1, l.Digest, err)
+		}
+		one.Layers = append(one.Layers, stats)
+		root = tree.Merge(root, upper)
+	}
+	if root == nil {
+		root = tree.NewDir(0o755)
+	}
+	root.DropMarks()
+	im := &Image{b.o.Format, root, b.known, b.blobs}
+	return im, im.Prune()
 }
 
 // index makes an index of the converted images, and with Merge of the source's before them.

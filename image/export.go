@@ -16,8 +16,9 @@ import (
 // Packed is a layer that was packed, with the blobs that it needs.
 type Packed struct {
 	Image
-	Own   []int // the devices that were written now, from 0
-	Stats chunk.Stats
+	Own    []int  // the devices that were written now, from 0
+	Holder string // with Options.InBlob the blob in which the bootstrap lies: its digest in hexadecimal
+	Stats  chunk.Stats
 }
 
 // Pack packs one layer; its blobs go to out. Its marks of deleted files are as overlayfs has them.
@@ -36,14 +37,19 @@ func Pack(ctx context.Context, out chunk.Output, o Options, source Source) (*Pac
 	}
 	root.PutOpaque()
 	p := &Packed{Image: Image{b.o.Format, root, b.known, b.blobs}, Stats: stats}
-	if b.o.InBlob && stats.Written == 0 { // no chunk, so no blob in which the bootstrap lies yet
+	switch {
+	case b.o.InBlob && stats.Written == 0: // no chunk, so no blob in which the bootstrap lies yet
 		bootstrap, err := (&p.Image).bootstrap(b.o)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := rafs.OnlyBootstrap(out, b.o.TOC, bootstrap); err != nil {
+		d, err := rafs.OnlyBootstrap(out, b.o.TOC, bootstrap)
+		if err != nil {
 			return nil, err
 		}
+		p.Holder = d.Name()
+	case b.o.InBlob:
+		p.Holder = b.blobs[len(b.blobs)-1].ID
 	}
 	if err := p.Prune(); err != nil {
 		return nil, err

@@ -65,6 +65,7 @@ type nydusMetric struct {
 
 type nydusifyConvert struct {
 	source, sourceArchive, target, targetArchive, suffix, compressor, fsVersion, platform, prefetchDir, workDir, outputJSON, dict, retryDelay string
+	cache                                                                                                                                     nydusCache
 	chunkSize, batchSize                                                                                                                      size
 	retries                                                                                                                                   int
 	sourceInsecure, targetInsecure, dictInsecure, plainHTTP, merge, allPlatforms, referrer, oci, docker, reverse, prefetchPatterns            bool
@@ -73,7 +74,6 @@ type nydusifyConvert struct {
 func (n *nydusifyConvert) options() nydusOptions {
 	n.platform, n.workDir, n.retries, n.retryDelay = "linux/"+runtime.GOARCH, "./tmp", 3, "5s"
 	const (
-		noCache   = "equal layers give equal blobs, which are not pushed again: leave it out"
 		noBackend = "blobs are pushed to the registry: leave it out"
 		noModels  = "model files are not converted: leave it out"
 	)
@@ -108,17 +108,13 @@ func (n *nydusifyConvert) options() nydusOptions {
 		{name: "fs-align-chunk", env: "FS_ALIGN_CHUNK", bare: true, accepted: "chunks of RAFS v6 always begin on blocks"},
 		{name: "backend-aligned-chunk", env: "BACKEND_ALIGNED_CHUNK", bare: true, accepted: "chunks of RAFS v6 always begin on blocks"},
 		{name: "oci-ref", env: "OCI_REF", bare: true, refused: "indexes over gzip layers are not made: leave it out, and the image gets blobs of its own"},
-		{name: "build-cache", env: "BUILD_CACHE", refused: noCache}, {name: "build-cache-tag", env: "BUILD_CACHE_TAG", refused: noCache},
-		{name: "build-cache-insecure", env: "BUILD_CACHE_INSECURE", bare: true, refused: noCache},
-		{name: "build-cache-version", env: "BUILD_CACHE_VERSION", initial: "v1", refused: noCache},
-		{name: "build-cache-max-records", env: "BUILD_CACHE_MAX_RECORDS", initial: "200", refused: noCache},
 		{name: "backend-force-push", env: "BACKEND_FORCE_PUSH", bare: true, refused: noBackend},
 		{name: "source-backend-type", env: "BACKEND_TYPE", refused: noModels}, {name: "source-backend-config", env: "BACKEND_CONFIG", refused: noModels},
 	}
 	for _, o := range backendOptions("", noBackend) {
 		list = append(list, o.from(variable(o.name)))
 	}
-	return list
+	return append(list, n.cache.options()...)
 }
 
 // variable is the name of most variables: that of the option.
@@ -249,6 +245,11 @@ func (a *app) nydusifyConvert(ctx context.Context, n *nydusifyConvert) error {
 	if err != nil {
 		return err
 	}
+	if !n.reverse {
+		if o.Cache, err = a.nydusBuildCache(ctx, n, target); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(n.workDir); err != nil {
 		if err := os.MkdirAll(n.workDir, 0o755); err != nil {
 			return err
@@ -269,6 +270,13 @@ func (a *app) nydusifyConvert(ctx context.Context, n *nydusifyConvert) error {
 		return err
 	}
 	a.print().Remark("Converted to %s, %s", target, converted.Manifest.Digest)
+	if o.Cache != nil {
+		cached, layers := 0, 0
+		for _, im := range converted.Images {
+			cached, layers = cached+im.Cached, layers+len(im.Layers)
+		}
+		a.print().Remark("Layers from the build cache: %d of %d", cached, layers)
+	}
 	if n.outputJSON == "" {
 		return nil
 	}

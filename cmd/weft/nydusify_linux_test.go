@@ -106,13 +106,44 @@ func TestNydusify(t *testing.T) {
 	if len(again.Layers) != 2 || again.Layers[0].Digest != m.Layers[0].Digest {
 		t.Errorf("with a dictionary the layers are %+v", again.Layers)
 	}
-	for _, args := range [][]string{{"--oci-ref"}, {"--backend-type", "oss"}, {"--build-cache-tag", "cache"}, {"--fs-version", "5"}, {"--platform", "linux"},
+	for _, args := range [][]string{{"--oci-ref"}, {"--backend-type", "oss"}, {"--build-cache-tag", "cache", "--build-cache", other}, {"--build-cache-max-records", "201"},
+		{"--build-cache", source + "-x"}, {"--fs-version", "5"}, {"--platform", "linux"},
 		{"--push-retry-delay", "soon"}, {"--reverse", "--all-platforms"}, {"--batch-size", "0x1234"}, {"--chunk-dict", "local:x"}, {"--log-level", "loud"}} {
 		run(2, args[0], append([]string{"convert", "--source", source, "--target", source + "-x"}, args...)...)
 	}
 	t.Setenv("BACKEND_TYPE", "s3")
 	run(2, "-backend-type is not answered", "check", "--target", source+"-nydus")
 	run(2, "-backend-type is not answered", "convert", "--source", source, "--target", source+"-x")
+}
+
+// TestNydusifyBuildCache converts two images with one cache: what they have together is converted once, and what comes out passes the check.
+func TestNydusifyBuildCache(t *testing.T) {
+	w := newWorld(t)
+	reg := registrytest.New(t, registrytest.Config{})
+	client := registry.New(registry.Options{})
+	defer client.Close()
+	base := imagetest.Layer(t, imagetest.File{Name: "base", Content: strings.Repeat("base", 10000)})
+	for i, top := range []string{"one", "two"} {
+		name := reg.Host + "/app:" + top
+		imagetest.Push(t, client, name, imagetest.Image(t, v1.ConfigFile{}, base, imagetest.Layer(t, imagetest.File{Name: "top", Content: top})))
+		code, _, errs := w.as("nydusify", "convert", "--source", name, "--target-suffix", "-nydus", "--build-cache-tag", "cache", "--work-dir", filepath.Join(t.TempDir(), "w"))
+		if want := []string{"build cache: 0 of 2", "build cache: 1 of 2"}[i]; code != 0 || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit code %d, %q was expected: %s", top, code, want, errs)
+		}
+		code, out, errs := w.as("nydusify", "check", "--source", name, "--target", name+"-nydus", "--work-dir", filepath.Join(t.TempDir(), "w"))
+		if code != 0 || !strings.Contains(out, "sound") {
+			t.Errorf("%s: exit code %d: %s%s", top, code, out, errs)
+		}
+	}
+	var cache ocispec.Manifest
+	if nydusified(t, client, reg.Host+"/app:cache", &cache); len(cache.Layers) != 3 {
+		t.Errorf("%d records, 3 were expected", len(cache.Layers))
+	}
+	code, _, errs := w.as("nydusify", "convert", "--source", reg.Host+"/app:two", "--target", reg.Host+"/app:v2", "--build-cache", reg.Host+"/app:cache", "--build-cache-version", "v2",
+		"--build-cache-max-records", "1", "--work-dir", t.TempDir())
+	if nydusified(t, client, reg.Host+"/app:cache", &cache); code != 0 || len(cache.Layers) != 1 || !strings.Contains(errs, `"v2" was expected`) {
+		t.Errorf("another version: exit code %d, %d records, %s", code, len(cache.Layers), errs)
+	}
 }
 
 // TestNydusifyPlatforms converts two of the images of an index.

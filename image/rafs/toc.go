@@ -141,6 +141,9 @@ func Contents(r io.ReaderAt, size int64) ([]Part, [32]byte, error) {
 	return parts, digest, nil
 }
 
+// ContentsSize is the size of a table of contents with these parts in bytes, as bootstraps say it: with its tar header.
+func ContentsSize(parts []Part) uint32 { return uint32(len(parts)*tocEntrySize + tarHeaderSize) }
+
 // Read reads and verifies a part.
 func (p *Part) Read(r io.ReaderAt) ([]byte, error) {
 	if p.Size > maxBootstrap || p.Stored > maxBootstrap {
