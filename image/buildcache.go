@@ -57,7 +57,6 @@ type BuildCache struct {
 	ref    registry.Reference
 	o      CacheOptions
 	keep   bool // what is there is no cache, or could not be read: it is not replaced
-	index  bool // what is there is an index
 	parts  []cachePart
 	now    []cachePart // of the images that are being converted
 }
@@ -118,7 +117,6 @@ func (c *BuildCache) read(body []byte, platform *ocispec.Platform) {
 }
 
 func (c *BuildCache) readIndex(ctx context.Context, body []byte) {
-	c.index = true
 	var index ocispec.Index
 	if err := json.Unmarshal(body, &index); err != nil || len(index.Manifests) > maxIndex {
 		c.o.Warn("the build cache %s is not used: its index cannot be read", c.ref)
@@ -260,7 +258,7 @@ func (c *BuildCache) write(ctx context.Context) error {
 		return err
 	}
 	parts := c.merged()
-	if len(parts) == 1 && !c.index {
+	if len(parts) == 1 {
 		_, err := c.writePart(ctx, c.ref, cd, parts[0].records)
 		return err
 	}
