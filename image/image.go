@@ -133,19 +133,22 @@ func openBlobFile(path string, size int64, blobs Blobs) (*Opened, error) {
 		return nil, fmt.Errorf("%s is neither an EROFS image nor a blob with a bootstrap: %w", path, err)
 	}
 	if blobs == nil {
-		blobs = itself{path, filepath.Dir(path)}
+		blobs = BlobFolder(filepath.Dir(path))
 	}
-	return Open(path, bootstrap, blobs)
+	return Open(path, bootstrap, itself{path, blobs})
 }
 
-// itself finds the blob in which a bootstrap lies, and others beside it.
-type itself struct{ path, dir string }
+// itself finds the blob in which a bootstrap lies, and others elsewhere.
+type itself struct {
+	path   string
+	others Blobs
+}
 
 func (i itself) Open(d *chunk.Device) (Blob, error) {
 	if d.Blob == [32]byte{} {
 		return os.Open(i.path)
 	}
-	return BlobFolder(i.dir).Open(d)
+	return i.others.Open(d)
 }
 
 // Open opens metadata of either format. Blobs may be nil, if only metadata is read. The tree is checked as a whole: what is refused here must

@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/registry"
 )
 
@@ -111,6 +112,27 @@ func (r *repository) PutManifest(ctx context.Context, mediaType string, body []b
 }
 
 func (r *repository) Close() error { return nil }
+
+// RepositoryBlobs finds blobs in a repository by their digest.
+func RepositoryBlobs(ctx context.Context, client *registry.Client, repo registry.Repository) Blobs {
+	return repositoryBlobs{ctx, client, repo}
+}
+
+type repositoryBlobs struct {
+	ctx    context.Context
+	client *registry.Client
+	repo   registry.Repository
+}
+
+// Open opens the blob of a device. The registry says how large it is: not every bootstrap counts what follows the chunks.
+func (r repositoryBlobs) Open(d *chunk.Device) (Blob, error) {
+	desc := ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, d.Name())}
+	var err error
+	if desc.Size, err = r.client.StatBlob(r.ctx, r.repo, desc.Digest); err != nil {
+		return nil, err
+	}
+	return (&repository{client: r.client, ref: registry.Reference{Repository: r.repo}}).At(r.ctx, desc)
+}
 
 // folder is a place in an OCI image layout (image-spec, image-layout.md).
 type folder struct {

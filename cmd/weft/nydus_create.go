@@ -26,6 +26,8 @@ type nydusCreate struct {
 	whiteouts, prefetchPolicy, outputJSON                 string
 	chunkSize, batchSize                                  size
 	inline, repeatable                                    bool
+	backend                                               nydusBackend
+	blobs                                                 image.Blobs // of dictionary and parent
 }
 
 func (n *nydusCreate) options() nydusOptions {
@@ -56,7 +58,7 @@ func (n *nydusCreate) options() nydusOptions {
 		{name: "blob-cache-dir", refused: "caches are filled by \"weft image mount\" and by the snapshotter"},
 		{name: "blob-offset", initial: "0", refused: "a blob begins at the start of its file"},
 		{name: "blob-data-size", refused: "it belongs to --type stargz_index, which is not made"},
-		configOption("--chunk-dict and --parent-bootstrap need no blobs"),
+		n.backend.configOption(),
 	}
 }
 
@@ -119,6 +121,9 @@ func (a *app) nydusCreate(ctx context.Context, n *nydusCreate, source string) er
 	if err != nil {
 		return err
 	}
+	if n.blobs, err = n.backend.blobs(ctx, a, "", ""); err != nil {
+		return err
+	}
 	o.NoOwners, o.TOC, o.InBlob = n.repeatable, n.features == "blob-toc", n.inline
 	if n.compressor == "none" && o.Batch > 0 {
 		o.Batch = 0 // nothing is won by it
@@ -129,7 +134,7 @@ func (a *app) nydusCreate(ctx context.Context, n *nydusCreate, source string) er
 		}
 	}
 	if n.dict != "" {
-		d, err := openDictionary(n.dict)
+		d, err := openDictionary(n.dict, n.blobs)
 		if err != nil {
 			return err
 		}
@@ -176,7 +181,7 @@ func (n *nydusCreate) build(ctx context.Context, o image.Options, from image.Sou
 	if !n.inline {
 		im := &packed.Image
 		if n.parent != "" {
-			if im, err = onParent(n.parent, packed); err != nil {
+			if im, err = onParent(n.parent, packed, n.blobs); err != nil {
 				return nil, err
 			}
 		}
@@ -222,15 +227,15 @@ func bootstrapInFolder(dir string, im *image.Image, o image.Options) (string, er
 }
 
 // onParent puts a layer on the layers of a bootstrap.
-func onParent(name string, packed *image.Packed) (*image.Image, error) {
-	parent, err := image.OpenPath(name, nil)
+func onParent(name string, packed *image.Packed, blobs image.Blobs) (*image.Image, error) {
+	parent, err := image.OpenPath(name, blobs)
 	if err != nil {
 		return nil, fmt.Errorf("the parent: %w", err)
 	}
 	return image.Merge(false, parent, &image.Opened{Image: packed.Image, Name: "the new layer", Bootstrap: parent.Bootstrap})
 }
 
-func openDictionary(arg string) (*image.Opened, error) {
+func openDictionary(arg string, blobs image.Blobs) (*image.Opened, error) {
 	kind, name, ok := strings.Cut(arg, "=")
 	if !ok {
 		kind, name = "bootstrap", arg
@@ -238,7 +243,7 @@ func openDictionary(arg string) (*image.Opened, error) {
 	if kind != "bootstrap" {
 		return nil, output.Usagef("--chunk-dict %s: expected bootstrap=FILE", arg)
 	}
-	d, err := image.OpenPath(name, nil)
+	d, err := image.OpenPath(name, blobs)
 	if err != nil {
 		return nil, fmt.Errorf("the chunk dictionary: %w", err)
 	}

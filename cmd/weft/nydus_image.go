@@ -77,6 +77,7 @@ func (o *nydusOutput) write(name string, pretty bool) error {
 func (a *app) nydusCheckCommand() *cobra.Command {
 	var bootstrap, blobDir, outputJSON string
 	var verbose bool
+	var backend nydusBackend
 	c := &cobra.Command{
 		Use:     "check [BOOTSTRAP]",
 		Short:   "Validate a bootstrap",
@@ -85,10 +86,14 @@ func (a *app) nydusCheckCommand() *cobra.Command {
 	}
 	options := nydusOptions{
 		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs"),
-		{name: "verbose", short: "v", to: &verbose, usage: "list the files and their chunks"}, outputJSONOption(&outputJSON), configOption("name the blobs' folder with --blob-dir"),
+		{name: "verbose", short: "v", to: &verbose, usage: "list the files and their chunks"}, outputJSONOption(&outputJSON), backend.configOption(),
 	}
-	return a.nydusVerb(c, options, func(_ *cobra.Command, args []string) error {
-		o, err := openBootstrap(bootstrap, args, blobDir)
+	return a.nydusVerb(c, options, func(cmd *cobra.Command, args []string) error {
+		blobs, err := backend.blobs(cmd.Context(), a, blobDir, "blob-dir")
+		if err != nil {
+			return err
+		}
+		o, err := openBootstrap(bootstrap, args, blobs)
 		if err != nil {
 			return fmt.Errorf("failed to check bootstrap: %w", err)
 		}
@@ -126,21 +131,14 @@ func listInodes(w io.Writer, o *image.Opened) error {
 	return nil
 }
 
-// openBootstrap opens a bootstrap that is named by a flag or an argument.
-func openBootstrap(flag string, args []string, blobDir string) (*image.Opened, error) {
-	return openBootstrapWith(flag, args, blobDir, nil)
-}
-
-func openBootstrapWith(flag string, args []string, blobDir string, blobs image.Blobs) (*image.Opened, error) {
+// openBootstrap opens a bootstrap that is named by a flag or an argument. Without blobs they lie beside it.
+func openBootstrap(flag string, args []string, blobs image.Blobs) (*image.Opened, error) {
 	name := flag
 	if name == "" && len(args) > 0 {
 		name = args[0]
 	}
 	if name == "" || flag != "" && len(args) > 0 {
 		return nil, output.Usagef("name one bootstrap")
-	}
-	if blobDir != "" {
-		blobs = image.BlobFolder(blobDir)
 	}
 	o, err := image.OpenPath(name, blobs)
 	if err != nil {
@@ -155,6 +153,7 @@ func openBootstrapWith(flag string, args []string, blobDir string, blobs image.B
 
 func (a *app) nydusUnpackCommand() *cobra.Command {
 	var bootstrap, blobDir, blob, to string
+	var backend nydusBackend
 	c := &cobra.Command{
 		Use:     "unpack [BOOTSTRAP] --output FILE",
 		Short:   "Unpack a RAFS file system to a tar file",
@@ -164,19 +163,22 @@ func (a *app) nydusUnpackCommand() *cobra.Command {
 	options := append(nydusOptions{
 		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs (default: that of the bootstrap)"),
 		{name: "blob", short: "b", to: &blob, usage: "`file` of the only blob"}, {name: "output", to: &to, usage: "tar `file`; - is standard output"},
-	}, backendOptions("", "blobs are read from files: name them with --blob or --blob-dir, or unpack an image in a registry with \"weft image unpack\"")...)
+	}, backend.options()...)
 	return a.nydusVerb(c, options, func(cmd *cobra.Command, args []string) error {
 		switch {
 		case to == "":
 			return output.Usagef("--output is missing: the tar file")
-		case blob != "" && blobDir != "":
-			return output.Usagef("--blob and --blob-dir exclude each other")
+		case blob != "" && (blobDir != "" || backend.kind != ""):
+			return output.Usagef("--blob, --blob-dir and --backend-type exclude each other")
 		}
-		var blobs image.Blobs
+		blobs, err := backend.blobs(cmd.Context(), a, blobDir, "blob-dir")
+		if err != nil {
+			return err
+		}
 		if blob != "" {
 			blobs = image.BlobFile(blob)
 		}
-		o, err := openBootstrapWith(bootstrap, args, blobDir, blobs)
+		o, err := openBootstrap(bootstrap, args, blobs)
 		if err != nil {
 			return err
 		}
@@ -187,6 +189,7 @@ func (a *app) nydusUnpackCommand() *cobra.Command {
 func (a *app) nydusExportCommand() *cobra.Command {
 	var bootstrap, dir, to string
 	var block bool
+	var backend nydusBackend
 	threads := 4
 	c := &cobra.Command{
 		Use:     "export --block -B BOOTSTRAP -D FOLDER",
@@ -199,16 +202,22 @@ func (a *app) nydusExportCommand() *cobra.Command {
 		{name: "localfs-dir", short: "D", to: &dir, usage: "`folder` of the blobs"},
 		{name: "output", short: "O", to: &to, usage: "`file` to write (default: the bootstrap's name with .disk, in the folder of the blobs)"},
 		{name: "threads", to: &threads, usage: "from 1 to 32; one works, as fast as the disk"},
-		{name: "verity", bare: true, refused: "data of dm-verity are not made: use veritysetup on the file"}, configOption("name the blobs' folder with --localfs-dir"),
+		{name: "verity", bare: true, refused: "data of dm-verity are not made: use veritysetup on the file"}, backend.configOption(),
 	}
 	return a.nydusVerb(c, options, func(cmd *cobra.Command, _ []string) error {
 		switch {
-		case !block || bootstrap == "" || dir == "":
-			return output.Usagef("--block, --bootstrap and --localfs-dir are needed")
+		case !block || bootstrap == "" || dir == "" && backend.config == "":
+			return output.Usagef("--block, --bootstrap and --localfs-dir or --config are needed")
+		case to == "" && dir == "":
+			return output.Usagef("--output is missing: the file to write")
 		case threads < 1 || threads > 32:
 			return output.Usagef("--threads %d: expected 1 to 32", threads)
 		}
-		o, err := openBootstrap(bootstrap, nil, dir)
+		blobs, err := backend.blobs(cmd.Context(), a, dir, "localfs-dir")
+		if err != nil {
+			return err
+		}
+		o, err := openBootstrap(bootstrap, nil, blobs)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type nydusMerge struct {
 	names                                                []string
 	bootstrap, blobDir, parent, dict, policy, outputJSON string
 	digests, originals, sizes, tocDigests, tocSizes      string
+	backend                                              nydusBackend
 }
 
 func (m *nydusMerge) options() nydusOptions {
@@ -31,7 +33,7 @@ func (m *nydusMerge) options() nydusOptions {
 		prefetchPolicyOption(&m.policy), outputJSONOption(&m.outputJSON),
 		list("original-blob-ids", "names", &m.originals), list("blob-digests", "digests, which go before names,", &m.digests), list("blob-sizes", "sizes", &m.sizes),
 		list("blob-toc-digests", "digests of the tables of contents", &m.tocDigests), list("blob-toc-sizes", "sizes of the tables of contents", &m.tocSizes),
-		configOption("blobs are not read to merge"),
+		m.backend.configOption(),
 	}
 }
 
@@ -43,13 +45,13 @@ func (a *app) nydusMergeCommand() *cobra.Command {
 		Example: "  nydus-image merge -B image.boot layer1.boot layer2.boot",
 		Args:    cobra.MinimumNArgs(1),
 	}
-	return a.nydusVerb(c, m.options(), func(_ *cobra.Command, args []string) error {
+	return a.nydusVerb(c, m.options(), func(cmd *cobra.Command, args []string) error {
 		m.names = args
-		return a.nydusMerge(&m)
+		return a.nydusMerge(cmd.Context(), &m)
 	})
 }
 
-func (a *app) nydusMerge(m *nydusMerge) error {
+func (a *app) nydusMerge(ctx context.Context, m *nydusMerge) error {
 	if m.bootstrap == "" && m.blobDir == "" {
 		return output.Usagef("--bootstrap or --blob-dir is missing: where the bootstrap goes")
 	}
@@ -60,7 +62,11 @@ func (a *app) nydusMerge(m *nydusMerge) error {
 			return err
 		}
 	}
-	im, o, err := m.merge()
+	blobs, err := m.backend.blobs(ctx, a, "", "")
+	if err != nil {
+		return err
+	}
+	im, o, err := m.merge(blobs)
 	if err != nil {
 		return err
 	}
@@ -77,7 +83,7 @@ func (a *app) nydusMerge(m *nydusMerge) error {
 	return newNydusOutput(name, im.Blobs, o.Codec).write(m.outputJSON, true)
 }
 
-func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
+func (m *nydusMerge) merge(blobs image.Blobs) (*image.Image, image.Options, error) {
 	var o image.Options
 	var layers []*image.Opened
 	names := m.names
@@ -85,7 +91,7 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 		names = append([]string{m.parent}, names...)
 	}
 	for _, name := range names {
-		l, err := image.OpenPath(name, nil)
+		l, err := image.OpenPath(name, blobs)
 		if err != nil {
 			return nil, o, err
 		}
@@ -94,7 +100,7 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 		}
 		layers = append(layers, l)
 	}
-	if err := m.describe(layers[len(names)-len(m.names):]); err != nil {
+	if err := m.describe(blobs, layers[len(names)-len(m.names):]); err != nil {
 		return nil, o, err
 	}
 	o = image.Options{Format: image.RAFS, ChunkSize: int(layers[0].Bootstrap.Super.ChunkSize), Codec: layers[0].Bootstrap.Super.Codec()}
@@ -114,9 +120,9 @@ func (m *nydusMerge) merge() (*image.Image, image.Options, error) {
 }
 
 // describe gives the layers' own blobs what the caller knows about them.
-func (m *nydusMerge) describe(layers []*image.Opened) error {
+func (m *nydusMerge) describe(blobs image.Blobs, layers []*image.Opened) error {
 	if m.dict != "" {
-		dict, err := openDictionary(m.dict)
+		dict, err := openDictionary(m.dict, blobs)
 		if err != nil {
 			return err
 		}

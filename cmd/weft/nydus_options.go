@@ -188,10 +188,6 @@ func outputJSONOption(to *string) nydusOption {
 	return nydusOption{name: "output-json", short: "J", to: to, usage: "`file` for the result as JSON"}
 }
 
-func configOption(instead string) nydusOption {
-	return nydusOption{name: "config", short: "C", refused: "nydusd's configuration is not read: " + instead}
-}
-
 func parentOption(to *string) nydusOption {
 	return nydusOption{name: "parent-bootstrap", to: to, usage: "bootstrap `file` of the layers below"}
 }

@@ -22,6 +22,7 @@ import (
 
 func (a *app) nydusInspectCommand() *cobra.Command {
 	var bootstrap, blobDir, request string
+	var backend nydusBackend
 	c := &cobra.Command{
 		Use:     "inspect [BOOTSTRAP]",
 		Short:   "Look at a bootstrap: with --request one answer as JSON, else commands from standard input",
@@ -31,10 +32,14 @@ func (a *app) nydusInspectCommand() *cobra.Command {
 	options := nydusOptions{
 		bootstrapOption(&bootstrap, "bootstrap `file`, instead of the argument"), blobDirOption(&blobDir, "`folder` of the blobs"),
 		{name: "request", short: "R", to: &request, usage: "stats, blobs, prefetch, ls, cd DIR, stat FILE, chunk OFFSET, icheck INODE or exit; the first three answer as JSON"},
-		configOption("name the blobs' folder with --blob-dir"),
+		backend.configOption(),
 	}
-	return a.nydusVerb(c, options, func(_ *cobra.Command, args []string) error {
-		o, err := openBootstrap(bootstrap, args, blobDir)
+	return a.nydusVerb(c, options, func(cmd *cobra.Command, args []string) error {
+		blobs, err := backend.blobs(cmd.Context(), a, blobDir, "blob-dir")
+		if err != nil {
+			return err
+		}
+		o, err := openBootstrap(bootstrap, args, blobs)
 		if err != nil {
 			return err
 		}

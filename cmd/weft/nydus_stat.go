@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weft-dev/weft/cmd/internal/output"
+	"github.com/weft-dev/weft/image"
 	"github.com/weft-dev/weft/image/chunk"
 	"github.com/weft-dev/weft/image/tree"
 )
@@ -44,11 +45,13 @@ type nydusStat struct {
 	Base          nydusInfo `json:"base_image"`
 	Target        nydusInfo `json:"target_image"`
 
-	dict map[chunk.Digest]*chunk.Chunk
+	dict  map[chunk.Digest]*chunk.Chunk
+	blobs image.Blobs
 }
 
 func (a *app) nydusStatCommand() *cobra.Command {
 	var bootstrap, dir, target, digester, outputJSON string
+	var backend nydusBackend
 	c := &cobra.Command{
 		Use:     "stat",
 		Short:   "Count what RAFS file systems consist of",
@@ -58,10 +61,14 @@ func (a *app) nydusStatCommand() *cobra.Command {
 	options := nydusOptions{
 		bootstrapOption(&bootstrap, "bootstrap `file`"), blobDirOption(&dir, "`folder` whose bootstraps are all counted"),
 		{name: "target", short: "T", to: &target, usage: "bootstrap `file` to compare with the others"},
-		digesterOption(&digester, "changes nothing: a bootstrap says which digest it has"), outputJSONOption(&outputJSON), configOption("blobs are not read to count"),
+		digesterOption(&digester, "changes nothing: a bootstrap says which digest it has"), outputJSONOption(&outputJSON), backend.configOption(),
 	}
-	return a.nydusVerb(c, options, func(*cobra.Command, []string) error {
-		s := &nydusStat{dict: map[chunk.Digest]*chunk.Chunk{}}
+	return a.nydusVerb(c, options, func(cmd *cobra.Command, _ []string) error {
+		blobs, err := backend.blobs(cmd.Context(), a, "", "")
+		if err != nil {
+			return err
+		}
+		s := &nydusStat{dict: map[chunk.Digest]*chunk.Chunk{}, blobs: blobs}
 		s.Base.FileSizes, s.Target.FileSizes = make([]uint64, 45), make([]uint64, 45)
 		if err := s.read(bootstrap, dir, target); err != nil {
 			return err
@@ -122,7 +129,7 @@ func (s *nydusStat) read(bootstrap, dir, target string) error {
 }
 
 func (s *nydusStat) add(name string, base bool) error {
-	o, err := openBootstrap(name, nil, "")
+	o, err := openBootstrap(name, nil, s.blobs)
 	if err != nil {
 		return err
 	}

@@ -324,7 +324,7 @@ type trusting struct{ plain bool }
 
 // Hosts is the registry itself.
 func (t trusting) Hosts(_ context.Context, host string) ([]registry.Host, error) {
-	h := registry.Host{Name: host, Scheme: "https", TLS: registry.TLS{SkipVerify: true}}
+	h := registry.Host{Name: host, Scheme: "https", Base: "/v2", TLS: registry.TLS{SkipVerify: true}}
 	if t.plain || registry.IsLoopback(host) {
 		h.Scheme = "http"
 	}

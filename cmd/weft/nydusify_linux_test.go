@@ -140,7 +140,7 @@ func TestNydusifyBuildCache(t *testing.T) {
 		t.Errorf("%d records, 3 were expected", len(cache.Layers))
 	}
 	code, _, errs := w.as("nydusify", "convert", "--source", reg.Host+"/app:two", "--target", reg.Host+"/app:v2", "--build-cache", reg.Host+"/app:cache", "--build-cache-version", "v2",
-		"--build-cache-max-records", "1", "--work-dir", t.TempDir())
+		"--build-cache-max-records", "1", "--source-insecure", "--target-insecure", "--build-cache-insecure", "--work-dir", t.TempDir())
 	if nydusified(t, client, reg.Host+"/app:cache", &cache); code != 0 || len(cache.Layers) != 1 || !strings.Contains(errs, `"v2" was expected`) {
 		t.Errorf("another version: exit code %d, %d records, %s", code, len(cache.Layers), errs)
 	}

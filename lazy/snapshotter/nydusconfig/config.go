@@ -1,9 +1,8 @@
 // Package nydusconfig reads the configuration of Nydus's snapshotter (config.toml, version 1) and that of its daemon nydusd (JSON), and says what of them
-// means something here. It only reads: it must not know how images are mounted.
+// means something here; of nydusd's in any of its forms also where blobs lie. It only reads: it must not know how images are mounted.
 package nydusconfig
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Config is what a configuration asks for.
@@ -35,6 +32,7 @@ type Config struct {
 	Kubeconfig     string        // file by which the cluster is asked; empty: the usual one
 	ImageService   string        // containerd's socket, which the kubelet's image requests are passed on to; empty without PodCredentials
 
+	blobs Blobs    // of a configuration that says where they lie
 	Notes []string // keys that are accepted and change nothing here, or are not known, with file and line
 }
 
@@ -309,18 +307,14 @@ func readFile(file string) ([]byte, error) {
 
 // Snapshotter reads the text of config.toml. The file is named in errors.
 func (c *Config) Snapshotter(file string, b []byte) error {
-	var tree map[string]any
-	if _, err := toml.Decode(string(b), &tree); err != nil {
-		var parse toml.ParseError
-		if errors.As(err, &parse) {
-			return fmt.Errorf("%s:%d: %s", file, parse.Position.Line, parse.Message)
-		}
-		return fmt.Errorf("%s: %w", file, err)
+	tree, err := tomlTree(file, b)
+	if err != nil {
+		return err
 	}
 	if _, ok := tree["version"]; !ok {
 		return fmt.Errorf("%s: version = 1 is missing", file)
 	}
-	if err := c.apply(file, tomlLine(b), tree, snapshotterKeys); err != nil {
+	if err := c.apply(file, tomlLine(b), "", tree, snapshotterKeys); err != nil {
 		return err
 	}
 	switch {
@@ -340,21 +334,17 @@ func (c *Config) Snapshotter(file string, b []byte) error {
 
 // Nydusd reads the text of nydusd's configuration.
 func (c *Config) Nydusd(file string, b []byte) error {
-	var tree map[string]any
-	if err := json.Unmarshal(b, &tree); err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return fmt.Errorf("%s:%d: %w", file, 1+strings.Count(string(b[:syntax.Offset]), "\n"), err)
-		}
-		return fmt.Errorf("%s: %w", file, err)
+	tree, err := jsonTree(file, b)
+	if err != nil {
+		return err
 	}
-	return c.apply(file, jsonLine(b), tree, daemonKeys())
+	return c.apply(file, jsonLine(b), "", tree, daemonKeys())
 }
 
-// apply gives each key its effect, all errors at once, in the order of the keys.
-func (c *Config) apply(file string, line func(string) int, tree map[string]any, keys map[string]effect) error {
+// apply gives each key of a tree, whose own name is the prefix, its effect: all errors at once, in the order of the keys.
+func (c *Config) apply(file string, line func(string) int, prefix string, tree map[string]any, keys map[string]effect) error {
 	leaves := map[string]any{}
-	flatten("", tree, leaves)
+	flatten(prefix, tree, leaves)
 	names := make([]string, 0, len(leaves))
 	for name := range leaves {
 		names = append(names, name)

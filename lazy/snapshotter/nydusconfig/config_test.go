@@ -156,3 +156,67 @@ func FuzzConfig(f *testing.F) {
 		_ = b.Nydusd("f", []byte(s))
 	})
 }
+
+func TestBlobsOfConfigurations(t *testing.T) {
+	// As in Nydus's example (misc/configs/nydusd-config-v2.toml), with a registry.
+	b, notes, err := parseBlobs("nydusd.toml", []byte(`version = 2
+[backend]
+type = "registry"
+[backend.registry]
+host = "my.registry.com"
+repo = "nydus"
+auth = "abc"
+ca_cert_files = ["/a.pem", "/b.pem"]
+retry_limit = 5
+connect_timeout = 10
+blob_url_scheme = "http"
+[backend.registry.proxy]
+fallback = true
+[cache]
+type = "filecache"
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Kind != "registry" || b.Host != "my.registry.com" || b.Repository != "nydus" || b.Auth != "abc" || len(b.CA) != 2 || b.Attempts != 6 || b.Timeout != 10*time.Second {
+		t.Errorf("%+v", b)
+	}
+	if len(notes) != 2 || !strings.HasPrefix(notes[0], "nydusd.toml:11: backend.registry.blob_url_scheme changes nothing here") {
+		t.Errorf("%q", notes)
+	}
+	b, _, err = Backend("localfs", "f", []byte(`{"alt_dirs":["/b","/c"],"dir":"/a"}`))
+	if err != nil || strings.Join(b.Folders, " ") != "/a /b /c" {
+		t.Errorf("%+v %v", b, err)
+	}
+	for text, want := range map[string]string{
+		`{"device":{"backend":{"type":"oss","config":{}}}}`:                                   `f:1: blobs in "oss" are not read: fetch the blobs`,
+		"version = 2\n[backend]\ntype = \"s3\"\n":                                             `f:3: blobs in "s3" are not read`,
+		`{"device":{"backend":{"type":"registry","config":{"timeout":5}}}}`:                   "device.backend.config.host and device.backend.config.repo are needed",
+		`{"version":2,"backend":{"type":"localfs","localfs":{}}}`:                             "backend.localfs.dir and backend.localfs.blob_file are missing",
+		`{"version":2,"backend":{"type":"localfs","localfs":{"dir":7}}}`:                      "backend.localfs.dir: a text was expected",
+		`{"version":2,"backend":{"type":"localfs","localfs":{"alt_dirs":["a",7]}}}`:           "a list of texts was expected",
+		`{"version":2,"backend":{"type":"registry","registry":{"scheme":"ftp"}}}`:             `"ftp" is none of`,
+		`{"version":2,"backend":{"type":"registry","registry":{"proxy":{"url":"http://p"}}}}`: "proxy.url: this is not supported: say the proxy as HTTPS_PROXY",
+		`{"mode":"direct"}`: "says nowhere where blobs lie",
+		"{\n\"mode\" }":     "f:2: ",
+		"a = \n":            "f:1: ",
+	} {
+		if _, _, err := parseBlobs("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v instead of %q", text, err, want)
+		}
+	}
+}
+
+// FuzzBlobs reads configurations: what is taken is complete.
+func FuzzBlobs(f *testing.F) {
+	f.Add([]byte(`{"device":{"backend":{"type":"registry","config":{"host":"h","repo":"r"}}}}`))
+	f.Add([]byte("version = 2\n[backend]\ntype = \"localfs\"\n[backend.localfs]\ndir = \"/tmp\"\n"))
+	f.Add([]byte(`{"config":{"backend_type":"localfs","backend_config":{"blob_file":"x","alt_dirs":[]}}}`))
+	f.Add([]byte(`{"backend":7,"device":{"backend":[]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b, _, err := parseBlobs("f", text)
+		if err == nil && (b.Kind == "localfs") == (b.File == "" && len(b.Folders) == 0) {
+			t.Errorf("%+v", b)
+		}
+	})
+}
