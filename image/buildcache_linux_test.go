@@ -302,3 +302,17 @@ func TestBuildCacheIndex(t *testing.T) {
 		t.Errorf("%+v %s", again.Images, w.said)
 	}
 }
+
+// TestBuildCacheBlobsGone writes a cache whose older blobs were removed from the registry: their records are left out, and the others stay.
+func TestBuildCacheBlobsGone(t *testing.T) {
+	w := newCacheWorld(t)
+	w.convert("team/app:v1", "team/app:v1-nydus", "team/cache:one", image.CacheOptions{})
+	cache := w.ref("team/cache:one")
+	if err := w.client.DeleteBlob(t.Context(), cache.Repository, w.manifest("team/cache:one").Layers[3].Digest); err != nil {
+		t.Fatal(err)
+	}
+	w.convert("team/app:v2", "team/app:v2-nydus", "team/cache:one", image.CacheOptions{})
+	if n := len(w.manifest("team/cache:one").Layers); n != 4 || len(w.said) != 1 || !strings.Contains(w.said[0], "blobs of 1 records are gone") {
+		t.Errorf("%d records, and %q", n, w.said)
+	}
+}
