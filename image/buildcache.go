@@ -36,8 +36,7 @@ const (
 	// MaxCacheRecords is how many records a cache has at most.
 	MaxCacheRecords = 200
 
-	maxCacheLayers = 1000    // of a manifest that is read
-	maxCacheBlob   = 1 << 40 // bytes
+	maxCacheLayers = 1000 // of a manifest that is read
 )
 
 // errNoCache says that a manifest is not that of a build cache.
@@ -185,7 +184,7 @@ func notRecord(d *ocispec.Descriptor) string {
 		return "is no blob of a Nydus image"
 	case d.Annotations[blobRef] != "" || d.Annotations[blobEncrypted] != "":
 		return "is an index over the ordinary layer, or encrypted"
-	case d.Size <= 0 || d.Size > maxCacheBlob:
+	case d.Size <= 0 || d.Size > maxBlob:
 		return fmt.Sprintf("has %d bytes", d.Size)
 	}
 	return ""

@@ -28,7 +28,7 @@ func FuzzBuildCache(f *testing.F) {
 		seen := map[string]bool{}
 		for _, d := range records {
 			source := d.Annotations[cacheSource]
-			if d.Digest.Validate() != nil || digest.Digest(source).Validate() != nil || d.Size <= 0 || d.Size > maxCacheBlob || seen[source] {
+			if d.Digest.Validate() != nil || digest.Digest(source).Validate() != nil || d.Size <= 0 || d.Size > maxBlob || seen[source] {
 				t.Errorf("no record: %+v", d)
 			}
 			seen[source] = true

@@ -75,8 +75,11 @@ type BlobFile string
 // Open opens it.
 func (f BlobFile) Open(*chunk.Device) (Blob, error) { return os.Open(string(f)) }
 
-// maxMetadata bounds metadata held in memory, in bytes.
-const maxMetadata = 2 << 30
+// Limits of images that are read, in bytes.
+const (
+	maxMetadata = 2 << 30 // is held in memory
+	maxBlob     = 1 << 40
+)
 
 // OpenPath opens an image on the disk: a folder that Build has made, a metadata image, a bootstrap, or a blob with a bootstrap in it. Blobs
 // finds the blobs; if it is nil they lie beside the metadata.

@@ -255,9 +255,12 @@ func (f *Found) check(readConfig func() ([]byte, error)) {
 	for i := range f.Table.Devices {
 		d := &f.Table.Devices[i]
 		size, ok := sizes[digest.NewDigestFromEncoded(digest.SHA256, d.Name())]
-		if !ok {
+		switch {
+		case !ok:
 			problem("it has no layer for the blob %s", d.Name())
-		} else if size != d.Size {
+		case size > d.Size && f.goesOn(i):
+			d.Size = size // parts of it are asked for with its size
+		case size != d.Size:
 			problem("its layer %s has %d bytes, the metadata says %d", d.Name(), size, d.Size)
 		}
 	}
