@@ -2,8 +2,10 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,6 +36,13 @@ func placements(t *testing.T, users map[string]place, pod func(name, namespace, 
 		return terms
 	}
 	text := func(v any) string { b, _ := json.Marshal(v); return string(b) }
+	end := time.Now().Add(time.Minute)
+	for i := 0; terms(fmt.Sprint("early", i), "low", c) == nil; i++ { // an API server learns of a policy that changes objects later than of the others
+		if time.Now().After(end) {
+			t.Fatal("pods get no affinity")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 	low := terms("place1", "low", c)
 	if len(low) != 4 || !strings.Contains(text(low[0]), `"key":"level.weft.dev/level","operator":"In","values":["base","low"]`) {
 		t.Errorf("a low pod: %s", text(low))
