@@ -21,8 +21,8 @@ test: build ## run the tests
 lint: ## run the linters
 	@.ci/lint
 
-conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, LIFECYCLE, NYDUS_IMAGE and FLUENT_BIT=their programs to compare with)
-	@[ -n "$(UPSTREAM)$(LIFECYCLE)$(FLUENT_BIT)" ] || { echo "nothing to compare with: give UPSTREAM=FOLDER, LIFECYCLE=PROGRAM, FLUENT_BIT=PROGRAM or several" >&2; exit 2; }
+conformance: ## run upstream's own cases (UPSTREAM=folder with their checkouts, LIFECYCLE, NYDUS_IMAGE, NYDUSIFY and FLUENT_BIT=their programs to compare with)
+	@[ -n "$(UPSTREAM)$(LIFECYCLE)$(FLUENT_BIT)$(NYDUSIFY)" ] || { echo "nothing to compare with: give UPSTREAM=FOLDER, LIFECYCLE=PROGRAM, FLUENT_BIT=PROGRAM, NYDUSIFY=PROGRAM or several" >&2; exit 2; }
 ifneq ($(UPSTREAM),)
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -run TestUpstream ./kcl/... ./cmd/internal/kcltool ./cmd/internal/kusion ./test/stack ./logging ./manager ./network
 	UPSTREAM="$(abspath $(UPSTREAM))" go test -count=1 -timeout 60m -run TestUpstream ./buildpack ./test/project ./test/cluster
@@ -30,6 +30,9 @@ ifneq ($(UPSTREAM),)
 endif
 ifneq ($(LIFECYCLE),)
 	UPSTREAM_LIFECYCLE="$(abspath $(LIFECYCLE))" go test -count=1 -run TestSame ./cmd/lifecycle
+endif
+ifneq ($(NYDUSIFY),)
+	UPSTREAM_NYDUSIFY="$(abspath $(NYDUSIFY))" go test -count=1 -run TestUpstreamNydusify ./cmd/weft
 endif
 ifneq ($(FLUENT_BIT),)
 	UPSTREAM_FLUENT_BIT="$(abspath $(FLUENT_BIT))" go test -count=1 -timeout 20m -run TestUpstream ./cmd/logagent
