@@ -17,6 +17,9 @@ func (e *eager) mode() Mode { return Eager }
 func (e *eager) open(cache.Key) (memory, error) { return ownMemory(), nil }
 
 func (e *eager) mount(ctx context.Context, im *Image, target string, flags int) error {
+	if err := e.service.mountable(); err != nil { // before anything is fetched in vain
+		return err
+	}
 	if err := im.fetch(ctx, filler.Demand); err != nil {
 		return err
 	}

@@ -31,6 +31,14 @@ func newGuard(ctx context.Context, s *Service) (guard, error) {
 	return nil, fmt.Errorf("unknown mode %q: expected fanotify, fuse or eager", s.options.Mode)
 }
 
+// mountable is ErrCannot with its reason where the kernel mounts no images from files.
+func (s *Service) mountable() error {
+	if err := erofs.CheckMount(s.root); err != nil {
+		return fmt.Errorf("%w: %w", ErrCannot, err)
+	}
+	return nil
+}
+
 // served says which processes look after a folder.
 func served(root string) (worker bool, p keeper.Processes) {
 	f, err := lock(context.Background(), root, 0)

@@ -29,6 +29,8 @@ func served(string) (worker bool, p keeper.Processes) { return false, p }
 // Refuse makes sure that nothing that is needed lies on a lazy mount.
 func Refuse(string) error { return ErrCannot }
 
+func (s *Service) mountable() error { return ErrCannot }
+
 func unmount(string) error { return errors.ErrUnsupported }
 
 func replaceQuickly(from, to string) error { return os.Rename(from, to) }

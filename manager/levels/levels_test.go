@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -118,24 +119,26 @@ func (p *place) judgesRoles() {
 // ceilings has pods come at once into a workspace, as a user who is asked about nothing else, and of a controller: the webhook counts them together.
 func (p *place) ceilings() {
 	p.t.Helper()
-	p.Apply("workspaces", `{apiVersion: level.weft.dev/v1alpha1, kind: Workspace, metadata: {name: shops}, spec: {ceiling: {pods: "3"}}}`)
+	p.Apply("workspaces", `{apiVersion: level.weft.dev/v1alpha1, kind: Workspace, metadata: {name: shops}, spec: {ceiling: {cpu: "1", pods: "3"}}}`)
 	p.AddNamespace("shop", map[string]string{api.WorkspaceLabel: "shops"})
 	p.Eventually("the account", func() string { return p.account("shop") }, "ok")
 	pod := corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}
-	create := func(name string, dry ...string) string {
-		_, err := p.As("").CoreV1().Pods("shop").Create(p.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: pod}, metav1.CreateOptions{DryRun: dry})
+	create := func(name string, spec corev1.PodSpec, dry ...string) string {
+		_, err := p.As("").CoreV1().Pods("shop").Create(p.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}, metav1.CreateOptions{DryRun: dry})
 		switch {
 		case err == nil:
 			return "ok"
-		case strings.Contains(err.Error(), "its ceiling is 3"):
+		case strings.Contains(err.Error(), "its ceiling is "):
 			return "full"
 		}
 		return err.Error()
 	}
-	p.Eventually("the webhook knows the pods", func() string { return create("dry", metav1.DryRunAll) }, "ok")
+	large := *pod.DeepCopy()
+	large.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}
+	p.Eventually("the webhook knows the ceiling and the pods", func() string { return create("dry", large, metav1.DryRunAll) }, "full")
 	got := make(chan string)
 	for i := range 12 {
-		go func() { got <- create(fmt.Sprint("p", i)) }()
+		go func() { got <- create(fmt.Sprint("p", i), pod) }()
 	}
 	count := map[string]int{}
 	for range 12 {

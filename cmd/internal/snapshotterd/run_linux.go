@@ -43,7 +43,7 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	o.Unguarded = cluster.unguarded
 	pods := snapshotter.NewPodCredentials(cluster.followSecrets(ctx, f.pullSecrets, o.Registry.Keychain))
 	o.Registry.Keychain = pods
-	service, err := lazy.Open(ctx, o)
+	service, err := open(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -89,6 +89,17 @@ func run(ctx context.Context, f flags, out io.Writer) (err error) {
 	}
 	log.Info("serving snapshots", "address", f.address, "root", f.root, "mode", string(service.Mode()), "reason", service.Reason())
 	return snapshotter.Serve(ctx, listener, s, more...)
+}
+
+// open opens the service. Where neither fanotify nor FUSE works, auto is eager: what cannot be mounted in that way either is pulled as usual.
+func open(ctx context.Context, o lazy.Options) (*lazy.Service, error) {
+	service, err := lazy.Open(ctx, o)
+	if o.Mode != lazy.Auto || !errors.Is(err, lazy.ErrCannot) {
+		return service, err
+	}
+	o.Logger.Warn("images are fetched before they are mounted", "reason", err)
+	o.Mode, o.StandBy, o.Environment = lazy.Eager, nil, nil
+	return lazy.Open(ctx, o)
 }
 
 // options makes of the flags those of the service.
