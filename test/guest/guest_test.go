@@ -40,6 +40,23 @@ func TestPodOnControlGroups2(t *testing.T) {
 	}
 }
 
+// TestMountedThroughFUSE runs images that are mounted before they are there, and kills whoever fills them, on a kernel that has none of what later ones
+// do by themselves: no events before content, no mounts of images from files, no files behind FUSE.
+func TestMountedThroughFUSE(t *testing.T) {
+	needs(t)
+	module := filepath.Join(repository(t), "lazy")
+	program := filepath.Join(t.TempDir(), "lazy.test")
+	build := exec.Command("go", "test", "-c", "-o", program, ".")
+	build.Dir = module
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, out)
+	}
+	out := run(t, module, program+" -test.v -test.run '^TestStandBy$/^fuse$'")
+	if !strings.Contains(out, "--- PASS: TestStandBy/fuse") {
+		t.Error("the test of images mounted through FUSE did not run")
+	}
+}
+
 // TestClusterOnControlGroups2 starts the embedded cluster with a node there,
 // runs a pod, looks at it from within and takes everything down again.
 func TestClusterOnControlGroups2(t *testing.T) {

@@ -45,7 +45,7 @@ func (a *archive) bytes() []byte                    { a.add("TRAILER!!!", 0, nil
 // modules are what the guest's kernel needs beyond its core: the emulator's
 // devices, the host's files, and what a node uses.
 var modules = []string{
-	"crc32c_generic", "virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "af_packet",
+	"crc32c_generic", "fuse", "virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_net", "af_packet",
 	"bridge", "br_netfilter", "veth", "tun", "dummy", "nf_conntrack", "nf_nat",
 	"nf_tables", "nft_compat", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_redir", "nft_reject_inet", "nft_fib_inet",
 	"nft_limit", "nft_log", "nft_numgen", "nft_hash", "nft_objref",
