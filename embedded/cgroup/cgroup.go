@@ -138,6 +138,33 @@ func (t *Tree) Add(child string, pid int) error {
 	return nil
 }
 
+// AddAll moves a process and those that it has started already into a child group of the tree. Those that it starts from then on are born there.
+func (t *Tree) AddAll(child string, pid int) error {
+	if err := t.Add(child, pid); err != nil {
+		return err
+	}
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return err
+	}
+	for _, name := range lists {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, text := range strings.Fields(string(data)) {
+			started, err := strconv.Atoi(text)
+			if err != nil {
+				continue
+			}
+			if err := t.AddAll(child, started); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Processes lists the processes in the group and below it.
 func (t *Tree) Processes() ([]int, error) {
 	var pids []int

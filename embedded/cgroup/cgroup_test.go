@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -61,5 +62,32 @@ func TestRemoveKillsWhatIsInside(t *testing.T) {
 func TestRemoveOfNothing(t *testing.T) {
 	if err := tree(t).Remove(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process may have started others before it is moved.
+func TestAddAllTakesWhatWasStartedBefore(t *testing.T) {
+	tree := tree(t)
+	if err := tree.Create(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", "sh -c 'sleep 600 & echo $!; wait' & wait")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = tree.Remove(context.Background()), cmd.Wait() })
+	var last int
+	if _, err := fmt.Fscan(out, &last); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.AddAll("system", cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := tree.Processes(); err != nil || len(pids) != 3 || !slices.Contains(pids, last) {
+		t.Errorf("processes %v, error %v, want 3 with %d among them", pids, err, last)
 	}
 }

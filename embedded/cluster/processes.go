@@ -35,7 +35,7 @@ func (c *cluster) spawn(ctx context.Context, spec supervise.Spec) (*supervise.Pr
 	}
 	spec.OnChange = func(s supervise.Status) {
 		if s.State == supervise.Starting && c.tree != nil {
-			if err := c.tree.Add(systemGroup, s.PID); err != nil && s.LastError == "" {
+			if err := c.tree.AddAll(systemGroup, s.PID); err != nil && s.LastError == "" {
 				s.LastError = err.Error()
 			}
 		}
