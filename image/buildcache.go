@@ -129,6 +129,7 @@ func (c *BuildCache) readIndex(ctx context.Context, body []byte) {
 		}
 		_, child, err := c.client.Manifest(ctx, c.ref.WithDigest(d.Digest))
 		if err != nil {
+			c.keep = c.keep || !errors.Is(err, fs.ErrNotExist) // what could not be read would be lost
 			c.o.Warn("the build cache %s is not used for %s: %v", c.ref, platformText(d.Platform), err)
 			continue
 		}

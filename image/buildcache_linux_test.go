@@ -1,6 +1,7 @@
 package image_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -300,6 +301,17 @@ func TestBuildCacheIndex(t *testing.T) {
 	again = w.convert("team/many:v1", "team/many:third", "team/cache:many", image.CacheOptions{})
 	if again.Images[0].Cached != 2 || again.Images[1].Cached != 2 || len(w.said) > 0 {
 		t.Errorf("%+v %s", again.Images, w.said)
+	}
+	// What cannot be read now is not lost: nothing is written.
+	_, before, err := w.client.Manifest(t.Context(), w.ref("team/cache:many"))
+	if err != nil || json.Unmarshal(before, &cache) != nil {
+		t.Fatal(err)
+	}
+	w.reg.Fail(registrytest.Fault{Method: "GET", Path: "cache/manifests/" + string(cache.Manifests[1].Digest), Status: http.StatusForbidden, Code: "DENIED"})
+	w.convert("team/app:v2", "team/app:nydus", "team/cache:many", image.CacheOptions{})
+	w.reg.Heal()
+	if _, after, err := w.client.Manifest(t.Context(), w.ref("team/cache:many")); err != nil || !bytes.Equal(after, before) || len(w.said) != 1 {
+		t.Errorf("%v, said was %q; the cache is\n%s, and was\n%s", err, w.said, after, before)
 	}
 }
 
