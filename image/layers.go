@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,12 +49,8 @@ func buildOptions(o *Options) string {
 			fmt.Fprintf(&others, "%s ", d.Table.Devices[i].Name())
 		}
 	}
-	algorithm := o.Algorithm
-	if algorithm == 0 {
-		algorithm = chunk.Blake3
-	}
 	return fmt.Sprintf("1 chunk-size=%d compressor=%s level=%d batch-size=%d digester=%s others=%s",
-		o.chunkSize(), o.Codec, o.Level, o.Batch, algorithm, digest.FromString(others.String()).Encoded()[:16])
+		o.chunkSize(), o.Codec, o.Level, o.Batch, cmp.Or(o.Algorithm, chunk.Blake3), digest.FromString(others.String()).Encoded()[:16])
 }
 
 // image converts all layers.
@@ -164,10 +161,7 @@ func (w *layerwise) open(name string) (*Opened, int64, error) {
 // fits compares a layer with the options, by what its bootstrap says: records of Nydus's converter say nothing of them.
 func (w *layerwise) fits(o *Opened) error {
 	s := &o.Bootstrap.Super
-	algorithm := w.o.Algorithm
-	if algorithm == 0 {
-		algorithm = chunk.Blake3
-	}
+	algorithm := cmp.Or(w.o.Algorithm, chunk.Blake3)
 	if int(s.ChunkSize) != w.o.chunkSize() || s.Codec() != w.o.Codec || s.Algorithm() != algorithm {
 		return fmt.Errorf("it has chunks of %d bytes, %s and %s; %d, %s and %s were asked for", s.ChunkSize, s.Codec(), s.Algorithm(), w.o.chunkSize(), w.o.Codec, algorithm)
 	}

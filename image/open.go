@@ -243,7 +243,7 @@ func (p placeBlobs) Open(d *chunk.Device) (Blob, error) {
 	return nil, fmt.Errorf("the manifest has no layer %s: %w", want, fs.ErrNotExist)
 }
 
-// check compares manifest, configuration and metadata.
+// check compares manifest, configuration and metadata. Of a blob that goes on behind what its bootstrap knows, the manifest's size is the device's from then on.
 func (f *Found) check(readConfig func() ([]byte, error)) {
 	problem := func(format string, args ...any) {
 		f.Problems = append(f.Problems, Problem{"manifest", fmt.Sprintf(format, args...)})

@@ -2,7 +2,6 @@ package snapshotterd
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -13,9 +12,7 @@ import (
 
 // Where the kernel does not make readers wait, and has no FUSE, auto is eager: the snapshotter serves ordinary images all the same.
 func TestAutoWithoutAWayToWait(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	needRoot(t)
 	root := t.TempDir()
 	if err := unix.Mount("tmpfs", root, "tmpfs", 0, "size=16m"); err != nil {
 		t.Fatal(err)
